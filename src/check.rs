@@ -1,0 +1,117 @@
+//! A GPU's results beside the reference's: the one comparison that tests and `hadal check` use.
+
+use crate::kernels::case::Data;
+use crate::kernels::{Access, Kernel, Tolerance};
+
+/// A result that is further from the reference than its tolerance allows.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{what}[{index}] is {found}, expected {expected}: error {error:.3e} over the allowed {allowed:.3e}")]
+pub struct Mismatch {
+    /// Kernel, case and binding.
+    pub what: String,
+    /// Position of the worst element.
+    pub index: usize,
+    /// The judged value there.
+    pub found: f64,
+    /// The reference's value there.
+    pub expected: f64,
+    /// Absolute error there.
+    pub error: f64,
+    /// The largest error that would have passed.
+    pub allowed: f64,
+}
+
+/// Compares floats: every error may be `factor` times the worst error of `rounded` (the same reference in f32) plus
+/// `floor` times the largest expected value. Expected zeros throughout demand exact zeros. Returns the worst share of
+/// the allowed error.
+pub fn compare_reals(
+    what: &str,
+    found: &[f64],
+    expected: &[f64],
+    rounded: &[f64],
+    tolerance: &Tolerance,
+) -> Result<f64, Mismatch> {
+    assert_eq!((found.len(), rounded.len()), (expected.len(), expected.len()), "{what}: lengths differ");
+    let largest = expected.iter().fold(0.0f64, |m, &x| m.max(x.abs()));
+    let own = expected.iter().zip(rounded).fold(0.0f64, |m, (&e, &r)| m.max((e - r).abs()));
+    let allowed = tolerance.factor * own + tolerance.floor * largest;
+    let mut worst = 0.0f64;
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs();
+        // A NaN compares false with everything: ask for what passes, not for what fails.
+        if !(error <= allowed) {
+            return Err(Mismatch { what: what.to_owned(), index, found, expected, error, allowed });
+        }
+        worst = worst.max(if allowed > 0.0 { error / allowed } else { 0.0 });
+    }
+    Ok(worst)
+}
+
+/// Compares integers, which must be equal.
+pub fn compare_indices(what: &str, found: &[u32], expected: &[u32]) -> Result<(), Mismatch> {
+    assert_eq!(found.len(), expected.len(), "{what}: lengths differ");
+    match found.iter().zip(expected).position(|(f, e)| f != e) {
+        None => Ok(()),
+        Some(index) => {
+            let (found, expected) = (f64::from(found[index]), f64::from(expected[index]));
+            Err(Mismatch {
+                what: what.to_owned(),
+                index,
+                found,
+                expected,
+                error: (found - expected).abs(),
+                allowed: 0.0,
+            })
+        }
+    }
+}
+
+/// Compares all bindings of one dispatch. Read-only bindings must be untouched, which the same rule states.
+pub fn compare_dispatch(
+    kernel: &Kernel,
+    case: &str,
+    found: &[Data],
+    expected: &[Data],
+    rounded: &[Data],
+) -> Result<f64, Mismatch> {
+    let mut worst = 0.0f64;
+    for (i, bind) in kernel.binds.iter().enumerate().filter(|(_, bind)| bind.access != Access::Read) {
+        let what = format!("{}, {case}: {}", kernel.stem, bind.name);
+        match (&found[i], &expected[i], &rounded[i]) {
+            (Data::Real(f), Data::Real(e), Data::Real(r)) => {
+                worst = worst.max(compare_reals(&what, f, e, r, &kernel.tolerance)?);
+            }
+            (Data::Index(f), Data::Index(e), _) => compare_indices(&what, f, e)?,
+            _ => panic!("{what}: element types differ"),
+        }
+    }
+    Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_planted_error_is_reported_with_its_place() {
+        let expected = [1.0, -8.0, 3.0];
+        let compare = |found: [f64; 3]| compare_reals("x", &found, &expected, &expected, &Tolerance::DEFAULT);
+        assert!(compare([1.0, -8.0, 3.0 + 7e-6]).is_ok());
+        let e = compare([1.0, -8.0, 3.0 + 9e-6]).unwrap_err();
+        assert_eq!((e.index, e.expected), (2, 3.0));
+        assert!(compare([1.0, f64::NAN, 3.0]).is_err());
+    }
+
+    #[test]
+    fn a_reference_of_zeros_demands_exact_zeros() {
+        let compare = |found| compare_reals("x", &[found], &[0.0], &[0.0], &Tolerance::DEFAULT);
+        assert!(compare(0.0).is_ok());
+        assert!(compare(1e-30).is_err());
+    }
+
+    #[test]
+    fn different_integers_are_reported() {
+        assert!(compare_indices("x", &[1, 2], &[1, 2]).is_ok());
+        assert_eq!(compare_indices("x", &[1, 3], &[1, 2]).unwrap_err().index, 1);
+    }
+}

@@ -1,0 +1,3 @@
+//! Every knob: its unit, default and paper symbol.
+
+pub mod model;

@@ -1,0 +1,98 @@
+//! The one error type of the crate. Every variant is one sentence that names the place and says what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong, grouped by the exit code that the program leaves with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    // Input, configuration and usage: exit code 2.
+    /// A configuration key has a value that cannot be used, or is unknown.
+    #[error("{key}: {reason}")]
+    Config {
+        /// Dotted key, as the user would write it after `--set`.
+        key: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A file's content is not what its format promises.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line, key or tensor, and what would be right.
+        reason: String,
+    },
+    /// The command line asks for something that does not exist or does not fit together.
+    #[error("{0}")]
+    Usage(String),
+
+    // Memory foretold not to fit: exit code 3.
+    /// The plan needs more memory than there is or than the user allows.
+    #[error("{0}")]
+    Memory(String),
+
+    // Device: exit code 4.
+    /// No usable adapter, or the device was lost or refused its work.
+    #[error("{0}")]
+    Device(String),
+
+    // Disk: exit code 5.
+    /// Reading or writing failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+
+    /// Another process owns the run folder: exit code 6.
+    #[error("{}: another hadal process is training in this folder; wait for it or choose another --out", path.display())]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+    },
+
+    /// Loss or gradients are not finite: exit code 7.
+    #[error("{0}")]
+    Numerics(String),
+
+    /// `hadal check` found a difference: exit code 1.
+    #[error("{0}")]
+    CheckFailed(String),
+}
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A configuration error at `key`.
+    pub fn config(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Config { key: key.into(), reason: reason.into() }
+    }
+
+    /// An error in the content of `path`.
+    pub fn file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_owned(), reason: reason.into() }
+    }
+
+    /// An input or output error at `path`.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    /// The process exit code: 1 failed check, 2 bad input, 3 memory, 4 device, 5 disk, 6 locked, 7 numerics.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::CheckFailed(_) => 1,
+            Error::Config { .. } | Error::File { .. } | Error::Usage(_) => 2,
+            Error::Memory(_) => 3,
+            Error::Device(_) => 4,
+            // What the user named but does not exist is bad input; everything else is the disk's fault.
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
+            Error::Io { .. } => 5,
+            Error::Locked { .. } => 6,
+            Error::Numerics(_) => 7,
+        }
+    }
+}

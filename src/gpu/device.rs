@@ -1,0 +1,149 @@
+//! Adapters, limits and features; one device for the whole program.
+
+use crate::error::{Error, Result};
+use std::sync::{Arc, Mutex};
+
+/// What an adapter can do, as far as the program cares.
+#[derive(Clone, Debug)]
+pub struct AdapterSummary {
+    /// Position in [`adapters`], for `--adapter`.
+    pub index: usize,
+    /// The driver's name for the card.
+    pub name: String,
+    /// `Vulkan`, `Metal` or `Dx12`.
+    pub backend: String,
+    /// `DiscreteGpu`, `IntegratedGpu`, `Cpu` (a software rasteriser), ...
+    pub kind: wgpu::DeviceType,
+    /// Driver and its version.
+    pub driver: String,
+    /// Limits that kernels and plans depend on.
+    pub limits: wgpu::Limits,
+    /// Optional features that the program uses where present.
+    pub features: wgpu::Features,
+    /// Smallest and largest subgroup.
+    pub subgroup: (u32, u32),
+    /// Whether a 16x16x16 product of f16 with f32 sums exists, in subgroups of exactly 32.
+    pub cooperative_16: bool,
+}
+
+impl AdapterSummary {
+    /// A software adapter runs on the CPU: much slower than the CPU executor.
+    pub fn is_software(&self) -> bool {
+        self.kind == wgpu::DeviceType::Cpu
+    }
+}
+
+/// An open device. Errors that wgpu reports out of band are kept until [`Gpu::check`] asks.
+pub struct Gpu {
+    /// The adapter behind it.
+    pub summary: AdapterSummary,
+    /// Creates resources.
+    pub device: wgpu::Device,
+    /// Takes work.
+    pub queue: wgpu::Queue,
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+/// Features that kernels may use; each is requested only where the adapter has it.
+fn wanted_features() -> wgpu::Features {
+    wgpu::Features::IMMEDIATES
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.flags = wgpu::InstanceFlags::empty(); // validation layers and indirect checks cost time in every dispatch
+    wgpu::Instance::new(descriptor)
+}
+
+fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
+    let info = adapter.get_info();
+    let features = adapter.features() & wanted_features();
+    let cooperative_16 = features
+        .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.cooperative_matrix_properties().iter().any(|c| {
+            (c.m_size, c.n_size, c.k_size) == (16, 16, 16)
+                && c.ab_type == wgpu::CooperativeScalarType::F16
+                && c.cr_type == wgpu::CooperativeScalarType::F32
+        });
+    AdapterSummary {
+        index,
+        name: info.name,
+        backend: format!("{:?}", info.backend),
+        kind: info.device_type,
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        limits: adapter.limits(),
+        features,
+        subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+        cooperative_16,
+    }
+}
+
+/// All adapters that the machine offers, in the order that `--adapter INDEX` counts.
+pub fn adapters() -> Vec<AdapterSummary> {
+    let found = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
+    found.iter().enumerate().map(|(i, adapter)| summarise(i, adapter)).collect()
+}
+
+impl Gpu {
+    /// Opens the adapter at `index` of [`adapters`] with all of its limits.
+    pub fn open(index: usize) -> Result<Arc<Gpu>> {
+        let found = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
+        let adapter = found.get(index).ok_or_else(|| Error::Device(format!("no adapter number {index}")))?;
+        let summary = summarise(index, adapter);
+        if !summary.features.contains(wgpu::Features::IMMEDIATES) {
+            return Err(Error::Device(format!("{} does not offer immediate data; update its driver", summary.name)));
+        }
+        // SAFETY: cooperative matrices are the one experimental feature asked for; every shader that uses them is our
+        // own, checked by naga in a test, and has passed a numeric self-test on this device before it is used.
+        #[allow(unsafe_code, reason = "wgpu asks for this token before it opens experimental features")]
+        let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        let request = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("hadal"),
+            required_features: summary.features,
+            required_limits: summary.limits.clone(),
+            experimental_features,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        });
+        let (device, queue) = pollster::block_on(request)
+            .map_err(|e| Error::Device(format!("{} could not be opened: {e}", summary.name)))?;
+        let fault = Arc::new(Mutex::new(None));
+        let keep = |fault: Arc<Mutex<Option<String>>>| {
+            move |text: String| {
+                if let Ok(mut slot) = fault.lock() {
+                    slot.get_or_insert(text);
+                }
+            }
+        };
+        let on_error = keep(fault.clone());
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| on_error(e.to_string())));
+        let on_lost = keep(fault.clone());
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                on_lost(format!("the device was lost: {text}"));
+            }
+        });
+        Ok(Arc::new(Gpu { summary, device, queue, fault }))
+    }
+
+    /// The first fault since the last call, as an error.
+    pub fn check(&self) -> Result<()> {
+        match self.fault.lock().ok().and_then(|mut slot| slot.take()) {
+            Some(text) => Err(Error::Device(format!("{}: {}", self.summary.name, text.replace('\n', " ")))),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until all submitted work is done.
+    pub fn wait(&self) -> Result<()> {
+        let done = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        done.map(|_| ()).map_err(|e| Error::Device(format!("{}: {e}", self.summary.name)))
+    }
+}

@@ -1,0 +1,131 @@
+//! Pipelines: a kernel's text, specialised, compiled and kept.
+
+use super::{device::Gpu, preprocess::preprocess};
+use crate::error::{Error, Result};
+use crate::kernels::{Access, Constants, Kernel};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Which form of a kernel a step runs on this device: the shader text, its constants and its workgroups.
+pub struct Choice {
+    /// Suffix of the shader file; empty for the portable form.
+    pub suffix: &'static str,
+    /// Text before the preprocessor.
+    pub shader: &'static str,
+    /// What specialises it.
+    pub constants: Constants,
+    /// Workgroups.
+    pub grid: [u32; 3],
+}
+
+/// Which variants may be used: decided once for a device and a precision.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    suffixes: Vec<&'static str>,
+}
+
+impl Allowed {
+    /// Only portable shaders.
+    pub fn portable() -> Self {
+        Self::default()
+    }
+
+    /// Also the variants with these suffixes.
+    pub fn with(suffixes: &[&'static str]) -> Self {
+        Allowed { suffixes: suffixes.to_vec() }
+    }
+
+    /// The best form of `kernel` for the bytes of its parameters.
+    pub fn choose(&self, kernel: &Kernel, params: &[u8]) -> Choice {
+        let variants = (kernel.variants)();
+        let best = variants.iter().find(|v| self.suffixes.contains(&v.suffix) && (v.fits)(params));
+        match best {
+            Some(v) => {
+                Choice { suffix: v.suffix, shader: v.shader, constants: (v.constants)(params), grid: (v.grid)(params) }
+            }
+            None => Choice {
+                suffix: "",
+                shader: kernel.shader,
+                constants: (kernel.constants)(params),
+                grid: (kernel.grid)(params),
+            },
+        }
+    }
+}
+
+/// A compiled kernel.
+pub struct Pipeline {
+    /// The compute pipeline.
+    pub pipeline: wgpu::ComputePipeline,
+    /// Layout of its one bind group.
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// Compiled kernels by stem, variant and constants.
+#[derive(Default)]
+pub struct Pipelines {
+    compiled: HashMap<(&'static str, &'static str, Constants), Arc<Pipeline>>,
+}
+
+impl Pipelines {
+    /// The pipeline of `choice`, compiled at its first use.
+    pub fn get(&mut self, gpu: &Gpu, kernel: &Kernel, choice: &Choice) -> Result<Arc<Pipeline>> {
+        let key = (kernel.stem, choice.suffix, choice.constants.clone());
+        if let Some(pipeline) = self.compiled.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(compile(gpu, kernel, choice)?);
+        self.compiled.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+fn compile(gpu: &Gpu, kernel: &Kernel, choice: &Choice) -> Result<Pipeline> {
+    let refused = |reason: String| Error::Device(format!("shader {}: {reason}", kernel.stem));
+    let text = preprocess(choice.shader, &choice.constants).map_err(|e| refused(e.to_string()))?;
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(kernel.stem), source: wgpu::ShaderSource::Wgsl(text.into()) };
+    // SAFETY: the shaders are the crate's own. Loops end, and every index comes from sizes that the graph has checked
+    // against the tensors it binds, or from data (token and expert numbers) that was validated before the upload. The
+    // kernel tests run every shader on ragged sizes and compare each element with the reference.
+    #[allow(unsafe_code, reason = "bounds checks and loop counters cost up to 40 % of a product's time")]
+    let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
+    let entries: Vec<_> = (0..).zip(kernel.binds).map(|(binding, bind)| layout_entry(binding, bind.access)).collect();
+    let layout = gpu
+        .device
+        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.stem), entries: &entries });
+    let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(kernel.stem),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: kernel.params_size as u32,
+    });
+    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(kernel.stem),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    });
+    match pollster::block_on(scope.pop()) {
+        Some(e) => Err(refused(e.to_string())),
+        None => Ok(Pipeline { pipeline, layout }),
+    }
+}
+
+fn layout_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}

@@ -1,0 +1,273 @@
+//! The table of kernels. One file per shader, same stem in `shaders/`, `kernels/` and `reference/`.
+//!
+//! A kernel's `Params` decide everything about a dispatch: the constants that its shader text is specialised with, the
+//! number of workgroups, and what the reference computes. So a step of a recording is a kernel, its `Params` and the
+//! tensors it binds, and the same step runs on a GPU or on the CPU.
+//!
+//! To add one: write `reference/X.rs`, `shaders/X.wgsl` and `kernels/X.rs` (follow [`rms_norm`]), then add its row to
+//! [`KERNELS`]. The tests walk the table; none needs an edit.
+
+pub mod case;
+pub mod rms_norm;
+
+use crate::reference::Real;
+use bytemuck::Pod;
+
+/// How a shader uses one of its bindings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read only.
+    Read,
+    /// Every element that the kernel owns is overwritten and none is read.
+    Write,
+    /// Old values matter: the kernel accumulates or updates in place.
+    Update,
+}
+
+/// Element type of a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// 32-bit float; vectors of it count as their scalars.
+    F32,
+    /// 32-bit unsigned integer.
+    U32,
+}
+
+/// One storage buffer of a kernel, in binding order.
+#[derive(Clone, Copy, Debug)]
+pub struct Bind {
+    /// Name of the variable in the shader.
+    pub name: &'static str,
+    /// How the shader uses it.
+    pub access: Access,
+    /// What its elements are.
+    pub element: Element,
+}
+
+/// A read-only buffer of f32.
+pub const fn read(name: &'static str) -> Bind {
+    Bind { name, access: Access::Read, element: Element::F32 }
+}
+/// An overwritten buffer of f32.
+pub const fn write(name: &'static str) -> Bind {
+    Bind { name, access: Access::Write, element: Element::F32 }
+}
+/// A buffer of f32 that is updated in place.
+pub const fn update(name: &'static str) -> Bind {
+    Bind { name, access: Access::Update, element: Element::F32 }
+}
+/// A read-only buffer of u32.
+pub const fn read_u32(name: &'static str) -> Bind {
+    Bind { name, access: Access::Read, element: Element::U32 }
+}
+/// An overwritten buffer of u32.
+pub const fn write_u32(name: &'static str) -> Bind {
+    Bind { name, access: Access::Write, element: Element::U32 }
+}
+
+/// Named integers that specialise a shader's text.
+pub type Constants = Vec<(&'static str, i64)>;
+
+/// A faster form of a kernel for adapters that have what it needs; same bindings and parameters.
+pub struct Variant<P> {
+    /// Suffix of the shader file: `coop16` for `shaders/matmul.coop16.wgsl`.
+    pub suffix: &'static str,
+    /// The shader's text.
+    pub shader: &'static str,
+    /// Constants for these parameters.
+    pub constants: fn(&P) -> Constants,
+    /// Workgroups for these parameters.
+    pub grid: fn(&P) -> [u32; 3],
+    /// Whether the variant can run these parameters.
+    pub fits: fn(&P) -> bool,
+}
+
+/// What one file in `kernels/` states about its kernel.
+pub trait KernelSpec: 'static {
+    /// The immediate data of a dispatch: `#[repr(C)]`, at most 128 bytes, mirrored by `struct Params` in the shader.
+    type Params: Pod;
+    /// File stem.
+    const STEM: &'static str;
+    /// One sentence for the README's kernel table.
+    const SUMMARY: &'static str;
+    /// The portable shader's text.
+    const SHADER: &'static str;
+    /// Storage buffers in binding order, at most 8.
+    const BINDS: &'static [Bind];
+    /// Allowed error, with its reason.
+    const TOLERANCE: Tolerance = Tolerance::DEFAULT;
+    /// Faster forms, best first.
+    const VARIANTS: &'static [Variant<Self::Params>] = &[];
+    /// Constants that specialise the shader's text; also what makes two pipelines differ.
+    fn constants(_params: &Self::Params) -> Constants {
+        Vec::new()
+    }
+    /// Workgroups in x, y and z.
+    fn grid(params: &Self::Params) -> [u32; 3];
+    /// Calls the reference of the same stem.
+    fn reference<F: Real>(params: &Self::Params, args: Args<'_, F>);
+    /// Inputs on which GPU and reference are compared.
+    fn cases() -> Vec<case::Case>;
+}
+
+/// Allowed error of a GPU result against the f64 reference:
+/// `factor` times the f32 reference's own worst error plus `floor` times the largest value.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// Multiple of the f32 reference's own error.
+    pub factor: f64,
+    /// Share of the largest absolute value of the f64 reference.
+    pub floor: f64,
+    /// Why these numbers.
+    pub reason: &'static str,
+}
+
+impl Tolerance {
+    /// Twice the reference's own rounding, as FlashAttention's tests allow, and one part in a million for other orders
+    /// of summation.
+    pub const DEFAULT: Tolerance =
+        Tolerance { factor: 2.0, floor: 1e-6, reason: "twice the f32 reference's own rounding" };
+}
+
+/// A binding as the reference sees it.
+pub enum Arg<'a, F> {
+    /// Read-only floats.
+    Real(&'a [F]),
+    /// Floats to write or update.
+    RealMut(&'a mut [F]),
+    /// Read-only integers.
+    Index(&'a [u32]),
+    /// Integers to write.
+    IndexMut(&'a mut [u32]),
+}
+
+impl<'a, F> Arg<'a, F> {
+    /// The floats of a read binding.
+    pub fn real(self) -> &'a [F] {
+        match self {
+            Arg::Real(x) => x,
+            _ => panic!("binding is not read-only f32"),
+        }
+    }
+    /// The floats of a write or update binding.
+    pub fn real_mut(self) -> &'a mut [F] {
+        match self {
+            Arg::RealMut(x) => x,
+            _ => panic!("binding is not writable f32"),
+        }
+    }
+    /// The integers of a read binding.
+    pub fn index(self) -> &'a [u32] {
+        match self {
+            Arg::Index(x) => x,
+            _ => panic!("binding is not read-only u32"),
+        }
+    }
+    /// The integers of a write binding.
+    pub fn index_mut(self) -> &'a mut [u32] {
+        match self {
+            Arg::IndexMut(x) => x,
+            _ => panic!("binding is not writable u32"),
+        }
+    }
+}
+
+/// The bindings of one dispatch, in order.
+pub struct Args<'a, F>(pub Vec<Arg<'a, F>>);
+
+impl<'a, F> Args<'a, F> {
+    /// All bindings at once; panics if the kernel has another number of them.
+    pub fn all<const N: usize>(self) -> [Arg<'a, F>; N] {
+        self.0.try_into().unwrap_or_else(|args: Vec<_>| panic!("{} bindings where {N} were expected", args.len()))
+    }
+}
+
+/// A variant with its parameter type erased.
+pub struct AnyVariant {
+    /// Suffix of the shader file.
+    pub suffix: &'static str,
+    /// The shader's text.
+    pub shader: &'static str,
+    /// Constants for the bytes of a `Params`.
+    pub constants: Box<dyn Fn(&[u8]) -> Constants + Send + Sync>,
+    /// Workgroups for the bytes of a `Params`.
+    pub grid: Box<dyn Fn(&[u8]) -> [u32; 3] + Send + Sync>,
+    /// Whether the variant can run the bytes of a `Params`.
+    pub fits: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+}
+
+/// A kernel with its parameter type erased: one row of [`KERNELS`].
+pub struct Kernel {
+    /// File stem.
+    pub stem: &'static str,
+    /// One sentence for the README's kernel table.
+    pub summary: &'static str,
+    /// The portable shader's text.
+    pub shader: &'static str,
+    /// Storage buffers in binding order.
+    pub binds: &'static [Bind],
+    /// Size of `Params` in bytes.
+    pub params_size: usize,
+    /// Allowed error.
+    pub tolerance: Tolerance,
+    /// Constants for the bytes of a `Params`.
+    pub constants: fn(&[u8]) -> Constants,
+    /// Workgroups for the bytes of a `Params`.
+    pub grid: fn(&[u8]) -> [u32; 3],
+    /// The reference in f32.
+    pub cpu_f32: fn(&[u8], Args<'_, f32>),
+    /// The reference in f64.
+    pub cpu_f64: fn(&[u8], Args<'_, f64>),
+    /// Faster forms.
+    pub variants: fn() -> Vec<AnyVariant>,
+    /// Inputs on which GPU and reference are compared.
+    pub cases: fn() -> Vec<case::Case>,
+}
+
+impl Kernel {
+    /// Erases the parameter type of `K`.
+    pub const fn of<K: KernelSpec>() -> Kernel {
+        assert!(K::BINDS.len() <= 8, "WebGPU promises eight storage buffers a stage");
+        assert!(size_of::<K::Params>() <= 128, "immediates hold at most 128 bytes");
+        Kernel {
+            stem: K::STEM,
+            summary: K::SUMMARY,
+            shader: K::SHADER,
+            binds: K::BINDS,
+            params_size: size_of::<K::Params>(),
+            tolerance: K::TOLERANCE,
+            constants: |bytes| K::constants(&bytemuck::pod_read_unaligned(bytes)),
+            grid: |bytes| K::grid(&bytemuck::pod_read_unaligned(bytes)),
+            cpu_f32: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
+            cpu_f64: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
+            variants: erased_variants::<K>,
+            cases: K::cases,
+        }
+    }
+}
+
+fn erased_variants<K: KernelSpec>() -> Vec<AnyVariant> {
+    let erase = |v: &'static Variant<K::Params>| AnyVariant {
+        suffix: v.suffix,
+        shader: v.shader,
+        constants: Box::new(|bytes| (v.constants)(&bytemuck::pod_read_unaligned(bytes))),
+        grid: Box::new(|bytes| (v.grid)(&bytemuck::pod_read_unaligned(bytes))),
+        fits: Box::new(|bytes| (v.fits)(&bytemuck::pod_read_unaligned(bytes))),
+    };
+    K::VARIANTS.iter().map(erase).collect()
+}
+
+/// Workgroups for `count` of them in a row, folded onto y where a dimension's limit of 65,535 is passed.
+/// The shader gets its number back with `group_index` of `shared/index.wgsl` and must skip numbers from `count` on.
+pub fn fold(count: usize) -> [u32; 3] {
+    let rows = count.div_ceil(65_535).max(1);
+    [count.div_ceil(rows) as u32, rows as u32, 1]
+}
+
+/// Every kernel, alphabetical.
+pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL];
+
+/// The kernel of this stem.
+pub fn find(stem: &str) -> Option<&'static Kernel> {
+    KERNELS.iter().copied().find(|k| k.stem == stem)
+}

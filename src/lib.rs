@@ -1,0 +1,12 @@
+//! `hadal` trains DeepSeek-V2-style language models on any GPU through wgpu: no CUDA, no Python.
+//!
+//! In reading order:
+
+pub mod check; // a GPU's results beside the reference's
+pub mod config;
+pub mod error; // what can go wrong, and the exit code of each
+pub mod gpu; // the only folder that names wgpu
+pub mod graph; // tensors and operations to a list of dispatches; its two executors
+pub mod kernels; // the table of kernels: parameters, bindings, sizes, test inputs
+pub mod model; // the network, as the paper writes it
+pub mod reference; // the formula of every kernel on the CPU, and the independent judge // every knob, its unit and default

@@ -1,0 +1,3 @@
+//! The `hadal` command.
+
+fn main() {}

@@ -1,0 +1,29 @@
+//! One plain CPU function per kernel, same stem: the formula that the shader must reproduce.
+//!
+//! Reference functions are generic over `f32` and `f64`, accumulate in that type, run rows in parallel and share one
+//! [`gemm`]. They are also the executor of a machine without a GPU: fast enough, never clever. Slices come in the
+//! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
+
+pub mod gemm;
+pub mod rms_norm;
+
+use num_traits::{Float, NumAssign};
+
+/// A floating-point type that references compute in: `f32` (the CPU executor) or `f64` (the judge).
+pub trait Real: Float + NumAssign + Default + std::iter::Sum + Send + Sync + std::fmt::Debug + 'static {
+    /// Rounds `x` to this type.
+    fn of(x: f64) -> Self;
+    /// Widens to `f64`, exactly.
+    fn wide(self) -> f64;
+    /// `C = alpha * A * B + beta * C` on strided matrices; see [`gemm::gemm`], which checks the bounds.
+    #[doc(hidden)]
+    fn gemm_unchecked(g: &gemm::Product<'_, Self>, c: &mut [Self]);
+}
+
+/// Splits `data` into rows of `width` and calls `f(row index, row)` on each, in parallel.
+pub fn par_rows<F: Real>(data: &mut [F], width: usize, f: impl Fn(usize, &mut [F]) + Sync + Send) {
+    use rayon::prelude::*;
+    // Enough rows a task that scheduling stays cheap beside some thousand operations.
+    let rows_a_task = (4096 / width.max(1)).max(1);
+    data.par_chunks_mut(width).with_min_len(rows_a_task).enumerate().for_each(|(row, values)| f(row, values));
+}
