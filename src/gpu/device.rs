@@ -27,6 +27,11 @@ pub struct AdapterSummary {
 }
 
 impl AdapterSummary {
+    /// A card with memory of its own.
+    pub fn is_discrete(&self) -> bool {
+        self.kind == wgpu::DeviceType::DiscreteGpu
+    }
+
     /// A software adapter runs on the CPU: much slower than the CPU executor.
     pub fn is_software(&self) -> bool {
         self.kind == wgpu::DeviceType::Cpu

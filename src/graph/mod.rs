@@ -1,1 +1,42 @@
-//! graph.
+//! Tensors and operations to a list of dispatches, and the executors that replay it.
+//!
+//! A [`Tape`](tape::Tape) records operations on tensor handles. Lowering turns them into a [`Recording`]: forward steps
+//! in order, then, for training, backward steps in reverse. A recording is a list of (kernel, parameters, tensors); it
+//! holds no command buffers, because wgpu's are spent by one submission. Two executors replay it: the GPU
+//! (`gpu::executor`) with pipelines and bind groups made once, and the CPU ([`run_cpu`]) through the references.
+
+pub mod backward;
+pub mod forward;
+pub mod op;
+pub mod plan;
+pub mod recording;
+pub mod run_cpu;
+pub mod tape;
+pub mod tensor;
+
+pub use recording::{Recording, Step};
+pub use tensor::{Dtype, Role, Tensor, Tensors};
+
+use crate::error::Result;
+
+/// Replays the recordings of one program on its buffers.
+pub trait Executor {
+    /// Overwrites the start of a tensor of floats.
+    fn upload(&mut self, tensor: Tensor, values: &[f32]) -> Result<()>;
+    /// Overwrites the start of a tensor of integers.
+    fn upload_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()>;
+    /// Runs recording number `recording` of the program. May return before the device has finished.
+    fn run(&mut self, recording: usize) -> Result<()>;
+    /// Waits for all work and reads a tensor of floats.
+    fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>>;
+    /// Asks for a tensor's present value without waiting; [`Executor::arrived`] yields it under `tag`, in order.
+    fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()>;
+    /// The values asked for by `read_later` that are there; with `wait`, all of them.
+    fn arrived(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>>;
+    /// Measures the time of each kernel from now on; slows replays down.
+    fn profile(&mut self) -> Result<()>;
+    /// Seconds and calls by stem since then, slowest first.
+    fn profiled(&self) -> Vec<(&'static str, f64, u64)>;
+    /// One line: what runs where.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,155 @@
+//! Which device runs a program: a GPU through wgpu, or the CPU executor.
+
+use crate::config::train::Precision;
+use crate::error::{Error, Result};
+use crate::gpu::device::{AdapterSummary, Gpu, adapters};
+use crate::gpu::executor::GpuExecutor;
+use crate::gpu::pipeline::Allowed;
+use crate::gpu::self_test;
+use crate::graph::Executor;
+use crate::graph::run_cpu::CpuExecutor;
+use crate::model::program::Program;
+use std::sync::Arc;
+
+/// What the user asks for with `--backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Backend {
+    /// A discrete GPU, else an integrated one, else the CPU.
+    #[default]
+    Auto,
+    /// An adapter, also a software one.
+    Gpu,
+    /// The CPU executor.
+    Cpu,
+}
+
+/// The device that was chosen.
+pub enum Device {
+    /// The CPU executor.
+    Cpu {
+        /// Why not a GPU, and what would bring one; empty where the CPU was asked for.
+        note: String,
+    },
+    /// An open adapter and the kernel variants that passed their self-test on it.
+    Gpu {
+        /// The device.
+        gpu: Arc<Gpu>,
+        /// Variants that may be used.
+        allowed: Allowed,
+        /// What was decided about precision.
+        note: String,
+    },
+}
+
+const NO_ADAPTER: &str = "no GPU adapter found (a driver brings one: mesa-vulkan-drivers for AMD, Intel and software \
+     Vulkan, the NVIDIA driver with libvulkan1 for NVIDIA)";
+
+impl Device {
+    /// Chooses and opens a device. `adapter` is a number of `hadal info` or a part of a name.
+    pub fn open(backend: Backend, adapter: Option<&str>, precision: Precision) -> Result<Device> {
+        if backend == Backend::Cpu {
+            if adapter.is_some() {
+                return Err(Error::Usage("--adapter names a GPU, but --backend cpu asks for none".to_owned()));
+            }
+            return Device::cpu(precision, String::new());
+        }
+        let found = adapters();
+        let chosen = match adapter {
+            Some(wanted) => Some(named(&found, wanted)?),
+            None => preferred(&found, backend == Backend::Gpu),
+        };
+        match chosen {
+            Some(summary) => Device::gpu(summary.index, precision),
+            None if backend == Backend::Gpu => Err(Error::Device(NO_ADAPTER.to_owned())),
+            None if found.is_empty() => Device::cpu(precision, NO_ADAPTER.to_owned()),
+            None => {
+                Device::cpu(precision, format!("{} is slower than this; --backend gpu takes it anyway", found[0].name))
+            }
+        }
+    }
+
+    fn cpu(precision: Precision, note: String) -> Result<Device> {
+        match precision {
+            Precision::Mixed => Err(Error::config("train.precision", "the CPU executor computes in f32; set f32 or auto")),
+            Precision::F32 | Precision::Auto => Ok(Device::Cpu { note }),
+        }
+    }
+
+    fn gpu(index: usize, precision: Precision) -> Result<Device> {
+        let gpu = Gpu::open(index)?;
+        let (allowed, note) = match precision {
+            Precision::F32 => (Allowed::portable(), "f32".to_owned()),
+            Precision::Mixed | Precision::Auto => match self_test::cooperative_16(&gpu) {
+                Ok(()) => (Allowed::with(&["coop16"]), "f16 products with f32 sums on matrix units".to_owned()),
+                Err(reason) if precision == Precision::Mixed => return Err(Error::config("train.precision", reason)),
+                Err(reason) => (Allowed::portable(), format!("f32, since {reason}")),
+            },
+        };
+        Ok(Device::Gpu { gpu, allowed, note })
+    }
+
+    /// Largest tensor that one binding may hold, in bytes.
+    pub fn binding_limit(&self) -> u64 {
+        match self {
+            Device::Cpu { .. } => u64::MAX,
+            Device::Gpu { gpu, .. } => {
+                let limits = &gpu.summary.limits;
+                limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+            }
+        }
+    }
+
+    /// Buffers and pipelines for `program`; refused if the plan needs more than `cap` bytes.
+    pub fn executor(&self, program: &Program, cap: Option<u64>) -> Result<Box<dyn Executor>> {
+        let bytes = program.plan().bytes();
+        if let Some(cap) = cap.filter(|&cap| bytes > cap) {
+            let gib = |b: u64| b as f64 / f64::from(1 << 30);
+            return Err(Error::Memory(format!(
+                "the plan needs {:.2} GiB, more than the {:.2} GiB allowed; lower train.micro_batch (raise \
+                 train.accumulation to keep the batch) or train.sequence_length",
+                gib(bytes),
+                gib(cap)
+            )));
+        }
+        match self {
+            Device::Cpu { .. } => Ok(Box::new(CpuExecutor::<f32>::new(&program.tensors, &program.recordings))),
+            Device::Gpu { gpu, allowed, .. } => {
+                Ok(Box::new(GpuExecutor::new(gpu.clone(), &program.tensors, &program.recordings, allowed)?))
+            }
+        }
+    }
+
+    /// One line: what runs where, and why.
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu { note } if note.is_empty() => format!("the CPU, {} threads", rayon::current_num_threads()),
+            Device::Cpu { note } => format!("the CPU, {} threads: {note}", rayon::current_num_threads()),
+            Device::Gpu { gpu, note, .. } => {
+                let s = &gpu.summary;
+                format!("{} through {} ({}), {note}", s.name, s.backend, s.driver)
+            }
+        }
+    }
+}
+
+fn named<'a>(found: &'a [AdapterSummary], wanted: &str) -> Result<&'a AdapterSummary> {
+    let by_name = |s: &&AdapterSummary| s.name.to_lowercase().contains(&wanted.to_lowercase());
+    let chosen = match wanted.parse::<usize>() {
+        Ok(index) => found.get(index),
+        Err(_) => found.iter().find(by_name),
+    };
+    chosen.ok_or_else(|| {
+        let names: Vec<_> = found.iter().map(|s| format!("{} {}", s.index, s.name)).collect();
+        let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Error::Usage(format!("--adapter {wanted}: there is no such adapter; found: {list}"))
+    })
+}
+
+fn preferred(found: &[AdapterSummary], software: bool) -> Option<&AdapterSummary> {
+    let rank = |s: &AdapterSummary| match (s.is_discrete(), s.is_software()) {
+        (true, _) => 0,
+        (_, false) => 1,
+        (_, true) => 2,
+    };
+    found.iter().filter(|s| software || !s.is_software()).min_by_key(|s| rank(s))
+}

@@ -1,0 +1,275 @@
+//! The GPU executor: buffers, pipelines and bind groups are made once; a replay encodes the list of dispatches anew,
+//! since wgpu's command buffers are spent by one submission.
+
+use super::device::Gpu;
+use super::once::read_buffer;
+use super::pipeline::{Allowed, Pipeline, Pipelines};
+use super::profile::Profiler;
+use crate::error::{Error, Result};
+use crate::graph::plan::Plan;
+use crate::graph::{Executor, Recording, Tensor, Tensors};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Dispatches in one submission. Few, so that the GPU starts early and no submission lasts long enough for a
+/// watchdog; many enough that their cost does not matter.
+const DISPATCHES_A_SUBMISSION: usize = 128;
+/// Bytes sent in one piece: wgpu stages them in main memory until they are submitted.
+const UPLOAD_BYTES: usize = 64 << 20;
+
+/// A dispatch with everything that does not change made beforehand.
+struct Prepared {
+    stem: &'static str,
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+    params: Vec<u8>,
+    grid: [u32; 3],
+}
+
+/// A read-back under way.
+struct Pending {
+    tag: u64,
+    buffer: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    mapped: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// One program on one device.
+pub struct GpuExecutor {
+    gpu: Arc<Gpu>,
+    tensors: Tensors,
+    plan: Plan,
+    buffers: Vec<wgpu::Buffer>,
+    recordings: Vec<Vec<Prepared>>,
+    pending: VecDeque<Pending>,
+    staging: Vec<wgpu::Buffer>,
+    profiler: Option<Profiler>,
+}
+
+impl GpuExecutor {
+    /// Allocates all buffers and compiles all pipelines of `recordings`.
+    pub fn new(gpu: Arc<Gpu>, tensors: &Tensors, recordings: &[Recording], allowed: &Allowed) -> Result<Self> {
+        let plan = Plan::new(tensors, recordings);
+        let buffers = allocate(&gpu, &plan)?;
+        let mut pipelines = Pipelines::default();
+        let mut prepared = Vec::new();
+        for recording in recordings {
+            let steps: Result<Vec<_>> = recording
+                .steps
+                .iter()
+                .map(|step| {
+                    let choice = allowed.choose(step.kernel, &step.params);
+                    let pipeline = pipelines.get(&gpu, step.kernel, &choice)?;
+                    let group = bind(&gpu, tensors, &plan, &buffers, step, &pipeline);
+                    let (stem, params, grid) = (step.kernel.stem, step.params.clone(), choice.grid);
+                    Ok(Prepared { stem, pipeline, group, params, grid })
+                })
+                .collect();
+            prepared.push(steps?);
+        }
+        gpu.check()?;
+        Ok(GpuExecutor {
+            gpu,
+            tensors: tensors.clone(),
+            plan,
+            buffers,
+            recordings: prepared,
+            pending: VecDeque::new(),
+            staging: Vec::new(),
+            profiler: None,
+        })
+    }
+
+    fn buffer(&self, tensor: Tensor) -> Option<&wgpu::Buffer> {
+        self.plan.slot(tensor).map(|slot| &self.buffers[slot])
+    }
+
+    fn write(&mut self, tensor: Tensor, bytes: &[u8]) -> Result<()> {
+        assert!(bytes.len() as u64 <= self.tensors.info(tensor).bytes(), "{}: too long", self.tensors.info(tensor).name);
+        let Some(buffer) = self.buffer(tensor) else { return Ok(()) }; // no step uses it
+        for (i, part) in bytes.chunks(UPLOAD_BYTES).enumerate() {
+            self.gpu.queue.write_buffer(buffer, (i * UPLOAD_BYTES) as u64, part);
+            if bytes.len() > UPLOAD_BYTES {
+                self.gpu.queue.submit([]);
+                self.gpu.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&self, steps: &[Prepared]) -> wgpu::CommandBuffer {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for step in steps {
+                pass.set_pipeline(&step.pipeline.pipeline);
+                pass.set_bind_group(0, &step.group, &[]);
+                pass.set_immediates(0, &step.params);
+                let [x, y, z] = step.grid;
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        encoder.finish()
+    }
+
+    /// Maps the buffers of finished read-backs; with `wait`, of all.
+    fn collect(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>> {
+        let mut values = Vec::new();
+        while let Some(pending) = self.pending.front() {
+            if wait {
+                let submission_index = Some(pending.submission.clone());
+                let polled = self.gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+                polled.map_err(|e| Error::Device(e.to_string()))?;
+            } else {
+                self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| Error::Device(e.to_string()))?;
+            }
+            self.gpu.check()?;
+            if !pending.mapped.load(std::sync::atomic::Ordering::Acquire) {
+                break;
+            }
+            let Some(done) = self.pending.pop_front() else { break };
+            let view = done.buffer.slice(..).get_mapped_range().map_err(|e| Error::Device(e.to_string()))?;
+            values.push((done.tag, bytemuck::pod_collect_to_vec(&view)));
+            drop(view);
+            done.buffer.unmap();
+            self.staging.push(done.buffer);
+        }
+        Ok(values)
+    }
+}
+
+/// All buffers of a plan, or an error that says how much was asked for.
+fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Vec<wgpu::Buffer>> {
+    let limits = &gpu.summary.limits;
+    let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    if plan.largest() > limit {
+        return Err(Error::Memory(format!(
+            "one tensor needs {} bytes, but {} binds at most {limit}; lower train.micro_batch or train.sequence_length",
+            plan.largest(),
+            gpu.summary.name
+        )));
+    }
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let buffers = plan.slots.iter().map(|slot| {
+        gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: slot.bytes.next_multiple_of(16),
+            usage,
+            mapped_at_creation: false,
+        })
+    });
+    let buffers = buffers.collect();
+    match pollster::block_on(scope.pop()) {
+        None => Ok(buffers),
+        Some(_) => Err(Error::Memory(format!(
+            "{} has no room for the {:.2} GiB that the plan needs; lower train.micro_batch",
+            gpu.summary.name,
+            plan.bytes() as f64 / f64::from(1 << 30)
+        ))),
+    }
+}
+
+fn bind(
+    gpu: &Gpu,
+    tensors: &Tensors,
+    plan: &Plan,
+    buffers: &[wgpu::Buffer],
+    step: &crate::graph::Step,
+    pipeline: &Pipeline,
+) -> wgpu::BindGroup {
+    let entries: Vec<_> = (0..)
+        .zip(&step.tensors)
+        .map(|(binding, &tensor)| {
+            let slot = plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", tensors.info(tensor).name));
+            // Vectors of four are bound whole: sizes are rounded up, which every buffer has room for.
+            let size = wgpu::BufferSize::new(tensors.info(tensor).bytes().max(4).next_multiple_of(16));
+            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffers[slot], offset: 0, size });
+            wgpu::BindGroupEntry { binding, resource }
+        })
+        .collect();
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(step.kernel.stem),
+        layout: &pipeline.layout,
+        entries: &entries,
+    })
+}
+
+impl Executor for GpuExecutor {
+    fn upload(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.write(tensor, bytemuck::cast_slice(values))
+    }
+
+    fn upload_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        self.write(tensor, bytemuck::cast_slice(values))
+    }
+
+    fn run(&mut self, recording: usize) -> Result<()> {
+        if let Some(mut profiler) = self.profiler.take() {
+            for step in &self.recordings[recording] {
+                let [x, y, z] = step.grid;
+                profiler.dispatch(&self.gpu, step.stem, |pass| {
+                    pass.set_pipeline(&step.pipeline.pipeline);
+                    pass.set_bind_group(0, &step.group, &[]);
+                    pass.set_immediates(0, &step.params);
+                    pass.dispatch_workgroups(x, y, z);
+                })?;
+            }
+            profiler.flush(&self.gpu)?;
+            self.profiler = Some(profiler);
+            return self.gpu.check();
+        }
+        for steps in self.recordings[recording].chunks(DISPATCHES_A_SUBMISSION) {
+            self.gpu.queue.submit([self.encode(steps)]);
+        }
+        self.gpu.check()
+    }
+
+    fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
+        let size = self.tensors.info(tensor).bytes();
+        let buffer = self.buffer(tensor).unwrap_or_else(|| panic!("{}: not planned", self.tensors.info(tensor).name));
+        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.gpu, buffer, size)?))
+    }
+
+    fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {
+        let size = self.tensors.info(tensor).bytes();
+        let known = self.staging.iter().position(|buffer| buffer.size() == size);
+        let buffer = known.map(|i| self.staging.swap_remove(i)).unwrap_or_else(|| {
+            self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size,
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            })
+        });
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let source = self.buffer(tensor).unwrap_or_else(|| panic!("{}: not planned", self.tensors.info(tensor).name));
+        encoder.copy_buffer_to_buffer(source, 0, &buffer, 0, size);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        let mapped = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let flag = mapped.clone();
+        buffer.slice(..).map_async(wgpu::MapMode::Read, move |outcome| {
+            flag.store(outcome.is_ok(), std::sync::atomic::Ordering::Release);
+        });
+        self.pending.push_back(Pending { tag, buffer, submission, mapped });
+        Ok(())
+    }
+
+    fn arrived(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>> {
+        self.collect(wait)
+    }
+
+    fn profile(&mut self) -> Result<()> {
+        self.profiler = Some(Profiler::new(&self.gpu)?);
+        Ok(())
+    }
+
+    fn profiled(&self) -> Vec<(&'static str, f64, u64)> {
+        self.profiler.as_ref().map(Profiler::rows).unwrap_or_default()
+    }
+
+    fn describe(&self) -> String {
+        let summary = &self.gpu.summary;
+        format!("{} through {} ({})", summary.name, summary.backend, summary.driver)
+    }
+}

@@ -1,0 +1,267 @@
+//! Backward: each operation's gradient dispatches. Gradients of activations are overwritten, gradients of parameters
+//! accumulate, so gradient accumulation is replaying a micro-step without clearing.
+
+use super::forward::{self, ACCUMULATE, NN, OVERWRITE, TN, count, product, shape2, spans};
+use super::op::{AttentionSizes, Mask, Op, Routing, Weight};
+use super::recording::Recorder;
+use super::tensor::Tensor;
+use crate::kernels::{self, matmul, matmul_experts_weight_grad};
+use std::collections::{HashMap, HashSet};
+
+/// Gradients of activations found so far.
+#[derive(Default)]
+pub struct Gradients {
+    of: HashMap<Tensor, Tensor>,
+    /// Gradient tensors that stand for more than one activation: these may not be added to in place.
+    shared: HashSet<Tensor>,
+}
+
+impl Gradients {
+    /// The gradient of `x`, if anything that was recorded depends on it.
+    pub fn get(&self, x: Tensor) -> Option<Tensor> {
+        self.of.get(&x).copied()
+    }
+
+    /// Joins a contribution to the gradient of `x`.
+    fn join(&mut self, r: &mut Recorder<'_>, x: Tensor, d_x: Tensor) {
+        let joined = match self.get(x) {
+            None => d_x,
+            Some(known) => {
+                let sum = r.activation_like("d_joined", x);
+                forward::add(r, known, d_x, sum);
+                sum
+            }
+        };
+        self.of.insert(x, joined);
+    }
+
+    /// Where a product may put the gradient of `x`, and whether it overwrites or adds to what is there.
+    fn target(&mut self, r: &mut Recorder<'_>, x: Tensor) -> (Tensor, u32) {
+        match self.get(x).filter(|known| !self.shared.contains(known)) {
+            Some(known) => (known, ACCUMULATE),
+            None => (r.activation_like("d_x", x), OVERWRITE),
+        }
+    }
+
+    /// Notes the outcome of [`Gradients::target`].
+    fn placed(&mut self, r: &mut Recorder<'_>, x: Tensor, d_x: Tensor, accumulate: u32) {
+        if accumulate == OVERWRITE {
+            self.join(r, x, d_x);
+        }
+    }
+}
+
+/// Appends the backward dispatches of `ops` in reverse, starting from gradients that are given for some tensors.
+pub(super) fn backward(ops: &[Op], r: &mut Recorder<'_>, seeds: Vec<(Tensor, Tensor)>) -> Gradients {
+    let mut g = Gradients::default();
+    for (tensor, gradient) in seeds {
+        g.shared.insert(gradient); // belongs to the caller
+        g.of.insert(tensor, gradient);
+    }
+    for op in ops.iter().rev() {
+        op.backward(r, &mut g);
+    }
+    g
+}
+
+impl Op {
+    /// Appends the operation's backward dispatches. Nothing is recorded where no gradient reaches the outputs.
+    fn backward(&self, r: &mut Recorder<'_>, g: &mut Gradients) {
+        match self {
+            Op::Embed { ids, table, token_order, segments, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                let [tokens, width] = shape2(r, *y);
+                for (first_row, table_rows, part) in spans(table) {
+                    let Some(d_table) = r.tensors.gradient_of(part) else { continue };
+                    let params = kernels::embed_backward::Params { tokens, width, first_row, table_rows };
+                    r.step(&kernels::embed_backward::KERNEL, &params, &[*ids, *token_order, *segments, d_y, d_table]);
+                }
+            }
+            Op::RmsNorm { x, weight, y, inverse_rms, .. } => {
+                let Some(d_y) = g.get(*y) else { return };
+                let [rows, width] = shape2(r, *x);
+                if let Some(d_weight) = r.tensors.gradient_of(*weight) {
+                    let params = kernels::rms_norm_weight_grad::Params { rows, width };
+                    r.step(&kernels::rms_norm_weight_grad::KERNEL, &params, &[d_y, *x, *inverse_rms, d_weight]);
+                }
+                let d_x = r.activation_like("d_x", *x);
+                let params = kernels::rms_norm_backward::Params { rows, width };
+                r.step(&kernels::rms_norm_backward::KERNEL, &params, &[d_y, *x, *weight, *inverse_rms, d_x]);
+                g.join(r, *x, d_x);
+            }
+            Op::Linear { x, weight, residual, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                linear(r, g, *x, weight, d_y);
+                if let Some(residual) = residual {
+                    g.join(r, *residual, d_y); // nothing later reads d_y as the gradient of y
+                }
+            }
+            Op::Split { x, left, right } => {
+                let (d_left, d_right) = (half(r, g, *left), half(r, g, *right));
+                let ([rows, width], columns) = (shape2(r, *x), shape2(r, *left)[1]);
+                let d_x = r.activation_like("d_x", *x);
+                forward::copy(r, d_left, columns, 0, d_x, width, 0, rows, columns);
+                forward::copy(r, d_right, width - columns, 0, d_x, width, columns, rows, width - columns);
+                g.join(r, *x, d_x);
+            }
+            Op::Rope { x, rotation, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                let d_x = r.activation_like("d_x", *x);
+                forward::rope(r, d_y, *rotation, d_x, -1.0);
+                g.join(r, *x, d_x);
+            }
+            Op::Attention { q, kv, k_rope, mask, sizes, out, lse } => {
+                let Some(d_out) = g.get(*out) else { return };
+                let (d_q, d_kv, d_k_rope) = attention(r, [*q, *kv, *k_rope], *mask, sizes, *out, *lse, d_out);
+                g.join(r, *q, d_q);
+                g.join(r, *kv, d_kv);
+                g.join(r, *k_rope, d_k_rope);
+            }
+            Op::SwiGlu { gate, up, h } => {
+                let Some(d_h) = g.get(*h) else { return };
+                let (d_gate, d_up) = (r.activation_like("d_gate", *gate), r.activation_like("d_up", *up));
+                let params = kernels::swiglu_backward::Params { count: count(r, *h) };
+                r.step(&kernels::swiglu_backward::KERNEL, &params, &[d_h, *gate, *up, d_gate, d_up]);
+                g.join(r, *gate, d_gate);
+                g.join(r, *up, d_up);
+            }
+            Op::Router { logits, sizes, probs, chosen, weights } => {
+                let Some(d_weights) = g.get(*weights) else { return };
+                let d_probs = g.get(*probs);
+                let d_logits = r.activation_like("d_logits", *logits);
+                let params = kernels::router_backward::Params::of(sizes, d_probs.is_some());
+                let tensors = [d_weights, d_probs.unwrap_or(*probs), *probs, *chosen, d_logits];
+                r.step(&kernels::router_backward::KERNEL, &params, &tensors);
+                g.join(r, *logits, d_logits);
+            }
+            Op::BalanceLoss { probs, balance, slope, .. } => {
+                let [tokens, experts] = shape2(r, *probs);
+                let sequences = balance.sequences as u32;
+                let d_probs = r.activation_like("d_probs", *probs);
+                let params =
+                    kernels::balance_loss_backward::Params { sequences, length: tokens / sequences, experts };
+                r.step(&kernels::balance_loss_backward::KERNEL, &params, &[*slope, balance.real, d_probs]);
+                g.join(r, *probs, d_probs);
+            }
+            Op::ExpertSort { .. } => {} // whole numbers: a constant of the derivative
+            Op::ExpertGather { x, routing, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                let [tokens, width] = shape2(r, *x);
+                let d_x = r.activation_like("d_x", *x);
+                let selected = routing.selected as u32;
+                let params = kernels::expert_gather_backward::Params { tokens, selected, width };
+                r.step(&kernels::expert_gather_backward::KERNEL, &params, &[d_y, routing.pair_slot, d_x]);
+                g.join(r, *x, d_x);
+            }
+            Op::LinearExperts { x, weight, routing, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                linear_experts(r, g, *x, weight, *routing, d_y);
+            }
+            Op::ExpertCombine { residual, o, weights, routing, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                let [tokens, width] = shape2(r, *y);
+                let (d_o, d_weights) = (r.activation_like("d_o", *o), r.activation_like("d_weights", *weights));
+                let selected = routing.selected as u32;
+                let params = kernels::expert_combine_backward::Params { tokens, selected, width };
+                let tensors = [d_y, *o, *weights, routing.slot_pair, d_o, d_weights];
+                r.step(&kernels::expert_combine_backward::KERNEL, &params, &tensors);
+                g.join(r, *o, d_o);
+                g.join(r, *weights, d_weights);
+                g.join(r, *residual, d_y); // nothing later reads d_y as the gradient of y
+            }
+            Op::Dropout { x, state, site, rate, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                let d_x = r.activation_like("d_x", *x);
+                forward::dropout(r, d_y, *state, *site, *rate, d_x);
+                g.join(r, *x, d_x);
+            }
+            Op::Add { a, b, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                g.shared.insert(d_y);
+                g.join(r, *a, d_y);
+                g.join(r, *b, d_y);
+            }
+            Op::HeadLoss { h, d_h, .. } => {
+                if let Some(d_h) = d_h {
+                    g.join(r, *h, *d_h);
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of one half of a split; zeros where nothing depends on it.
+fn half(r: &mut Recorder<'_>, g: &Gradients, x: Tensor) -> Tensor {
+    g.get(x).unwrap_or_else(|| {
+        let zeros = r.activation_like("d_zero", x);
+        let params = kernels::fill::Params { count: count(r, x), value: 0.0 };
+        r.step(&kernels::fill::KERNEL, &params, &[zeros]);
+        zeros
+    })
+}
+
+/// `y = x W^T`: `dW += dy^T x`, `dx = dy W`.
+fn linear(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, d_y: Tensor) {
+    let ([m, k], lda) = (shape2(r, x), shape2(r, d_y)[1]);
+    for (a_offset, n, part) in spans(weight) {
+        if let Some(d_weight) = r.tensors.gradient_of(part) {
+            let params = matmul::Params { accumulate: ACCUMULATE, a_offset, lda, ..product(TN, n, k, m) };
+            r.step(&matmul::KERNEL, &params, &[d_y, x, d_y, d_weight]);
+        }
+        let (d_x, accumulate) = g.target(r, x);
+        let params = matmul::Params { accumulate, a_offset, lda, ..product(NN, m, k, n) };
+        r.step(&matmul::KERNEL, &params, &[d_y, part, d_y, d_x]);
+        g.placed(r, x, d_x, accumulate);
+    }
+}
+
+/// As [`linear`], expert by expert.
+fn linear_experts(
+    r: &mut Recorder<'_>,
+    g: &mut Gradients,
+    x: Tensor,
+    weight: &Weight,
+    routing: Routing,
+    d_y: Tensor,
+) {
+    let (n, m) = (shape2(r, x)[1], shape2(r, d_y)[1]);
+    for (first_expert, expert_count, part) in spans(weight) {
+        let Some(d_weight) = r.tensors.gradient_of(part) else { continue };
+        let params = matmul_experts_weight_grad::Params { m, n, first_expert, expert_count };
+        r.step(&matmul_experts_weight_grad::KERNEL, &params, &[d_y, x, routing.offsets, d_weight]);
+    }
+    let (d_x, accumulate) = g.target(r, x);
+    forward::experts_product(r, NN, d_y, weight, routing, d_x, accumulate);
+    g.placed(r, x, d_x, accumulate);
+}
+
+/// Gradients of q, kv and k_rope, from probabilities made again out of the saved log-sum-exp.
+fn attention(
+    r: &mut Recorder<'_>,
+    [q, kv, k_rope]: [Tensor; 3],
+    mask: Mask,
+    sizes: &AttentionSizes,
+    out: Tensor,
+    lse: Tensor,
+    d_out: Tensor,
+) -> (Tensor, Tensor, Tensor) {
+    let AttentionSizes { batch, length, heads, nope, rope, value, .. } = *sizes;
+    let rows = batch * length;
+    let stats = [batch as usize, heads as usize, length as usize, 2];
+    let row_stats = r.activation("row_stats", &stats);
+    let params = kernels::attention_delta::Params { batch, length, heads, value };
+    r.step(&kernels::attention_delta::KERNEL, &params, &[d_out, out, lse, row_stats]);
+    let (d_q, d_kv) = (r.activation_like("d_q", q), r.activation_like("d_kv", kv));
+    let d_k_rope = r.activation_like("d_k_rope", k_rope);
+    let reads = [q, kv, k_rope, mask.document_start, mask.state, row_stats, d_out];
+    let with = |d: Tensor| reads.iter().copied().chain([d]).collect::<Vec<_>>();
+    r.step(&kernels::attention_backward_q::KERNEL, sizes, &with(d_q));
+    // Per head: d k_nope, d value, d k_rope; the last is summed over heads, since all share one rope key.
+    let (own, stride) = (nope + value, nope + value + rope);
+    let d_heads = r.activation("d_heads", &[rows as usize, (heads * stride) as usize]);
+    r.step(&kernels::attention_backward_kv::KERNEL, sizes, &with(d_heads));
+    forward::copy(r, d_heads, stride, 0, d_kv, own, 0, rows * heads, own);
+    let params = kernels::sum_heads::Params { rows, heads, width: rope, stride, offset: own };
+    r.step(&kernels::sum_heads::KERNEL, &params, &[d_heads, d_k_rope]);
+    (d_q, d_kv, d_k_rope)
+}

@@ -1,0 +1,239 @@
+//! Forward: each operation's dispatches.
+
+use super::op::{LossSlots, Op, Routing, Weight};
+use super::recording::Recorder;
+use super::tensor::Tensor;
+use crate::kernels::{self, matmul, matmul_experts};
+
+/// `layout` of products: which of the factors is stored transposed.
+pub(super) const NT: u32 = 0;
+/// Both factors as written.
+pub(super) const NN: u32 = 1;
+/// The left factor stored transposed.
+pub(super) const TN: u32 = 2;
+
+/// What happens to the old contents of a product's target.
+pub(super) const OVERWRITE: u32 = 0;
+/// The product is added.
+pub(super) const ACCUMULATE: u32 = 1;
+/// The product is added to another tensor.
+pub(super) const RESIDUAL: u32 = 2;
+
+impl Op {
+    /// Appends the operation's forward dispatches.
+    pub(super) fn forward(&self, r: &mut Recorder<'_>) {
+        match self {
+            Op::Embed { ids, table, y, .. } => {
+                let [rows, width] = shape2(r, *y);
+                for (first_row, table_rows, part) in spans(table) {
+                    let params = kernels::embed::Params { rows, width, first_row, table_rows };
+                    r.step(&kernels::embed::KERNEL, &params, &[*ids, part, *y]);
+                }
+            }
+            Op::RmsNorm { x, weight, epsilon, y, inverse_rms } => {
+                let [rows, width] = shape2(r, *x);
+                let params = kernels::rms_norm::Params { rows, width, epsilon: *epsilon };
+                r.step(&kernels::rms_norm::KERNEL, &params, &[*x, *weight, *y, *inverse_rms]);
+            }
+            Op::Linear { x, weight, residual, y } => {
+                let ([m, k], ldc) = (shape2(r, *x), shape2(r, *y)[1]);
+                let accumulate = if residual.is_some() { RESIDUAL } else { OVERWRITE };
+                for (c_offset, n, part) in spans(weight) {
+                    let params = matmul::Params { accumulate, c_offset, ldc, ..product(NT, m, n, k) };
+                    r.step(&matmul::KERNEL, &params, &[*x, part, residual.unwrap_or(*x), *y]);
+                }
+            }
+            Op::Split { x, left, right } => {
+                let (rows, width) = (shape2(r, *x)[0], shape2(r, *x)[1]);
+                let columns = shape2(r, *left)[1];
+                copy(r, *x, width, 0, *left, columns, 0, rows, columns);
+                copy(r, *x, width, columns, *right, width - columns, 0, rows, width - columns);
+            }
+            Op::Rope { x, rotation, y } => rope(r, *x, *rotation, *y, 1.0),
+            Op::Attention { q, kv, k_rope, mask, sizes, out, lse } => {
+                let tensors = [*q, *kv, *k_rope, mask.document_start, mask.state, *out, *lse];
+                r.step(&kernels::attention::KERNEL, sizes, &tensors);
+            }
+            Op::SwiGlu { gate, up, h } => {
+                let params = kernels::swiglu::Params { count: count(r, *h) };
+                r.step(&kernels::swiglu::KERNEL, &params, &[*gate, *up, *h]);
+            }
+            Op::Router { logits, sizes, probs, chosen, weights } => {
+                r.step(&kernels::router::KERNEL, sizes, &[*logits, *probs, *chosen, *weights]);
+            }
+            Op::BalanceLoss { probs, chosen, balance, slope } => {
+                let [tokens, experts] = shape2(r, *probs);
+                let sequences = balance.sequences as u32;
+                let selected = shape2(r, *chosen)[1];
+                let length = tokens / sequences;
+                let alpha = balance.alpha;
+                let params = kernels::balance_loss::Params { sequences, length, experts, selected, alpha };
+                let tensors = [*probs, *chosen, balance.real, balance.state, *slope, balance.metrics];
+                r.step(&kernels::balance_loss::KERNEL, &params, &tensors);
+            }
+            Op::ExpertSort { chosen, starts, routing } => expert_sort(r, *chosen, *starts, *routing),
+            Op::ExpertGather { x, routing, y } => {
+                let [pairs, width] = shape2(r, *y);
+                let params = kernels::expert_gather::Params { pairs, selected: routing.selected as u32, width };
+                r.step(&kernels::expert_gather::KERNEL, &params, &[*x, routing.slot_pair, *y]);
+            }
+            Op::LinearExperts { x, weight, routing, y } => {
+                experts_product(r, NT, *x, weight, *routing, *y, OVERWRITE);
+            }
+            Op::ExpertCombine { residual, o, weights, routing, y } => {
+                let [tokens, width] = shape2(r, *y);
+                let params = kernels::expert_combine::Params { tokens, selected: routing.selected as u32, width };
+                let tensors = [*residual, *o, *weights, routing.pair_slot, *y];
+                r.step(&kernels::expert_combine::KERNEL, &params, &tensors);
+            }
+            Op::Dropout { x, state, site, rate, y } => dropout(r, *x, *state, *site, *rate, *y),
+            Op::Add { a, b, y } => add(r, *a, *b, *y),
+            Op::HeadLoss { h, weight, slots, logits, d_h } => head_loss(r, *h, weight, *slots, *logits, *d_h),
+        }
+    }
+}
+
+/// Rows and the product of the other extents.
+pub(super) fn shape2(r: &Recorder<'_>, x: Tensor) -> [u32; 2] {
+    let shape = &r.tensors.info(x).shape;
+    [shape[0] as u32, shape[1..].iter().product::<usize>() as u32]
+}
+
+/// Number of elements.
+pub(super) fn count(r: &Recorder<'_>, x: Tensor) -> u32 {
+    r.tensors.elements(x) as u32
+}
+
+/// The parts of a weight as kernels count them.
+pub(super) fn spans(weight: &Weight) -> impl Iterator<Item = (u32, u32, Tensor)> + '_ {
+    weight.spans().map(|(first, rows, tensor)| (first as u32, rows as u32, tensor))
+}
+
+/// Parameters of a dense product of whole row-major matrices: m x n from m x k and k x n, as `layout` stores them.
+pub(super) fn product(layout: u32, m: u32, n: u32, k: u32) -> matmul::Params {
+    matmul::Params {
+        m,
+        n,
+        k,
+        lda: if layout == TN { m } else { k },
+        ldb: if layout == NT { k } else { n },
+        ldc: n,
+        a_offset: 0,
+        b_offset: 0,
+        c_offset: 0,
+        layout,
+        accumulate: OVERWRITE,
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a strided copy has two strides and two offsets")]
+pub(super) fn copy(
+    r: &mut Recorder<'_>,
+    source: Tensor,
+    source_stride: u32,
+    source_offset: u32,
+    target: Tensor,
+    target_stride: u32,
+    target_offset: u32,
+    rows: u32,
+    columns: u32,
+) {
+    let params = kernels::copy_columns::Params {
+        rows,
+        columns,
+        source_stride,
+        source_offset,
+        target_stride,
+        target_offset,
+    };
+    r.step(&kernels::copy_columns::KERNEL, &params, &[source, target]);
+}
+
+pub(super) fn add(r: &mut Recorder<'_>, a: Tensor, b: Tensor, y: Tensor) {
+    let params = kernels::add::Params { count: count(r, y) };
+    r.step(&kernels::add::KERNEL, &params, &[a, b, y]);
+}
+
+pub(super) fn dropout(r: &mut Recorder<'_>, x: Tensor, state: Tensor, site: u32, rate: f32, y: Tensor) {
+    let params = kernels::dropout::Params { count: count(r, y), rate, site };
+    r.step(&kernels::dropout::KERNEL, &params, &[x, state, y]);
+}
+
+pub(super) fn rope(r: &mut Recorder<'_>, x: Tensor, rotation: super::op::Rotation, y: Tensor, direction: f32) {
+    let [rows, columns] = shape2(r, x);
+    let params = kernels::rope::Params {
+        rows,
+        heads: rotation.heads as u32,
+        width: columns / rotation.heads as u32,
+        offset: rotation.offset as u32,
+        rotated: rotation.rotated as u32,
+        direction,
+    };
+    r.step(&kernels::rope::KERNEL, &params, &[x, rotation.positions, rotation.table, y]);
+}
+
+fn expert_sort(r: &mut Recorder<'_>, chosen: Tensor, starts: Tensor, routing: Routing) {
+    let pairs = count(r, chosen);
+    let experts = count(r, routing.offsets) - 1;
+    let tiles = count(r, routing.tiles) / 2;
+    r.step(&kernels::expert_count::KERNEL, &kernels::expert_count::Params { pairs, experts }, &[chosen, starts]);
+    let tile_rows = matmul_experts::TILE_ROWS as u32;
+    let params = kernels::expert_scan::Params { pairs, experts, tile_rows, tiles };
+    r.step(&kernels::expert_scan::KERNEL, &params, &[starts, routing.offsets, routing.tiles]);
+    let params = kernels::expert_scatter::Params { pairs, experts };
+    let tensors = [chosen, starts, routing.slot_pair, routing.pair_slot];
+    r.step(&kernels::expert_scatter::KERNEL, &params, &tensors);
+}
+
+/// `y[slot] = x[slot] * matrix of the slot's expert`, transposed for layout NT.
+pub(super) fn experts_product(
+    r: &mut Recorder<'_>,
+    layout: u32,
+    x: Tensor,
+    weight: &Weight,
+    routing: Routing,
+    y: Tensor,
+    accumulate: u32,
+) {
+    let ([rows, k], n) = (shape2(r, x), shape2(r, y)[1]);
+    let tiles = count(r, routing.tiles) / 2;
+    for (first_expert, expert_count, part) in spans(weight) {
+        let params = matmul_experts::Params { rows, n, k, layout, first_expert, expert_count, tiles, accumulate };
+        r.step(&matmul_experts::KERNEL, &params, &[x, part, routing.tiles, routing.offsets, y]);
+    }
+}
+
+/// Chunks of rows: logits, their losses, and when training the gradients of hidden states and weights, before the next
+/// chunk takes the place of the logits. The gradient of each row is scaled by its loss weight, so the loss is the root.
+fn head_loss(r: &mut Recorder<'_>, h: Tensor, weight: &Weight, slots: LossSlots, logits: Tensor, d_h: Option<Tensor>) {
+    let [rows, width] = shape2(r, h);
+    let [chunk, classes] = shape2(r, logits);
+    for first_row in (0..rows).step_by(chunk as usize) {
+        let m = chunk.min(rows - first_row);
+        let hidden = first_row * width;
+        for (first, n, part) in spans(weight) {
+            let p = product(NT, m, n, width);
+            let params = matmul::Params { a_offset: hidden, c_offset: first, ldc: classes, ..p };
+            r.step(&matmul::KERNEL, &params, &[h, part, h, logits]);
+        }
+        let gradient = u32::from(d_h.is_some());
+        let params = kernels::cross_entropy::Params { rows: m, classes, first_row, gradient };
+        let tensors = [logits, slots.targets, slots.loss_weights, slots.losses, slots.correct];
+        r.step(&kernels::cross_entropy::KERNEL, &params, &tensors);
+        let Some(d_h) = d_h else { continue };
+        for (first, k, part) in spans(weight) {
+            let accumulate = if first == 0 { OVERWRITE } else { ACCUMULATE };
+            let p = product(NN, m, width, k);
+            let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, accumulate, ..p };
+            r.step(&matmul::KERNEL, &params, &[logits, part, logits, d_h]);
+            if let Some(d_weight) = r.tensors.gradient_of(part) {
+                let p = product(TN, k, width, m);
+                let params =
+                    matmul::Params { a_offset: first, lda: classes, b_offset: hidden, accumulate: ACCUMULATE, ..p };
+                r.step(&matmul::KERNEL, &params, &[logits, h, logits, d_weight]);
+            }
+        }
+    }
+    let tensors = [slots.losses, slots.correct, slots.targets, slots.metrics];
+    r.step(&kernels::loss_sum::KERNEL, &kernels::loss_sum::Params { rows }, &tensors);
+}

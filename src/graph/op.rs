@@ -1,0 +1,142 @@
+//! The closed set of operations. Adding one: a variant here, then the compiler names the two matches that lack it,
+//! `forward.rs` and `backward.rs`.
+
+use super::tensor::{Tensor, Tensors};
+
+/// A weight whose rows may be spread over several tensors, because an adapter limits the size of a binding.
+///
+/// For a linear layer a row is an output; for experts it is a whole expert.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// First row and tensor of each part, in order.
+    pub parts: Vec<(usize, Tensor)>,
+    /// Rows of the whole.
+    pub rows: usize,
+}
+
+impl Weight {
+    /// A weight in one tensor.
+    pub fn whole(tensors: &Tensors, tensor: Tensor) -> Self {
+        Weight { parts: vec![(0, tensor)], rows: tensors.extent(tensor, 0) }
+    }
+
+    /// First row, number of rows and tensor of each part.
+    pub fn spans(&self) -> impl Iterator<Item = (usize, usize, Tensor)> + '_ {
+        self.parts.iter().enumerate().map(|(i, &(first, tensor))| {
+            let end = self.parts.get(i + 1).map_or(self.rows, |next| next.0);
+            (first, end - first, tensor)
+        })
+    }
+}
+
+/// Which columns of each head are rotated, and by what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rotation {
+    /// Position of each token.
+    pub positions: Tensor, // (N)
+    /// Cosines and sines.
+    pub table: Tensor, // (positions, rotated / 2, 2)
+    /// Heads in a row.
+    pub heads: usize,
+    /// First rotated column of a head.
+    pub offset: usize,
+    /// Number of rotated columns.
+    pub rotated: usize,
+}
+
+/// Sizes of an attention.
+pub type AttentionSizes = crate::kernels::attention::Params;
+
+/// What attention reads besides queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mask {
+    /// First key that each query sees.
+    pub document_start: Tensor, // (N)
+    /// Dropout keys.
+    pub state: Tensor,
+}
+
+/// Where each (token, expert) pair went when pairs were sorted by expert.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Routing {
+    /// First slot of each expert.
+    pub offsets: Tensor, // (E + 1)
+    /// Expert and first row of each tile.
+    pub tiles: Tensor, // (tiles, 2)
+    /// Pair of each slot.
+    pub slot_pair: Tensor, // (N K)
+    /// Slot of each pair.
+    pub pair_slot: Tensor, // (N K)
+    /// K: experts a token.
+    pub selected: usize,
+}
+
+/// How the router selects and weighs.
+pub type RouterSizes = crate::kernels::router::Params;
+
+/// Parameters of the balance loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Balance {
+    /// B: sequences.
+    pub sequences: usize,
+    /// Weight of the loss.
+    pub alpha: f32,
+    /// 1 for tokens, 0 for padding.
+    pub real: Tensor, // (N)
+    /// Window counts and the loss scale.
+    pub state: Tensor,
+    /// Where the loss is summed.
+    pub metrics: Tensor,
+}
+
+/// What the loss head reads and writes besides hidden states and weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossSlots {
+    /// Class of each row, `IGNORED` to leave it out.
+    pub targets: Tensor, // (N)
+    /// Factor on each row's gradient: 1 over the window's targets, when tokens are averaged.
+    pub loss_weights: Tensor, // (N)
+    /// Loss of each row, in nats.
+    pub losses: Tensor, // (N)
+    /// 1 where the most probable class is the target.
+    pub correct: Tensor, // (N)
+    /// Where sums are kept.
+    pub metrics: Tensor,
+}
+
+/// One recorded operation with its inputs, outputs and what backward needs.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// `y[t] = table[ids[t]]`; backward adds rows in the order that the host sorted them.
+    Embed { ids: Tensor, table: Weight, token_order: Tensor, segments: Tensor, y: Tensor },
+    /// `y = weight * x / rms(x)`.
+    RmsNorm { x: Tensor, weight: Tensor, epsilon: f32, y: Tensor, inverse_rms: Tensor },
+    /// `y = x W^T`, plus a residual.
+    Linear { x: Tensor, weight: Weight, residual: Option<Tensor>, y: Tensor },
+    /// Columns of `x` shared out, left to right.
+    Split { x: Tensor, left: Tensor, right: Tensor },
+    /// Rotates a part of each head by its position.
+    Rope { x: Tensor, rotation: Rotation, y: Tensor },
+    /// Causal softmax attention with a rope key that all heads share.
+    Attention { q: Tensor, kv: Tensor, k_rope: Tensor, mask: Mask, sizes: AttentionSizes, out: Tensor, lse: Tensor },
+    /// `h = silu(gate) * up`.
+    SwiGlu { gate: Tensor, up: Tensor, h: Tensor },
+    /// Softmax over experts, selection and weights.
+    Router { logits: Tensor, sizes: RouterSizes, probs: Tensor, chosen: Tensor, weights: Tensor },
+    /// Sequence-wise balance loss.
+    BalanceLoss { probs: Tensor, chosen: Tensor, balance: Balance, slope: Tensor },
+    /// Stable sort of (token, expert) pairs by expert; nothing to differentiate.
+    ExpertSort { chosen: Tensor, starts: Tensor, routing: Routing },
+    /// `y[slot] = x[token of slot]`.
+    ExpertGather { x: Tensor, routing: Routing, y: Tensor },
+    /// Each slot's row times the transpose of its expert's matrix.
+    LinearExperts { x: Tensor, weight: Weight, routing: Routing, y: Tensor },
+    /// `y[t] = residual[t] + sum_j weights[t, j] * o[slot of (t, j)]`.
+    ExpertCombine { residual: Tensor, o: Tensor, weights: Tensor, routing: Routing, y: Tensor },
+    /// `y = x * mask / keep probability`.
+    Dropout { x: Tensor, state: Tensor, site: u32, rate: f32, y: Tensor },
+    /// `y = a + b`.
+    Add { a: Tensor, b: Tensor, y: Tensor },
+    /// Head product and cross-entropy in row chunks; with `d_h`, gradients in the same sweep.
+    HeadLoss { h: Tensor, weight: Weight, slots: LossSlots, logits: Tensor, d_h: Option<Tensor> },
+}

@@ -1,0 +1,78 @@
+//! A recording: the list of dispatches that a replay runs.
+
+use super::tensor::{Dtype, Role, Tensor, Tensors};
+use crate::kernels::{Access, Element, Kernel};
+use bytemuck::Pod;
+
+/// One dispatch.
+#[derive(Clone)]
+pub struct Step {
+    /// What runs.
+    pub kernel: &'static Kernel,
+    /// Bytes of the kernel's `Params`.
+    pub params: Vec<u8>,
+    /// What it binds, in the kernel's order.
+    pub tensors: Vec<Tensor>,
+}
+
+impl Step {
+    /// Bound tensors with the way the kernel uses them.
+    pub fn uses(&self) -> impl Iterator<Item = (Tensor, Access)> + '_ {
+        self.tensors.iter().zip(self.kernel.binds).map(|(&tensor, bind)| (tensor, bind.access))
+    }
+}
+
+/// Dispatches in order.
+#[derive(Clone)]
+pub struct Recording {
+    /// `micro_step`, `update`, `evaluate`, ...
+    pub name: &'static str,
+    /// The dispatches.
+    pub steps: Vec<Step>,
+}
+
+/// Appends steps to a recording and creates the tensors that they need.
+pub struct Recorder<'t> {
+    /// The program's tensors.
+    pub tensors: &'t mut Tensors,
+    steps: Vec<Step>,
+}
+
+impl<'t> Recorder<'t> {
+    /// An empty recording over `tensors`.
+    pub fn new(tensors: &'t mut Tensors) -> Self {
+        Recorder { tensors, steps: Vec::new() }
+    }
+
+    /// Appends a dispatch of `kernel`. Panics if the tensors do not fit its bindings: a broken invariant.
+    pub fn step(&mut self, kernel: &'static Kernel, params: &impl Pod, tensors: &[Tensor]) {
+        let params = bytemuck::bytes_of(params).to_vec();
+        assert_eq!(params.len(), kernel.params_size, "{}: parameters of another kernel", kernel.stem);
+        assert_eq!(tensors.len(), kernel.binds.len(), "{}: number of bindings", kernel.stem);
+        for (&tensor, bind) in tensors.iter().zip(kernel.binds) {
+            let dtype = self.tensors.info(tensor).dtype;
+            let fits = matches!((bind.element, dtype), (Element::F32, Dtype::F32) | (Element::U32, Dtype::U32));
+            assert!(fits, "{}: binding {} is {dtype:?}", kernel.stem, bind.name);
+            let writers = tensors.iter().zip(kernel.binds).filter(|(t, b)| **t == tensor && b.access != Access::Read);
+            let bound = tensors.iter().filter(|t| **t == tensor).count();
+            assert!(bound == 1 || writers.count() == 0, "{}: {} is read and written", kernel.stem, bind.name);
+        }
+        self.steps.push(Step { kernel, params, tensors: tensors.to_vec() });
+    }
+
+    /// A new activation of floats.
+    pub fn activation(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        self.tensors.real(name, shape, Role::Activation)
+    }
+
+    /// A new activation of the shape of `like`.
+    pub fn activation_like(&mut self, name: &str, like: Tensor) -> Tensor {
+        let shape = self.tensors.info(like).shape.clone();
+        self.activation(name, &shape)
+    }
+
+    /// The finished recording.
+    pub fn finish(self, name: &'static str) -> Recording {
+        Recording { name, steps: self.steps }
+    }
+}

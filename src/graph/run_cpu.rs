@@ -1,0 +1,190 @@
+//! The CPU executor: replays a recording through the reference functions, in f32 to train or in f64 to judge.
+
+use super::plan::Plan;
+use super::recording::{Recording, Step};
+use super::tensor::{Dtype, Tensor, Tensors};
+use super::Executor;
+use crate::error::Result;
+use crate::kernels::{Access, Arg, Args, Kernel};
+use crate::reference::Real;
+use std::collections::HashMap;
+
+/// A type that the table of kernels has references for.
+pub trait CpuReal: Real {
+    /// The kernel's reference in this type.
+    fn reference(kernel: &Kernel) -> fn(&[u8], Args<'_, Self>);
+}
+
+impl CpuReal for f32 {
+    fn reference(kernel: &Kernel) -> fn(&[u8], Args<'_, f32>) {
+        kernel.cpu_f32
+    }
+}
+
+impl CpuReal for f64 {
+    fn reference(kernel: &Kernel) -> fn(&[u8], Args<'_, f64>) {
+        kernel.cpu_f64
+    }
+}
+
+enum Memory<F> {
+    Real(Vec<F>),
+    Index(Vec<u32>),
+}
+
+/// Buffers in main memory and the recordings that run on them.
+pub struct CpuExecutor<F> {
+    tensors: Tensors,
+    recordings: Vec<Recording>,
+    plan: Plan,
+    memory: Vec<Memory<F>>,
+    pending: Vec<(u64, Vec<f32>)>,
+    /// Seconds and calls by stem, where profiling is on.
+    profile: Option<HashMap<&'static str, (f64, u64)>>,
+}
+
+impl<F: CpuReal> CpuExecutor<F> {
+    /// Allocates everything that `recordings` need, zeroed.
+    pub fn new(tensors: &Tensors, recordings: &[Recording]) -> Self {
+        let plan = Plan::new(tensors, recordings);
+        let memory = plan.slots.iter().map(|slot| match slot.dtype {
+            Dtype::F32 => Memory::Real(vec![F::zero(); (slot.bytes / 4) as usize]),
+            Dtype::U32 => Memory::Index(vec![0; (slot.bytes / 4) as usize]),
+        });
+        CpuExecutor {
+            memory: memory.collect(),
+            tensors: tensors.clone(),
+            recordings: recordings.to_vec(),
+            plan,
+            pending: Vec::new(),
+            profile: None,
+        }
+    }
+
+    /// Runs one step.
+    pub fn run_step(&mut self, step: &Step) {
+        let started = self.profile.is_some().then(std::time::Instant::now);
+        let slot = |tensor: Tensor| self.plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", step.kernel.stem));
+        let mut written: Vec<(usize, Memory<F>)> = Vec::new();
+        for (tensor, _) in step.uses().filter(|(_, access)| *access != Access::Read) {
+            let at = slot(tensor);
+            written.push((at, std::mem::replace(&mut self.memory[at], Memory::Index(Vec::new()))));
+        }
+        let mut writable = written.iter_mut();
+        let args = step.uses().map(|(tensor, access)| {
+            let length = self.tensors.elements(tensor);
+            if access == Access::Read {
+                match &self.memory[slot(tensor)] {
+                    Memory::Real(x) => Arg::Real(&x[..length]),
+                    Memory::Index(x) => Arg::Index(&x[..length]),
+                }
+            } else {
+                match writable.next().map(|(_, memory)| memory) {
+                    Some(Memory::Real(x)) => Arg::RealMut(&mut x[..length]),
+                    Some(Memory::Index(x)) => Arg::IndexMut(&mut x[..length]),
+                    None => panic!("{}: a written binding was not taken", step.kernel.stem),
+                }
+            }
+        });
+        F::reference(step.kernel)(&step.params, Args(args.collect()));
+        for (at, memory) in written {
+            self.memory[at] = memory;
+        }
+        if let (Some(started), Some(profile)) = (started, &mut self.profile) {
+            let entry = profile.entry(step.kernel.stem).or_default();
+            entry.0 += started.elapsed().as_secs_f64();
+            entry.1 += 1;
+        }
+    }
+
+    /// Overwrites the start of a tensor of floats; a tensor that no step uses is skipped.
+    pub fn set(&mut self, tensor: Tensor, values: &[F]) {
+        assert!(values.len() <= self.tensors.elements(tensor), "{}: too many values", self.tensors.info(tensor).name);
+        if let Some(slot) = self.plan.slot(tensor) {
+            match &mut self.memory[slot] {
+                Memory::Real(x) => x[..values.len()].copy_from_slice(values),
+                Memory::Index(_) => panic!("{} holds integers", self.tensors.info(tensor).name),
+            }
+        }
+    }
+
+    /// A tensor of floats.
+    pub fn get(&self, tensor: Tensor) -> &[F] {
+        let length = self.tensors.elements(tensor);
+        match self.plan.slot(tensor).map(|slot| &self.memory[slot]) {
+            Some(Memory::Real(x)) => &x[..length],
+            _ => panic!("{} is not a planned tensor of floats", self.tensors.info(tensor).name),
+        }
+    }
+
+    /// A tensor of integers.
+    pub fn get_indices(&self, tensor: Tensor) -> &[u32] {
+        let length = self.tensors.elements(tensor);
+        match self.plan.slot(tensor).map(|slot| &self.memory[slot]) {
+            Some(Memory::Index(x)) => &x[..length],
+            _ => panic!("{} is not a planned tensor of integers", self.tensors.info(tensor).name),
+        }
+    }
+
+    /// The recordings of the program.
+    pub fn recordings(&self) -> &[Recording] {
+        &self.recordings
+    }
+}
+
+impl<F: CpuReal> Executor for CpuExecutor<F> {
+    fn upload(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        let values: Vec<F> = values.iter().map(|&x| F::of(f64::from(x))).collect();
+        self.set(tensor, &values);
+        Ok(())
+    }
+
+    fn upload_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        if let Some(slot) = self.plan.slot(tensor) {
+            match &mut self.memory[slot] {
+                Memory::Index(x) => x[..values.len()].copy_from_slice(values),
+                Memory::Real(_) => panic!("{} holds floats", self.tensors.info(tensor).name),
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, recording: usize) -> Result<()> {
+        let steps = std::mem::take(&mut self.recordings[recording].steps);
+        for step in &steps {
+            self.run_step(step);
+        }
+        self.recordings[recording].steps = steps;
+        Ok(())
+    }
+
+    fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
+        Ok(self.get(tensor).iter().map(|x| x.wide() as f32).collect())
+    }
+
+    fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {
+        let value = self.download(tensor)?;
+        self.pending.push((tag, value));
+        Ok(())
+    }
+
+    fn arrived(&mut self, _wait: bool) -> Result<Vec<(u64, Vec<f32>)>> {
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    fn profile(&mut self) -> Result<()> {
+        self.profile = Some(HashMap::new());
+        Ok(())
+    }
+
+    fn profiled(&self) -> Vec<(&'static str, f64, u64)> {
+        let mut rows: Vec<_> =
+            self.profile.iter().flatten().map(|(&stem, &(seconds, calls))| (stem, seconds, calls)).collect();
+        rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+        rows
+    }
+
+    fn describe(&self) -> String {
+        format!("the CPU, {} threads", rayon::current_num_threads())
+    }
+}

@@ -1,0 +1,264 @@
+//! The tape: model code calls its methods, one line an equation, and gets tensor handles back.
+
+use super::op::{AttentionSizes, Balance, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight};
+use super::recording::{Recorder, Recording};
+use super::tensor::{Role, Tensor, Tensors};
+use crate::kernels::matmul_experts::TILE_ROWS;
+
+/// Bytes of logits that exist at once: the loss head works through the rows in chunks of this size.
+pub const LOGITS_BYTES: u64 = 512 << 20;
+
+/// Records operations over the tensors of a program.
+pub struct Tape<'t> {
+    tensors: &'t mut Tensors,
+    ops: Vec<Op>,
+    training: bool,
+    dropout_sites: u32,
+    logits_bytes: u64,
+}
+
+impl<'t> Tape<'t> {
+    /// A tape for training: dropout is on, the loss head also makes gradients.
+    pub fn training(tensors: &'t mut Tensors, binding_limit: u64) -> Self {
+        Self::new(tensors, binding_limit, true)
+    }
+
+    /// A tape for evaluation: dropout is off, nothing is kept for gradients.
+    pub fn evaluation(tensors: &'t mut Tensors, binding_limit: u64) -> Self {
+        Self::new(tensors, binding_limit, false)
+    }
+
+    fn new(tensors: &'t mut Tensors, binding_limit: u64, training: bool) -> Self {
+        let logits_bytes = LOGITS_BYTES.min(binding_limit);
+        Tape { tensors, ops: Vec::new(), training, dropout_sites: 0, logits_bytes }
+    }
+
+    /// The program's tensors.
+    pub fn tensors(&mut self) -> &mut Tensors {
+        self.tensors
+    }
+
+    /// Whether the tape trains.
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
+    /// A number that no other dropout of this tape has.
+    pub fn dropout_site(&mut self) -> u32 {
+        self.dropout_sites += 1;
+        self.dropout_sites
+    }
+
+    fn rows(&self, x: Tensor) -> usize {
+        self.tensors.extent(x, 0)
+    }
+
+    fn width(&self, x: Tensor) -> usize {
+        self.tensors.info(x).shape[1..].iter().product()
+    }
+
+    fn activation(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        self.tensors.real(name, shape, Role::Activation)
+    }
+
+    fn like(&mut self, name: &str, x: Tensor) -> Tensor {
+        let shape = self.tensors.info(x).shape.clone();
+        self.activation(name, &shape)
+    }
+
+    /// Rows of `table` by `ids`: (N) and (V, d) to (N, d).
+    pub fn embed(&mut self, ids: Tensor, table: &Weight, token_order: Tensor, segments: Tensor) -> Tensor {
+        let shape = [self.rows(ids), self.width(table.parts[0].1)];
+        let y = self.activation("embedded", &shape);
+        self.ops.push(Op::Embed { ids, table: table.clone(), token_order, segments, y });
+        y
+    }
+
+    /// RMS normalisation of the rows of `x`, times `weight`: (N, d) and (d) to (N, d).
+    pub fn rms_norm(&mut self, x: Tensor, weight: Tensor, epsilon: f64) -> Tensor {
+        let rows = self.rows(x);
+        let y = self.like("normed", x);
+        let inverse_rms = self.activation("inverse_rms", &[rows]);
+        self.ops.push(Op::RmsNorm { x, weight, epsilon: epsilon as f32, y, inverse_rms });
+        y
+    }
+
+    /// `x W^T`: (N, in) and (out, in) to (N, out).
+    pub fn linear(&mut self, x: Tensor, weight: &Weight) -> Tensor {
+        self.push_linear(x, weight, None)
+    }
+
+    /// `residual + x W^T`, in one product.
+    pub fn linear_residual(&mut self, x: Tensor, weight: &Weight, residual: Tensor) -> Tensor {
+        self.push_linear(x, weight, Some(residual))
+    }
+
+    fn push_linear(&mut self, x: Tensor, weight: &Weight, residual: Option<Tensor>) -> Tensor {
+        assert_eq!(self.width(x), self.width(weight.parts[0].1), "linear: widths differ");
+        let shape = [self.rows(x), weight.rows];
+        let y = self.activation("linear", &shape);
+        self.ops.push(Op::Linear { x, weight: weight.clone(), residual, y });
+        y
+    }
+
+    /// The first `columns` columns and the rest: (N, a + b) to (N, a) and (N, b).
+    pub fn split(&mut self, x: Tensor, columns: usize) -> (Tensor, Tensor) {
+        let (rows, width) = (self.rows(x), self.width(x));
+        let left = self.activation("split_left", &[rows, columns]);
+        let right = self.activation("split_right", &[rows, width - columns]);
+        self.ops.push(Op::Split { x, left, right });
+        (left, right)
+    }
+
+    /// Rotates a part of each head by its token's position; the shape stays.
+    pub fn rope(&mut self, x: Tensor, rotation: Rotation) -> Tensor {
+        let y = self.like("rotated", x);
+        self.ops.push(Op::Rope { x, rotation, y });
+        y
+    }
+
+    /// Causal attention: q (N, H (dn + dr)), kv (N, H (dn + dv)), k_rope (N, dr) to (N, H dv).
+    pub fn attention(
+        &mut self,
+        q: Tensor,
+        kv: Tensor,
+        k_rope: Tensor,
+        mask: Mask,
+        mut sizes: AttentionSizes,
+    ) -> Tensor {
+        if self.training && sizes.dropout > 0.0 {
+            sizes.site = self.dropout_site();
+        } else {
+            sizes.dropout = 0.0;
+        }
+        let heads = sizes.heads as usize;
+        let out = self.activation("attended", &[self.tensors.extent(q, 0), heads * sizes.value as usize]);
+        let lse = self.activation("log_sum_exp", &[sizes.batch as usize, heads, sizes.length as usize]);
+        self.ops.push(Op::Attention { q, kv, k_rope, mask, sizes, out, lse });
+        out
+    }
+
+    /// `silu(gate) * up`.
+    pub fn swiglu(&mut self, gate: Tensor, up: Tensor) -> Tensor {
+        let h = self.like("swiglu", gate);
+        self.ops.push(Op::SwiGlu { gate, up, h });
+        h
+    }
+
+    /// Probabilities (N, E), chosen experts (N, K) and their weights (N, K) from logits (N, E).
+    pub fn router(&mut self, logits: Tensor, sizes: RouterSizes) -> (Tensor, Tensor, Tensor) {
+        let shape = [sizes.rows as usize, sizes.selected as usize];
+        let probs = self.like("router_probs", logits);
+        let chosen = self.tensors.index("chosen", &shape, Role::Activation);
+        let weights = self.activation("router_weights", &shape);
+        self.ops.push(Op::Router { logits, sizes, probs, chosen, weights });
+        (probs, chosen, weights)
+    }
+
+    /// Adds the balance loss of one layer; nothing to do in evaluation or with weight 0.
+    pub fn balance_loss(&mut self, probs: Tensor, chosen: Tensor, balance: Balance) {
+        if self.training && balance.alpha != 0.0 {
+            let slope = self.activation("balance_slope", &[balance.sequences, self.tensors.extent(probs, 1)]);
+            self.ops.push(Op::BalanceLoss { probs, chosen, balance, slope });
+        }
+    }
+
+    /// Sorts (token, expert) pairs by expert; order within an expert stays.
+    pub fn expert_sort(&mut self, chosen: Tensor, experts: usize) -> Routing {
+        let pairs = self.tensors.elements(chosen);
+        let selected = self.tensors.extent(chosen, 1);
+        let tiles = pairs / TILE_ROWS + experts;
+        let mut index = |name: &str, shape: &[usize]| self.tensors.index(name, shape, Role::Activation);
+        let starts = index("expert_starts", &[pairs.div_ceil(crate::kernels::expert_count::BLOCK), experts]);
+        let routing = Routing {
+            offsets: index("expert_offsets", &[experts + 1]),
+            tiles: index("expert_tiles", &[tiles, 2]),
+            slot_pair: index("slot_pair", &[pairs]),
+            pair_slot: index("pair_slot", &[pairs]),
+            selected,
+        };
+        self.ops.push(Op::ExpertSort { chosen, starts, routing });
+        routing
+    }
+
+    /// Each slot's token row: (N, d) to (N K, d).
+    pub fn expert_gather(&mut self, x: Tensor, routing: Routing) -> Tensor {
+        let shape = [self.tensors.elements(routing.slot_pair), self.width(x)];
+        let y = self.activation("gathered", &shape);
+        self.ops.push(Op::ExpertGather { x, routing, y });
+        y
+    }
+
+    /// Each slot's row times its expert's matrix: (N K, in) and (E, out, in) to (N K, out).
+    pub fn linear_experts(&mut self, x: Tensor, weight: &Weight, routing: Routing) -> Tensor {
+        let out = self.tensors.extent(weight.parts[0].1, 1);
+        let shape = [self.rows(x), out];
+        let y = self.activation("linear_experts", &shape);
+        self.ops.push(Op::LinearExperts { x, weight: weight.clone(), routing, y });
+        y
+    }
+
+    /// A residual plus the weighted sum of each token's expert rows: (N, d), (N K, d), (N, K) to (N, d).
+    pub fn expert_combine(&mut self, residual: Tensor, o: Tensor, weights: Tensor, routing: Routing) -> Tensor {
+        let y = self.like("combined", residual);
+        self.ops.push(Op::ExpertCombine { residual, o, weights, routing, y });
+        y
+    }
+
+    /// Zeroes a share `rate` of the elements and scales up the rest; the identity in evaluation.
+    pub fn dropout(&mut self, x: Tensor, state: Tensor, rate: f64) -> Tensor {
+        if !self.training || rate == 0.0 {
+            return x;
+        }
+        let y = self.like("dropped", x);
+        let site = self.dropout_site();
+        self.ops.push(Op::Dropout { x, state, site, rate: rate as f32, y });
+        y
+    }
+
+    /// `a + b`.
+    pub fn add(&mut self, a: Tensor, b: Tensor) -> Tensor {
+        let y = self.like("sum", a);
+        self.ops.push(Op::Add { a, b, y });
+        y
+    }
+
+    /// `h W^T` into a tensor that outlives the replay: (S, d) and (V, d) to (S, V).
+    pub fn logits(&mut self, h: Tensor, weight: &Weight) -> Tensor {
+        let shape = [self.rows(h), weight.rows];
+        let y = self.tensors.real("logits_out", &shape, Role::State);
+        self.ops.push(Op::Linear { x: h, weight: weight.clone(), residual: None, y });
+        y
+    }
+
+    /// Cross-entropy of `h W^T` against the targets, summed into the metrics. Logits exist for one chunk of rows at a
+    /// time; when training, the chunk's gradients are made before the next chunk overwrites it.
+    pub fn head_loss(&mut self, h: Tensor, weight: &Weight, slots: LossSlots) {
+        let rows = self.rows(h);
+        let fit = (self.logits_bytes / (4 * weight.rows as u64)).max(1) as usize;
+        // Whole tiles of the product, and chunks of one size, so that the last is not a sliver.
+        let chunks = rows.div_ceil(if fit >= 128 { fit / 128 * 128 } else { fit });
+        let chunk = rows.div_ceil(chunks);
+        let logits = self.activation("logits", &[chunk, weight.rows]);
+        let d_h = self.training.then(|| self.like("d_hidden", h));
+        self.ops.push(Op::HeadLoss { h, weight: weight.clone(), slots, logits, d_h });
+    }
+
+    /// The recording: forward steps, then, when training, backward steps.
+    pub fn finish(self, name: &'static str) -> Recording {
+        let mut recorder = Recorder::new(self.tensors);
+        self.ops.iter().for_each(|op| op.forward(&mut recorder));
+        if self.training {
+            super::backward::backward(&self.ops, &mut recorder, Vec::new());
+        }
+        recorder.finish(name)
+    }
+
+    /// The forward steps, then backward steps from given gradients of some tensors: for tests of single operations.
+    pub fn finish_with_gradients(self, name: &'static str, seeds: &[(Tensor, Tensor)]) -> (Recording, super::backward::Gradients) {
+        let mut recorder = Recorder::new(self.tensors);
+        self.ops.iter().for_each(|op| op.forward(&mut recorder));
+        let gradients = super::backward::backward(&self.ops, &mut recorder, seeds.to_vec());
+        (recorder.finish(name), gradients)
+    }
+}

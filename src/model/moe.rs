@@ -1,0 +1,78 @@
+//! Mixture of experts, DeepSeek-V2 section 2.2: shared experts beside routed ones, no capacity, nothing dropped.
+
+use super::feed_forward::feed_forward;
+use super::inputs::Inputs;
+use super::weights::Weights;
+use crate::config::model::{ModelConfig, RouterWeights, TopkMethod};
+use crate::graph::Tensor;
+use crate::graph::op::{Balance, RouterSizes};
+use crate::graph::tape::Tape;
+
+/// `residual + shared(x) + sum over the chosen experts of weight * expert(x)`.
+///
+/// `sequences_in_window` is known on the GPU through the state words; the balance loss divides by it.
+pub fn moe(
+    t: &mut Tape<'_>,
+    config: &ModelConfig,
+    weights: &Weights,
+    inputs: &Inputs,
+    layer: usize,
+    x: Tensor,
+    residual: Tensor,
+) -> Tensor {
+    let prefix = format!("model.layers.{layer}.mlp");
+    let w = |name: &str| weights.get(&format!("{prefix}.{name}.weight"));
+
+    let logits = t.linear(x, w("gate"));                                  // (N, E)
+    let (probs, chosen, gates) = t.router(logits, sizes(config, inputs)); // (N, E), (N, K), (N, K)  eqs. 20 to 22
+    t.balance_loss(probs, chosen, balance(config, inputs));               // section 2.2.3
+    let routing = t.expert_sort(chosen, config.n_routed_experts);
+
+    let xs = t.expert_gather(x, routing);                                 // (N K, d)
+    let gate = t.linear_experts(xs, w("experts.gate_proj"), routing);     // (N K, Im)
+    let up = t.linear_experts(xs, w("experts.up_proj"), routing);         // (N K, Im)
+    let h = t.swiglu(gate, up);                                           // (N K, Im)
+    let o = t.linear_experts(h, w("experts.down_proj"), routing);         // (N K, d)
+
+    let shared = match config.n_shared_experts {
+        0 => residual,
+        _ => feed_forward(t, weights, &format!("{prefix}.shared_experts"), x, residual), // (N, d)
+    };
+    t.expert_combine(shared, o, gates, routing)                           // (N, d)  eq. 20
+}
+
+/// How probabilities become weights: see [`RouterWeights`].
+fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
+    let scaling = config.routed_scaling_factor as f32;
+    let (normalise, epsilon, scale) = match config.router_weights {
+        RouterWeights::Hf => (false, 0.0, scaling),
+        RouterWeights::Deepseek if config.norm_topk_prob && config.num_experts_per_tok > 1 => (true, 1e-20, 1.0),
+        RouterWeights::Deepseek => (false, 0.0, scaling),
+        RouterWeights::Seed => (config.norm_topk_prob, 1e-9, 1.0),
+        RouterWeights::NormScale => (true, 1e-20, scaling),
+    };
+    let (groups, groups_kept) = match config.topk_method {
+        TopkMethod::Greedy => (1, 1),
+        TopkMethod::GroupLimitedGreedy => (config.n_group as u32, config.topk_group as u32),
+    };
+    RouterSizes {
+        rows: inputs.size.tokens() as u32,
+        experts: config.n_routed_experts as u32,
+        selected: config.num_experts_per_tok as u32,
+        groups,
+        groups_kept,
+        normalise: u32::from(normalise),
+        epsilon,
+        scale,
+    }
+}
+
+fn balance(config: &ModelConfig, inputs: &Inputs) -> Balance {
+    Balance {
+        sequences: inputs.size.batch,
+        alpha: config.aux_loss_alpha as f32,
+        real: inputs.real,
+        state: inputs.state,
+        metrics: inputs.loss.metrics,
+    }
+}

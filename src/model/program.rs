@@ -1,0 +1,199 @@
+//! A program: the model's tensors and the recordings that run on them.
+
+use super::inputs::{BatchSize, Inputs};
+use super::params::ParamSpec;
+use super::transformer;
+use super::weights::Weights;
+use crate::config::model::ModelConfig;
+use crate::config::train::OptimizerConfig;
+use crate::graph::op::Weight;
+use crate::graph::plan::Plan;
+use crate::graph::recording::Recorder;
+use crate::graph::tape::Tape;
+use crate::graph::{Recording, Role, Tensor, Tensors};
+use crate::kernels::{adamw, fill, grad_norm, grad_norm_finish};
+
+/// Clears the sums before a window.
+pub const RESET: &str = "reset";
+/// Forward and backward of one micro-batch; parameter gradients and sums accumulate.
+pub const MICRO_STEP: &str = "micro_step";
+/// Norm, clip, AdamW; leaves the gradients at zero.
+pub const UPDATE: &str = "update";
+/// Loss of one micro-batch; dropout and balance loss off.
+pub const EVALUATE: &str = "evaluate";
+/// Logits of chosen rows of one micro-batch.
+pub const LOGITS: &str = "logits";
+
+/// What a program is to be able to do.
+#[derive(Clone, Debug)]
+pub struct ProgramOptions {
+    /// Sizes of a micro-batch.
+    pub size: BatchSize,
+    /// Largest binding of the adapter, in bytes; larger weights are split.
+    pub binding_limit: u64,
+    /// Settings of the update; absent where nothing is trained.
+    pub optimizer: Option<OptimizerConfig>,
+    /// Rows of hidden states that logits are made of; absent for none.
+    pub logit_rows: Option<usize>,
+}
+
+/// Tensors of AdamW beside a parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Moments {
+    /// The parameter, or a part of one.
+    pub parameter: Tensor,
+    /// Mean of its gradients.
+    pub first: Tensor,
+    /// Mean of their squares.
+    pub second: Tensor,
+}
+
+/// Rows whose logits are wanted, and the logits.
+#[derive(Clone, Copy, Debug)]
+pub struct LogitSlots {
+    /// Numbers of the rows.
+    pub rows: Tensor, // (S)
+    /// Their logits.
+    pub logits: Tensor, // (S, V)
+}
+
+/// Tensors and recordings of one model.
+pub struct Program {
+    /// The model.
+    pub config: ModelConfig,
+    /// Every tensor.
+    pub tensors: Tensors,
+    /// What can be run, by name.
+    pub recordings: Vec<Recording>,
+    /// What the host writes.
+    pub inputs: Inputs,
+    /// The parameters.
+    pub weights: Weights,
+    /// Optimizer state, in the order of the parameters' parts.
+    pub moments: Vec<Moments>,
+    /// Gradient norm, clip factor, whether it is finite: `kernels::state`.
+    pub result: Tensor, // (8)
+    /// Chosen rows and their logits, where wanted.
+    pub logits: Option<LogitSlots>,
+}
+
+impl Program {
+    /// Records everything that `options` ask for. Allocates no memory.
+    pub fn new(config: &ModelConfig, specs: &[ParamSpec], options: &ProgramOptions) -> Self {
+        let mut tensors = Tensors::default();
+        let training = options.optimizer.is_some();
+        let weights = Weights::new(&mut tensors, specs, options.binding_limit, training);
+        let inputs = Inputs::new(&mut tensors, config, options.size);
+        let result = tensors.real("result", &[8], Role::State);
+        let mut program = Program {
+            config: config.clone(),
+            tensors,
+            recordings: Vec::new(),
+            inputs,
+            weights,
+            moments: Vec::new(),
+            result,
+            logits: None,
+        };
+        program.record_reset();
+        if let Some(optimizer) = &options.optimizer {
+            program.record_micro_step(options.binding_limit);
+            program.record_update(optimizer);
+        }
+        program.record_evaluate(options.binding_limit);
+        if let Some(rows) = options.logit_rows {
+            program.record_logits(rows, options.binding_limit);
+        }
+        program
+    }
+
+    /// Number of the recording called `name`; panics if the program was not built to have it.
+    pub fn recording(&self, name: &str) -> usize {
+        let at = self.recordings.iter().position(|r| r.name == name);
+        at.unwrap_or_else(|| panic!("the program has no recording {name}"))
+    }
+
+    /// The memory that the program needs.
+    pub fn plan(&self) -> Plan {
+        Plan::new(&self.tensors, &self.recordings)
+    }
+
+    fn record_reset(&mut self) {
+        let mut r = Recorder::new(&mut self.tensors);
+        let metrics = self.inputs.loss.metrics;
+        r.step(&fill::KERNEL, &fill::Params { count: 8, value: 0.0 }, &[metrics]);
+        self.recordings.push(r.finish(RESET));
+    }
+
+    fn record_micro_step(&mut self, binding_limit: u64) {
+        let mut t = Tape::training(&mut self.tensors, binding_limit);
+        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
+        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
+        let recording = t.finish(MICRO_STEP);
+        self.recordings.push(recording);
+    }
+
+    fn record_evaluate(&mut self, binding_limit: u64) {
+        let mut t = Tape::evaluation(&mut self.tensors, binding_limit);
+        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
+        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
+        let recording = t.finish(EVALUATE);
+        self.recordings.push(recording);
+    }
+
+    fn record_logits(&mut self, rows: usize, binding_limit: u64) {
+        let chosen = self.tensors.index("logit_rows", &[rows], Role::Input);
+        let mut t = Tape::evaluation(&mut self.tensors, binding_limit);
+        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
+        let all = Weight { parts: vec![(0, h)], rows: self.inputs.size.tokens() };
+        let h = t.embed(chosen, &all, self.inputs.token_order, self.inputs.segments); // (S, d)
+        let logits = t.logits(h, transformer::head(&self.config, &self.weights)); // (S, V)
+        let recording = t.finish(LOGITS);
+        self.recordings.push(recording);
+        self.logits = Some(LogitSlots { rows: chosen, logits });
+    }
+
+    /// Every parameter's gradient enters one norm; each part is then updated with the clipped gradient.
+    fn record_update(&mut self, optimizer: &OptimizerConfig) {
+        let mut parts = Vec::new();
+        for parameter in &self.weights.all {
+            let decays = parameter.spec.decay || optimizer.decay_all;
+            let weight_decay = if decays { optimizer.weight_decay as f32 } else { 0.0 };
+            for (_, _, tensor) in parameter.weight.spans() {
+                let info = self.tensors.info(tensor).clone();
+                let mut moment = |kind: &str| {
+                    self.tensors.real(format!("{kind}.{}", info.name), &info.shape, Role::Moment)
+                };
+                let moments = Moments { parameter: tensor, first: moment("m"), second: moment("v") };
+                parts.push((moments, info.elements() as u32, weight_decay));
+            }
+        }
+        let total = parts.iter().map(|&(_, count, _)| grad_norm::partials(count)).sum();
+        let partials = self.tensors.real("norm_partials", &[total as usize], Role::State);
+        let gradient = |t: &Tensors, p: Tensor| t.gradient_of(p).unwrap_or_else(|| panic!("a parameter has no gradient"));
+        let mut r = Recorder::new(&mut self.tensors);
+        let mut first_partial = 0;
+        for &(moments, count, _) in &parts {
+            let params = grad_norm::Params { count, first_partial, partials: grad_norm::partials(count) };
+            let d = gradient(r.tensors, moments.parameter);
+            r.step(&grad_norm::KERNEL, &params, &[d, partials]);
+            first_partial += params.partials;
+        }
+        let params = grad_norm_finish::Params { partials: total, clip_norm: optimizer.clip_norm as f32 };
+        r.step(&grad_norm_finish::KERNEL, &params, &[partials, self.result]);
+        for &(moments, count, weight_decay) in &parts {
+            let params = adamw::Params {
+                count,
+                beta1: optimizer.beta1 as f32,
+                beta2: optimizer.beta2 as f32,
+                epsilon: optimizer.epsilon as f32,
+                weight_decay,
+            };
+            let d = gradient(r.tensors, moments.parameter);
+            let Moments { parameter, first, second } = moments;
+            r.step(&adamw::KERNEL, &params, &[self.inputs.state, self.result, parameter, d, first, second]);
+        }
+        self.recordings.push(r.finish(UPDATE));
+        self.moments = parts.iter().map(|&(moments, _, _)| moments).collect();
+    }
+}

@@ -1,0 +1,67 @@
+//! The model's weights as tensors, split where an adapter limits the size of a binding.
+
+use super::params::ParamSpec;
+use crate::graph::op::Weight;
+use crate::graph::{Tensor, Tensors};
+use std::collections::HashMap;
+
+/// One named parameter and the tensors that hold it.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Name, shape, initial values, weight decay.
+    pub spec: ParamSpec,
+    /// Its rows.
+    pub weight: Weight,
+}
+
+/// All parameters, in the order of the model.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// The parameters.
+    pub all: Vec<Parameter>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Weights {
+    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`.
+    pub fn new(t: &mut Tensors, specs: &[ParamSpec], binding_limit: u64, training: bool) -> Self {
+        let all: Vec<Parameter> = specs
+            .iter()
+            .map(|spec| Parameter { weight: split(t, spec, binding_limit, training), spec: spec.clone() })
+            .collect();
+        let by_name = all.iter().enumerate().map(|(i, p)| (p.spec.name.clone(), i)).collect();
+        Weights { all, by_name }
+    }
+
+    /// The parameter called `name`; panics if the table has none, which is a slip in model code.
+    pub fn get(&self, name: &str) -> &Weight {
+        let at = self.by_name.get(name).unwrap_or_else(|| panic!("no parameter {name}"));
+        &self.all[*at].weight
+    }
+
+    /// Whether the table has `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The one tensor of a parameter that is never split: a vector.
+    pub fn vector(&self, name: &str) -> Tensor {
+        self.get(name).parts[0].1
+    }
+}
+
+fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool) -> Weight {
+    let rows = spec.shape[0];
+    let row_bytes = 4 * spec.shape[1..].iter().product::<usize>() as u64;
+    let rows_a_part = (binding_limit / row_bytes.max(1)).clamp(1, rows as u64) as usize;
+    let firsts: Vec<usize> = (0..rows).step_by(rows_a_part).collect();
+    let parts = firsts.iter().map(|&first| {
+        let mut shape = spec.shape.clone();
+        shape[0] = rows_a_part.min(rows - first);
+        let name = if firsts.len() == 1 { spec.name.clone() } else { format!("{}[{first}..]", spec.name) };
+        let tensor =
+            if training { t.parameter(name, &shape) } else { t.real(name, &shape, crate::graph::Role::Parameter) };
+        (first, tensor)
+    });
+    Weight { parts: parts.collect(), rows }
+}

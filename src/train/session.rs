@@ -1,0 +1,211 @@
+//! A program on a device: loads weights, feeds batches, runs recordings, reads results.
+
+use crate::backend::Device;
+use crate::data::batch::Batch;
+use crate::error::Result;
+use crate::graph::op::Weight;
+use crate::graph::{Executor, Tensor};
+use crate::kernels::state;
+use crate::model::params::ParamSpec;
+use crate::model::program::Program;
+use crate::model::rope;
+
+/// A program, its buffers, and the words that change from step to step.
+pub struct Session {
+    /// Tensors and recordings.
+    pub program: Program,
+    executor: Box<dyn Executor>,
+    words: [u32; 8],
+}
+
+/// Sums over the batches since the last reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// Sum of the losses of counted targets, in nats.
+    pub loss_sum: f64,
+    /// Counted targets whose most probable class was right.
+    pub correct: f64,
+    /// Counted targets.
+    pub counted: f64,
+    /// Balance loss, averaged over the window's sequences.
+    pub balance: f64,
+}
+
+impl Metrics {
+    /// Reads the words of the metrics tensor.
+    pub fn of(words: &[f32]) -> Self {
+        Metrics {
+            loss_sum: f64::from(words[state::METRIC_LOSS]),
+            correct: f64::from(words[state::METRIC_CORRECT]),
+            counted: f64::from(words[state::METRIC_COUNTED]),
+            balance: f64::from(words[state::METRIC_BALANCE]),
+        }
+    }
+
+    /// Mean loss in nats a token; 0 without tokens.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.counted.max(1.0)
+    }
+
+    /// Share of right predictions.
+    pub fn accuracy(&self) -> f64 {
+        self.correct / self.counted.max(1.0)
+    }
+}
+
+impl Session {
+    /// Allocates buffers for `program` on `device`, at most `cap` bytes.
+    pub fn new(program: Program, device: &Device, cap: Option<u64>) -> Result<Self> {
+        let mut executor = device.executor(&program, cap)?;
+        let table = rope::table(&program.config, program.inputs.size.length);
+        executor.upload(program.inputs.rope_table, &table)?;
+        let mut words = [0; 8];
+        words[state::STATE_LOSS_SCALE] = 1f32.to_bits();
+        words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
+        Ok(Session { program, executor, words })
+    }
+
+    /// Fills all parameters.
+    pub fn load(&mut self, mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>) -> Result<()> {
+        for i in 0..self.program.weights.all.len() {
+            let (weight, data) = {
+                let parameter = &self.program.weights.all[i];
+                (parameter.weight.clone(), values(&parameter.spec)?)
+            };
+            self.scatter(&weight, &data, Some)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `data` over the parts of a weight, or over what `target` maps each part to.
+    fn scatter(&mut self, weight: &Weight, data: &[f32], target: impl Fn(Tensor) -> Option<Tensor>) -> Result<()> {
+        let row = data.len() / weight.rows;
+        for (first, rows, part) in weight.spans() {
+            if let Some(tensor) = target(part) {
+                self.executor.upload(tensor, &data[first * row..(first + rows) * row])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the parts of a weight, or what `source` maps each part to, as one.
+    fn gather(&mut self, weight: &Weight, source: impl Fn(Tensor) -> Option<Tensor>) -> Result<Vec<f32>> {
+        let mut data = Vec::new();
+        for (_, _, part) in weight.spans() {
+            if let Some(tensor) = source(part) {
+                data.extend(self.executor.download(tensor)?);
+            }
+        }
+        Ok(data)
+    }
+
+    /// Present values of parameter number `i`.
+    pub fn parameter(&mut self, i: usize) -> Result<Vec<f32>> {
+        let weight = self.program.weights.all[i].weight.clone();
+        self.gather(&weight, Some)
+    }
+
+    /// Accumulated gradient of parameter number `i`.
+    pub fn gradient(&mut self, i: usize) -> Result<Vec<f32>> {
+        let weight = self.program.weights.all[i].weight.clone();
+        let tensors = self.program.tensors.clone();
+        self.gather(&weight, |part| tensors.gradient_of(part))
+    }
+
+    /// First (`second` false) or second moment of parameter number `i`.
+    pub fn moment(&mut self, i: usize, second: bool) -> Result<Vec<f32>> {
+        let weight = self.program.weights.all[i].weight.clone();
+        let of = self.moments_of(second);
+        self.gather(&weight, of)
+    }
+
+    /// Overwrites a moment of parameter number `i`.
+    pub fn load_moment(&mut self, i: usize, second: bool, values: &[f32]) -> Result<()> {
+        let weight = self.program.weights.all[i].weight.clone();
+        let of = self.moments_of(second);
+        self.scatter(&weight, values, of)
+    }
+
+    fn moments_of(&self, second: bool) -> impl Fn(Tensor) -> Option<Tensor> + use<> {
+        let moments = self.program.moments.clone();
+        move |part| {
+            moments.iter().find(|m| m.parameter == part).map(|m| if second { m.second } else { m.first })
+        }
+    }
+
+    /// Uploads a batch, of at most the program's size.
+    pub fn feed(&mut self, batch: &Batch) -> Result<()> {
+        let inputs = self.program.inputs;
+        let e = &mut self.executor;
+        e.upload_indices(inputs.ids, &batch.ids)?;
+        e.upload_indices(inputs.token_order, &batch.token_order)?;
+        e.upload_indices(inputs.segments, &batch.segments)?;
+        e.upload_indices(inputs.positions, &batch.positions)?;
+        e.upload_indices(inputs.document_start, &batch.document_start)?;
+        e.upload_indices(inputs.real, &batch.real)?;
+        e.upload_indices(inputs.loss.targets, &batch.targets)?;
+        e.upload(inputs.loss.loss_weights, &batch.loss_weights)
+    }
+
+    /// Dropout keys of the coming micro-step: a function of seed, step and micro-step alone.
+    pub fn set_keys(&mut self, seed: u64, step: u64, micro_step: u64) -> Result<()> {
+        let mixed = mix(seed ^ mix(step) ^ mix(!micro_step).rotate_left(17));
+        self.words[state::STATE_KEY0] = mixed as u32;
+        self.words[state::STATE_KEY1] = (mixed >> 32) as u32;
+        self.executor.upload_indices(self.program.inputs.state, &self.words)
+    }
+
+    /// Number of sequences in the accumulation window, which the balance loss is averaged over.
+    pub fn set_sequences(&mut self, sequences: usize) -> Result<()> {
+        self.words[state::STATE_INVERSE_SEQUENCES] = (1.0 / sequences as f32).to_bits();
+        self.executor.upload_indices(self.program.inputs.state, &self.words)
+    }
+
+    /// Learning rate and bias corrections of update number `step`, from 1.
+    pub fn set_update(&mut self, learning_rate: f64, beta1: f64, beta2: f64, step: u64) -> Result<()> {
+        let correction = |beta: f64| ((1.0 - beta.powf(step as f64)) as f32).to_bits();
+        self.words[state::STATE_LEARNING_RATE] = (learning_rate as f32).to_bits();
+        self.words[state::STATE_CORRECTION1] = correction(beta1);
+        self.words[state::STATE_CORRECTION2] = correction(beta2);
+        self.executor.upload_indices(self.program.inputs.state, &self.words)
+    }
+
+    /// Runs the recording called `name`.
+    pub fn run(&mut self, name: &str) -> Result<()> {
+        let recording = self.program.recording(name);
+        self.executor.run(recording)
+    }
+
+    /// Waits and reads a tensor.
+    pub fn read(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
+        self.executor.download(tensor)
+    }
+
+    /// Waits and reads the sums since the last reset.
+    pub fn metrics(&mut self) -> Result<Metrics> {
+        let words = self.executor.download(self.program.inputs.loss.metrics)?;
+        Ok(Metrics::of(&words))
+    }
+
+    /// The executor, for asynchronous reads and profiles.
+    pub fn executor(&mut self) -> &mut dyn Executor {
+        self.executor.as_mut()
+    }
+
+    /// Loss sums over `batches` with dropout off.
+    pub fn evaluate(&mut self, batches: &[Batch]) -> Result<Metrics> {
+        self.run(crate::model::program::RESET)?;
+        for batch in batches {
+            self.feed(batch)?;
+            self.run(crate::model::program::EVALUATE)?;
+        }
+        self.metrics()
+    }
+}
+
+/// A permutation of the 64-bit words with good avalanche (the finaliser of SplitMix64).
+fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
