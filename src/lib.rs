@@ -3,6 +3,7 @@
 //! In reading order:
 
 pub mod check; // a GPU's results beside the reference's
+pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
 pub mod config;
 pub mod error; // what can go wrong, and the exit code of each
 pub mod gpu; // the only folder that names wgpu

@@ -1,0 +1,130 @@
+//! Files that are replaced as a whole, and JSON files that are read up to a size.
+
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes `path` through `write` so that, whatever happens, either the old file or the complete new one is there: a
+/// temporary file beside it, synchronised, then renamed, then its folder synchronised.
+///
+/// One process at a time may write a given path: the temporary name is fixed, so a leftover is replaced, not piled up.
+pub fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let temporary = temporary_beside(path)?;
+    let done = write_new(&temporary, write).and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::io(path, e)));
+    if done.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+        return done;
+    }
+    sync_folder(path)
+}
+
+/// Writes `text` to `path` as [`replace_file`] does.
+pub fn replace_text(path: &Path, text: &str) -> Result<()> {
+    replace_file(path, |out| out.write_all(text.as_bytes()).map_err(|e| Error::io(path, e)))
+}
+
+fn temporary_beside(path: &Path) -> Result<PathBuf> {
+    let Some(name) = path.file_name() else {
+        return Err(Error::file(path, "is no file name; give a path that ends in one"));
+    };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".tmp");
+    Ok(path.with_file_name(hidden))
+}
+
+fn write_new(temporary: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let io = |e| Error::io(temporary, e);
+    // Removed and created anew, so that a link planted under this name is not followed.
+    match fs::remove_file(temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).open(temporary).map_err(io)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    write(&mut out)?;
+    out.flush().map_err(io)?;
+    out.get_ref().sync_all().map_err(io)
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder, e))
+}
+
+/// Other systems offer no handle on a folder to synchronise; the rename itself is all there is.
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// Reads a JSON file of at most `limit` bytes whose top is an object.
+pub fn read_json_object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    if !file.metadata().map_err(|e| Error::io(path, e))?.is_file() {
+        return Err(Error::file(path, "is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::file(path, format!("is larger than {limit} bytes, more than such a file can need")));
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Error::file(path, "holds JSON, but not an object { .. } at its top")),
+        Err(e) => Err(Error::file(path, format!("is not valid JSON: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        replace_text(&path, "old").unwrap();
+        let failed = replace_file(&path, |out| {
+            out.write_all(b"half of the new").unwrap();
+            Err(Error::Usage("stopped".to_owned()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_leftover_of_a_killed_writer_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".a.json.tmp"), "leftover").unwrap();
+        replace_text(&dir.path().join("a.json"), "new").unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("a.json")).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn json_that_is_too_large_too_deep_or_no_object_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            read_json_object(&path, 1000).map_err(|e| (e.exit_code(), e.to_string()))
+        };
+        assert_eq!(read("{\"a\": 1}").unwrap().len(), 1);
+        for (text, word) in
+            [("[1]", "object"), ("{", "JSON"), (&"[".repeat(900), "JSON"), (&" ".repeat(1001), "larger")]
+        {
+            let (code, message) = read(text).unwrap_err();
+            assert!(code == 2 && message.contains(word), "{message}");
+        }
+        assert!(read_json_object(dir.path(), 1000).is_err());
+    }
+}

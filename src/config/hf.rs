@@ -1,0 +1,199 @@
+//! `config.json` of a Hugging Face folder: what transformers' `DeepseekV2ForCausalLM` reads and writes.
+
+mod read; // old and new key styles to a validated `ModelConfig`
+
+pub use read::read_config;
+
+use super::model::{ModelConfig, RouterWeights};
+use crate::checkpoint::disk::replace_text;
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// What transformers calls this network.
+const MODEL_TYPE: &str = "deepseek_v2";
+/// Marks a network that transformers cannot represent, so that it refuses instead of computing other numbers.
+const OWN_MODEL_TYPE: &str = "hadal";
+/// Number type of weights on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl StoredType {
+    /// The name in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoredType::F32 => "float32",
+            StoredType::F16 => "float16",
+            StoredType::Bf16 => "bfloat16",
+        }
+    }
+}
+
+/// Whether transformers computes the same logits from these weights; the error says what stands in the way.
+pub fn check_representable(c: &ModelConfig) -> Result<()> {
+    let refuse = |key: &str, reason: String| Err(Error::config(format!("model.{key}"), reason));
+    let why = "transformers cannot represent this, so the model cannot be exported";
+    if c.moe_layers() == 0 {
+        return Ok(());
+    }
+    if (c.first_k_dense_replace..c.num_hidden_layers).any(|i| !c.is_moe(i)) {
+        return refuse("moe_layer_freq", format!("is {}, not 1: {why}", c.moe_layer_freq));
+    }
+    if c.n_shared_experts == 0 {
+        return refuse("n_shared_experts", format!("is 0: {why}"));
+    }
+    let (normalised, scaled) = (c.norm_topk_prob, c.routed_scaling_factor != 1.0);
+    let same = match c.router_weights {
+        RouterWeights::Hf => true,
+        RouterWeights::Deepseek => !(normalised && c.num_experts_per_tok > 1),
+        RouterWeights::Seed => !normalised && !scaled,
+        RouterWeights::NormScale => false,
+    };
+    if same {
+        return Ok(());
+    }
+    let reason = format!("weighs experts otherwise than routed_scaling_factor * p, as only \"hf\" does: {why}");
+    refuse("router_weights", reason)
+}
+
+/// Writes `config.json` and `generation_config.json` into `dir`; refuses what [`check_representable`] refuses.
+pub fn write_config(dir: &Path, config: &ModelConfig, stored: StoredType) -> Result<()> {
+    check_representable(config)?;
+    write_files(dir, config, &transformers_keys(config, stored))
+}
+
+/// As [`write_config`] where transformers can represent the model; else the same keys and the missing ones under a
+/// model type of this program's own, which [`read_config`] understands and transformers refuses.
+pub fn write_own_config(dir: &Path, config: &ModelConfig, stored: StoredType) -> Result<()> {
+    let mut keys = transformers_keys(config, stored);
+    if check_representable(config).is_err() {
+        let own = json!({
+            "architectures": ["HadalForCausalLM"],
+            "model_type": OWN_MODEL_TYPE,
+            "router_weights": config.router_weights,
+            "embed_dropout": config.embed_dropout,
+            "resid_dropout": config.resid_dropout,
+        });
+        if let (Value::Object(keys), Value::Object(own)) = (&mut keys, own) {
+            keys.extend(own);
+        }
+    }
+    write_files(dir, config, &keys)
+}
+
+fn write_files(dir: &Path, c: &ModelConfig, keys: &Value) -> Result<()> {
+    let generation = json!({
+        "bos_token_id": c.bos_token_id,
+        "eos_token_id": c.eos_token_id,
+        "do_sample": true,
+        "temperature": 1.0,
+        "top_p": 1.0,
+    });
+    replace_text(&dir.join("config.json"), &format!("{keys:#}\n"))?;
+    replace_text(&dir.join("generation_config.json"), &format!("{generation:#}\n"))
+}
+
+/// Every key, in the older style that all versions of transformers read.
+fn transformers_keys(c: &ModelConfig, stored: StoredType) -> Value {
+    json!({
+        "architectures": ["DeepseekV2ForCausalLM"],
+        "model_type": MODEL_TYPE,
+        "vocab_size": c.vocab_size,
+        "hidden_size": c.hidden_size,
+        "intermediate_size": c.intermediate_size,
+        "moe_intermediate_size": c.moe_intermediate_size,
+        "num_hidden_layers": c.num_hidden_layers,
+        "num_attention_heads": c.num_attention_heads,
+        "num_key_value_heads": c.num_attention_heads,
+        "n_shared_experts": c.n_shared_experts,
+        "n_routed_experts": c.n_routed_experts,
+        "num_experts_per_tok": c.num_experts_per_tok,
+        "first_k_dense_replace": c.first_k_dense_replace,
+        "moe_layer_freq": c.moe_layer_freq,
+        "q_lora_rank": c.q_lora_rank,
+        "kv_lora_rank": c.kv_lora_rank,
+        "qk_nope_head_dim": c.qk_nope_head_dim,
+        "qk_rope_head_dim": c.qk_rope_head_dim,
+        "v_head_dim": c.v_head_dim,
+        "max_position_embeddings": c.max_position_embeddings,
+        "rope_theta": c.rope_theta,
+        "rope_scaling": null,
+        "rms_norm_eps": c.rms_norm_eps,
+        "hidden_act": "silu",
+        "attention_bias": false,
+        "attention_dropout": c.attention_dropout,
+        "norm_topk_prob": c.norm_topk_prob,
+        "routed_scaling_factor": c.routed_scaling_factor,
+        "scoring_func": "softmax",
+        "topk_method": c.topk_method,
+        "n_group": c.n_group,
+        "topk_group": c.topk_group,
+        "aux_loss_alpha": c.aux_loss_alpha,
+        "seq_aux": c.seq_aux,
+        "ep_size": 1,
+        "tie_word_embeddings": c.tie_word_embeddings,
+        "torch_dtype": stored.name(),
+        "use_cache": true,
+        "bos_token_id": c.bos_token_id,
+        "eos_token_id": c.eos_token_id,
+        "initializer_range": c.initializer_range,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_configuration_reads_back_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = ModelConfig { q_lora_rank: Some(24), norm_topk_prob: true, ..ModelConfig::default() };
+        config.bos_token_id = 5;
+        write_config(dir.path(), &config, StoredType::Bf16).unwrap();
+        let (read, warnings) = read_config(dir.path()).unwrap();
+        assert_eq!((read, warnings), (config, vec![]));
+        assert!(dir.path().join("generation_config.json").is_file());
+    }
+
+    #[test]
+    fn what_transformers_would_compute_otherwise_is_not_exported_but_kept() {
+        let base = ModelConfig { norm_topk_prob: true, ..ModelConfig::default() };
+        let scaled =
+            ModelConfig { routed_scaling_factor: 2.0, router_weights: RouterWeights::Seed, ..Default::default() };
+        for (config, key) in [
+            (
+                ModelConfig { router_weights: RouterWeights::Seed, resid_dropout: 0.25, ..base.clone() },
+                "router_weights",
+            ),
+            (ModelConfig { router_weights: RouterWeights::Deepseek, ..base.clone() }, "router_weights"),
+            (ModelConfig { router_weights: RouterWeights::NormScale, ..base.clone() }, "router_weights"),
+            (scaled, "router_weights"),
+            (ModelConfig { n_shared_experts: 0, ..base.clone() }, "n_shared_experts"),
+            (ModelConfig { moe_layer_freq: 2, ..base.clone() }, "moe_layer_freq"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let error = write_config(dir.path(), &config, StoredType::F32).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("model.{key}:")), "{error}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+            write_own_config(dir.path(), &config, StoredType::F32).unwrap();
+            assert_eq!(read_config(dir.path()).unwrap(), (config, vec![]));
+        }
+        let same = ModelConfig { router_weights: RouterWeights::Deepseek, ..ModelConfig::default() };
+        check_representable(&same).unwrap();
+    }
+
+    #[test]
+    fn an_exportable_model_keeps_the_model_type_of_transformers() {
+        let dir = tempfile::tempdir().unwrap();
+        write_own_config(dir.path(), &ModelConfig::default(), StoredType::F32).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+        assert!(text.contains("\"model_type\": \"deepseek_v2\"") && !text.contains("router_weights"), "{text}");
+    }
+}
