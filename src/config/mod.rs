@@ -4,3 +4,65 @@ mod counts; // parameters and floating-point operations of a model, in closed fo
 pub mod hf; // config.json, as transformers reads and writes it
 pub mod model;
 mod validate; // which sizes no network can have
+pub mod data;
+pub mod layers; // preset < file < --set
+pub mod model;
+pub mod train;
+
+use crate::error::{Error, Result};
+use data::DataConfig;
+use model::ModelConfig;
+use serde::{Deserialize, Serialize};
+use train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+
+/// The whole configuration of a pretraining run, one field a TOML section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The network.
+    pub model: ModelConfig,
+    /// The text.
+    pub data: DataConfig,
+    /// Sizes and counts.
+    pub train: TrainConfig,
+    /// The update rule.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over the run.
+    pub schedule: ScheduleConfig,
+    /// Reports.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Layers a preset or file, which `config` names, and then each `KEY=VALUE` of `sets`.
+    ///
+    /// Without `config` the base is the embedded default, `tiny`. A name of [`layers::PRESETS`] is that preset;
+    /// anything else is a TOML file, laid over the preset that its top-level `preset = "NAME"` names, or over `tiny`.
+    /// Call [`Config::validate`] once the other command line flags are applied.
+    ///
+    /// Errors: an unknown key or a value of the wrong type, with its place and what would be right.
+    pub fn resolve(config: Option<&str>, sets: &[String]) -> Result<Config> {
+        layers::resolve(config, sets)
+    }
+
+    /// The complete configuration as TOML: [`Config::resolve`] on a file with this text gives an equal value.
+    pub fn to_toml(&self) -> Result<String> {
+        let body = toml::to_string(self).map_err(|e| Error::config("config", format!("cannot be written: {e}")))?;
+        Ok(format!("# Every key of this run: `hadal train FILE` with this file repeats it.\n\n{body}"))
+    }
+
+    /// Refuses values that no run can have, key by key and across sections.
+    pub fn validate(&self) -> Result<()> {
+        self.train.validate()?;
+        self.optimizer.validate()?;
+        self.schedule.validate(self.optimizer.learning_rate)?;
+        let (length, limit) = (self.train.sequence_length, self.model.max_position_embeddings);
+        if length > limit {
+            return Err(Error::config(
+                "train.sequence_length",
+                format!("is {length}, and must be at most model.max_position_embeddings, which is {limit}"),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! How long, how fast and how precisely to train: `[train]`, `[optimizer]`, `[schedule]` and `[log]`.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Number formats of the training step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    F32,
+    /// 16-bit products and activations; weights, moments, gradients, norms and loss in 32 bits.
+    Mixed,
+    /// `mixed` where the adapter has matrix units that pass a self-test, else `f32`.
+    #[default]
+    Auto,
+}
+
+/// How the losses of one accumulation window become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LossReduction {
+    /// Every target token of the window weighs the same: equal to one big batch, up to rounding.
+    #[default]
+    Tokens,
+    /// The mean of the micro-batches' means, which favours tokens of short micro-batches.
+    Seed,
+}
+
+/// `[train]`: sizes and counts of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// B: sequences in one forward and backward pass; default 8.
+    pub micro_batch: usize,
+    /// k: passes whose gradients are summed before an update; default 1.
+    pub accumulation: usize,
+    /// T: tokens in a sequence, at most `model.max_position_embeddings`; default 256.
+    pub sequence_length: usize,
+    /// Updates in all, also across resumptions; default 1000.
+    pub steps: u64,
+    /// Seed of initial weights, data order, dropout and samples; default 1.
+    pub seed: u64,
+    /// Number formats: `f32`, `mixed` or `auto`; default `auto`.
+    pub precision: Precision,
+    /// How a window's losses are averaged: `tokens` or `seed`; default `tokens`.
+    pub loss_reduction: LossReduction,
+    /// Updates between validations; 0 for one before and one after training; default 100.
+    pub eval_interval: u64,
+    /// Fixed batches of one validation; default 8.
+    pub eval_batches: usize,
+    /// Updates between checkpoints; 0 for one at the end; default 500.
+    pub checkpoint_interval: u64,
+    /// Newest checkpoints that stay on disk, beside the best one; 0 for all; default 2.
+    pub keep: usize,
+    /// Whether every update sees the first window, to watch the model memorise it; default false.
+    pub overfit: bool,
+    /// Updates between sampled texts; 0 for none; default 0.
+    pub sample_interval: u64,
+    /// Text that the samples continue; empty for the start of a text; default empty.
+    pub sample_prompt: String,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            micro_batch: 8,
+            accumulation: 1,
+            sequence_length: 256,
+            steps: 1000,
+            seed: 1,
+            precision: Precision::Auto,
+            loss_reduction: LossReduction::Tokens,
+            eval_interval: 100,
+            eval_batches: 8,
+            checkpoint_interval: 500,
+            keep: 2,
+            overfit: false,
+            sample_interval: 0,
+            sample_prompt: String::new(),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Tokens that one update sees: B k T.
+    pub fn tokens_per_update(&self) -> u64 {
+        (self.micro_batch as u64).saturating_mul(self.accumulation as u64).saturating_mul(self.sequence_length as u64)
+    }
+
+    /// Refuses counts that no run can have.
+    pub fn validate(&self) -> Result<()> {
+        let counts = [
+            ("train.micro_batch", self.micro_batch as u64),
+            ("train.accumulation", self.accumulation as u64),
+            ("train.sequence_length", self.sequence_length as u64),
+            ("train.steps", self.steps),
+            ("train.eval_batches", self.eval_batches as u64),
+        ];
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(Error::config(*key, "is 0, and must be at least 1"));
+        }
+        // Token positions of a pass are 32-bit numbers on the GPU.
+        if (self.micro_batch as u64).saturating_mul(self.sequence_length as u64) >= 1 << 31 {
+            return Err(Error::config(
+                "train.micro_batch",
+                format!(
+                    "{} sequences of {} tokens are too many for one pass: lower it and raise train.accumulation",
+                    self.micro_batch, self.sequence_length
+                ),
+            ));
+        }
+        if self.seed > i64::MAX as u64 {
+            return Err(Error::config("train.seed", format!("must be at most {}", i64::MAX)));
+        }
+        Ok(())
+    }
+}
+
+/// Rule by which gradients change weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay, moments in 32 bits.
+    #[default]
+    Adamw,
+}
+
+/// `[optimizer]`: the update rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// The rule: `adamw`.
+    pub kind: OptimizerKind,
+    /// η: learning rate after warm-up; default 1e-3.
+    pub learning_rate: f64,
+    /// β₁: share of the first moment kept by an update; default 0.9.
+    pub beta1: f64,
+    /// β₂: share of the second moment kept by an update; default 0.95.
+    pub beta2: f64,
+    /// ε: added to the root of the corrected second moment; default 1e-8.
+    pub epsilon: f64,
+    /// λ: share of a weight removed by an update, times the learning rate; default 0.1.
+    pub weight_decay: f64,
+    /// Whether norm weights decay too, and not only tensors of two or more dimensions; default false.
+    pub decay_all: bool,
+    /// c: norm to which the whole gradient is shortened; 0 for no clipping; default 1.
+    pub clip_norm: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        OptimizerConfig {
+            kind: OptimizerKind::Adamw,
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            decay_all: false,
+            clip_norm: 1.0,
+        }
+    }
+}
+
+/// Refuses `value` at `key` unless `good`; `wanted` completes "must be".
+fn demand(good: bool, key: &str, value: f64, wanted: &str) -> Result<()> {
+    if good { Ok(()) } else { Err(Error::config(key, format!("is {value}, and must be {wanted}"))) }
+}
+
+impl OptimizerConfig {
+    /// Refuses values outside of the range in which the rule means something.
+    pub fn validate(&self) -> Result<()> {
+        let rate = self.learning_rate;
+        demand(rate > 0.0 && rate.is_finite(), "optimizer.learning_rate", rate, "a positive number")?;
+        for (key, beta) in [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)] {
+            demand((0.0..1.0).contains(&beta), key, beta, "at least 0 and below 1")?;
+        }
+        let epsilon = self.epsilon;
+        demand(epsilon > 0.0 && epsilon.is_finite(), "optimizer.epsilon", epsilon, "a positive number")?;
+        let decay = self.weight_decay;
+        demand(decay >= 0.0 && decay.is_finite(), "optimizer.weight_decay", decay, "0 or a positive number")?;
+        // From a product of 1 on, a single update would erase or flip every weight.
+        demand(rate * decay < 1.0, "optimizer.weight_decay", decay, "below 1 / optimizer.learning_rate")?;
+        let clip = self.clip_norm;
+        demand(clip >= 0.0 && clip.is_finite(), "optimizer.clip_norm", clip, "a positive number, or 0 for no clipping")
+    }
+}
+
+/// Shape of the learning rate after warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Half a cosine from the peak to the minimum.
+    #[default]
+    Cosine,
+    /// The peak throughout.
+    Constant,
+}
+
+/// `[schedule]`: the learning rate over the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// Shape after warm-up: `cosine` or `constant`; default `cosine`.
+    pub kind: ScheduleKind,
+    /// w: updates of linear rise; default 100.
+    pub warmup_steps: u64,
+    /// D: update at which the minimum is reached; 0 for `train.steps`; default 0.
+    pub decay_steps: u64,
+    /// Learning rate at and after D, for `cosine`; default 0.
+    pub min_learning_rate: f64,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        ScheduleConfig { kind: ScheduleKind::Cosine, warmup_steps: 100, decay_steps: 0, min_learning_rate: 0.0 }
+    }
+}
+
+impl ScheduleConfig {
+    /// Refuses a minimum that lies above the peak `learning_rate`.
+    pub fn validate(&self, learning_rate: f64) -> Result<()> {
+        let lowest = self.min_learning_rate;
+        let wanted = "at least 0 and at most optimizer.learning_rate";
+        demand((0.0..=learning_rate).contains(&lowest), "schedule.min_learning_rate", lowest, wanted)
+    }
+}
+
+/// `[log]`: what a run reports, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Updates between progress lines in `log.txt` and on a standard error that is no terminal; 0 for none; default 10.
+    pub interval: u64,
+    /// Updates between drawings of `loss.png`; 0 for one at the end; default 50.
+    pub plot_interval: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { interval: 10, plot_interval: 50 }
+    }
+}

@@ -1,0 +1,175 @@
+//! Layers of configuration, and every way of getting them wrong: the error names the place and what would be right.
+
+use hadal::config::Config;
+use hadal::config::layers::PRESETS;
+use hadal::config::train::{LossReduction, Precision};
+use hadal::error::Error;
+use std::path::PathBuf;
+
+fn sets(sets: &[&str]) -> Vec<String> {
+    sets.iter().map(|&s| s.to_owned()).collect()
+}
+
+/// The configuration of a file with this content.
+fn from_file(content: impl AsRef<[u8]>) -> Result<Config, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    std::fs::write(&path, content).unwrap();
+    Config::resolve(path.to_str(), &[])
+}
+
+/// Asserts that an error is bad input (exit code 2), one line, and that it mentions each of `words`.
+fn refuses(result: Result<Config, Error>, words: &[&str]) {
+    let error = result.expect_err(&format!("must be refused: {words:?}"));
+    assert_eq!(error.exit_code(), 2, "{error}");
+    let text = error.to_string();
+    assert!(!text.contains('\n'), "more than one line: {text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+}
+
+#[test]
+fn every_preset_is_valid_and_survives_being_written_and_read() {
+    for (name, _) in PRESETS {
+        let config = Config::resolve(Some(name), &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
+        config.validate().unwrap_or_else(|e| panic!("{name}: {e}"));
+        let again = from_file(config.to_toml().unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(again, config, "{name}");
+    }
+}
+
+#[test]
+fn unusual_values_survive_being_written_and_read() {
+    let unusual = [
+        "data.path=['a b.txt', \"c\\\\d\"]",
+        "train.sample_prompt=\"a \\\"quoted\\\"\\nline\"",
+        "train.seed=9223372036854775807",
+        "optimizer.epsilon=1e-300",
+        "optimizer.learning_rate=0.1234567890123456",
+        "model.q_lora_rank=24",
+        "train.precision=mixed",
+    ];
+    let config = Config::resolve(Some("small"), &sets(&unusual)).unwrap();
+    assert_eq!(from_file(config.to_toml().unwrap()).unwrap(), config);
+    assert_eq!(config.data.path, [PathBuf::from("a b.txt"), PathBuf::from("c\\d")]);
+    assert_eq!(config.model.q_lora_rank, Some(24));
+}
+
+#[test]
+fn a_set_lies_over_the_file_and_the_file_over_the_preset() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    std::fs::write(&path, "preset = \"small\"\n[train]\nsteps = 7\nmicro_batch = 3\n").unwrap();
+    let config = Config::resolve(path.to_str(), &sets(&["train.steps=9"])).unwrap();
+    let small = Config::resolve(Some("small"), &[]).unwrap();
+    assert_eq!((config.train.steps, config.train.micro_batch), (9, 3));
+    assert_eq!(config.model, small.model);
+    assert_eq!(config.train.accumulation, small.train.accumulation);
+}
+
+#[test]
+fn a_file_that_names_no_preset_lies_over_the_default_one() {
+    let config = from_file("[train]\nsteps = 7\n").unwrap();
+    let mut expected = Config::resolve(None, &[]).unwrap();
+    expected.train.steps = 7;
+    assert_eq!(config, expected);
+    assert_eq!(from_file("").unwrap(), Config::resolve(Some("tiny"), &[]).unwrap());
+    assert_eq!(from_file("\u{feff}[train]\r\nsteps = 7\r\n").unwrap(), expected);
+}
+
+#[test]
+fn a_set_takes_toml_bare_text_and_single_elements_of_lists() {
+    let arguments = [
+        "data.tokenizer=gpt2",
+        "data.path=corpus/a.txt",
+        "train.precision = f32",
+        "train.loss_reduction=\"seed\"",
+        "optimizer.learning_rate=1",
+        "train.sample_prompt=a=b",
+        "train.overfit=true",
+        "train.steps=1_000",
+    ];
+    let config = Config::resolve(None, &sets(&arguments)).unwrap();
+    assert_eq!(config.data.tokenizer, "gpt2");
+    assert_eq!(config.data.path, [PathBuf::from("corpus/a.txt")]);
+    assert_eq!((config.train.precision, config.train.loss_reduction), (Precision::F32, LossReduction::Seed));
+    assert_eq!((config.optimizer.learning_rate, config.train.sample_prompt.as_str()), (1.0, "a=b"));
+    assert_eq!((config.train.overfit, config.train.steps), (true, 1000));
+    let numeral = Config::resolve(None, &sets(&["data.tokenizer=123"])).unwrap();
+    assert_eq!(numeral.data.tokenizer, "123");
+}
+
+#[test]
+fn a_misspelt_key_is_answered_with_the_nearest_one() {
+    let set = |s: &str| Config::resolve(None, &sets(&[s]));
+    refuses(set("train.stpes=3"), &["train.stpes", "train.steps"]);
+    refuses(set("steps=3"), &["steps", "train.steps"]);
+    refuses(set("train.learning_rate=3"), &["train.learning_rate", "optimizer.learning_rate"]);
+    refuses(set("trian.steps=3"), &["trian.steps", "train.steps"]);
+    refuses(set("optimiser=3"), &["optimiser", "[optimizer]"]);
+    refuses(set("train=3"), &["train", "SECTION.KEY=VALUE"]);
+    refuses(set("train.steps"), &["train.steps", "SECTION.KEY=VALUE"]);
+    refuses(set("=3"), &["unknown key"]);
+    refuses(from_file("[train]\nsteps = 3\nmicrobatch = 2\n"), &["run.toml", "line 3", "train.micro_batch"]);
+    refuses(from_file("# x\n[trian]\nsteps = 3\n"), &["run.toml", "line 2", "[train]"]);
+    refuses(from_file("steps = 3\n"), &["run.toml", "line 1", "train.steps"]);
+    refuses(from_file("train = 3\n"), &["run.toml", "line 1", "[train]"]);
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_answered_with_the_right_one() {
+    let set = |s: &str| Config::resolve(None, &sets(&[s]));
+    refuses(set("train.steps=many"), &["train.steps", "many", "whole number"]);
+    refuses(set("train.steps=-1"), &["train.steps", "-1", "whole number"]);
+    refuses(set("train.steps=1.5"), &["train.steps", "1.5", "whole number"]);
+    refuses(set("optimizer.beta1=high"), &["optimizer.beta1", "high", "a number"]);
+    refuses(set("train.overfit=maybe"), &["train.overfit", "maybe", "true or false"]);
+    refuses(set("train.precision=f8"), &["train.precision", "f8", "mixed"]);
+    refuses(set("optimizer.kind=sgd"), &["optimizer.kind", "sgd", "adamw"]);
+    refuses(set("train.steps.x=1"), &["train.steps", "whole number"]);
+    refuses(from_file("[train]\n\nsteps = \"3\"\n"), &["run.toml", "line 3", "train.steps", "whole number"]);
+    refuses(from_file("train.steps = []\n"), &["run.toml", "line 1", "train.steps", "whole number"]);
+}
+
+#[test]
+fn a_broken_file_is_named_with_its_line() {
+    refuses(from_file("[train]\nsteps 3\n"), &["run.toml", "line 2"]);
+    refuses(from_file("[train]\nsteps = 3\nsteps = 4\n"), &["run.toml", "line 3", "duplicate"]);
+    refuses(from_file("[train]\nsteps = 99999999999999999999\n"), &["run.toml", "line 2"]);
+    refuses(from_file(b"[train]\n# \xff\n"), &["run.toml", "line 2", "UTF-8"]);
+    refuses(from_file("\n[train"), &["run.toml", "line 2"]);
+    refuses(from_file("preset = \"tyni\"\n"), &["run.toml", "line 1", "tyni", "tiny"]);
+    refuses(from_file("\npreset = 3\n"), &["run.toml", "line 2", "preset"]);
+    refuses(Config::resolve(Some("no/such.toml"), &[]), &["no/such.toml", "v2-lite"]);
+    let folder = tempfile::tempdir().unwrap();
+    refuses(Config::resolve(folder.path().to_str(), &[]), &["folder", "config.toml"]);
+}
+
+#[test]
+fn values_that_no_run_can_have_are_refused() {
+    let bad = [
+        ("train.steps=0", "at least 1"),
+        ("train.micro_batch=0", "at least 1"),
+        ("train.accumulation=0", "at least 1"),
+        ("train.sequence_length=0", "at least 1"),
+        ("train.eval_batches=0", "at least 1"),
+        ("train.micro_batch=9000000000000000000", "train.accumulation"),
+        ("train.sequence_length=100000", "max_position_embeddings"),
+        ("optimizer.learning_rate=0", "positive"),
+        ("optimizer.learning_rate=nan", "positive"),
+        ("optimizer.learning_rate=inf", "positive"),
+        ("optimizer.beta1=1", "below 1"),
+        ("optimizer.beta2=-0.1", "at least 0"),
+        ("optimizer.epsilon=0", "positive"),
+        ("optimizer.weight_decay=-1", "positive"),
+        ("optimizer.weight_decay=1e9", "learning_rate"),
+        ("optimizer.clip_norm=-1", "0 for no clipping"),
+        ("schedule.min_learning_rate=1", "at most optimizer.learning_rate"),
+    ];
+    for (set, word) in bad {
+        let config = Config::resolve(None, &sets(&[set])).unwrap_or_else(|e| panic!("{set}: {e}"));
+        let key = set.split('=').next().unwrap();
+        refuses(config.validate().map(|()| config), &[key, word]);
+    }
+}
