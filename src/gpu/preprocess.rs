@@ -16,7 +16,9 @@ use std::collections::HashMap;
 /// Shared files by the name that `#import` uses.
 const SHARED: &[(&str, &str)] = &[
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
+    ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/reduce", include_str!("../../shaders/shared/reduce.wgsl")),
+    ("shared/state", include_str!("../../shaders/shared/state.wgsl")),
 ];
 
 /// What is wrong with a shader's text, and in which line of it.

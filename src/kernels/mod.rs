@@ -9,6 +9,7 @@
 
 pub mod case;
 pub mod rms_norm;
+pub mod state;
 
 use crate::reference::Real;
 use bytemuck::Pod;
