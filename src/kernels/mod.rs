@@ -10,9 +10,12 @@
 pub mod add;
 pub mod case;
 pub mod copy_columns;
+pub mod dropout;
 mod elements;
 pub mod fill;
 pub mod rms_norm;
+pub mod rms_norm_backward;
+pub mod rms_norm_weight_grad;
 pub mod state;
 pub mod swiglu;
 pub mod swiglu_backward;
@@ -272,8 +275,17 @@ pub fn fold(count: usize) -> [u32; 3] {
 }
 
 /// Every kernel, alphabetical.
-pub static KERNELS: &[&Kernel] =
-    &[&add::KERNEL, &copy_columns::KERNEL, &fill::KERNEL, &rms_norm::KERNEL, &swiglu::KERNEL, &swiglu_backward::KERNEL];
+pub static KERNELS: &[&Kernel] = &[
+    &add::KERNEL,
+    &copy_columns::KERNEL,
+    &dropout::KERNEL,
+    &fill::KERNEL,
+    &rms_norm::KERNEL,
+    &rms_norm_backward::KERNEL,
+    &rms_norm_weight_grad::KERNEL,
+    &swiglu::KERNEL,
+    &swiglu_backward::KERNEL,
+];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

@@ -6,10 +6,13 @@
 
 pub mod add;
 pub mod copy_columns;
+pub mod dropout;
 pub mod fill;
 pub mod gemm;
 pub mod random;
 pub mod rms_norm;
+pub mod rms_norm_backward;
+pub mod rms_norm_weight_grad;
 pub mod swiglu;
 pub mod swiglu_backward;
 
