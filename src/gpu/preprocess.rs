@@ -15,8 +15,12 @@ use std::collections::HashMap;
 
 /// Shared files by the name that `#import` uses.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
+    ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/reduce", include_str!("../../shaders/shared/reduce.wgsl")),
+    ("shared/sigmoid", include_str!("../../shaders/shared/sigmoid.wgsl")),
+    ("shared/state", include_str!("../../shaders/shared/state.wgsl")),
 ];
 
 /// What is wrong with a shader's text, and in which line of it.

@@ -7,8 +7,18 @@
 //! To add one: write `reference/X.rs`, `shaders/X.wgsl` and `kernels/X.rs` (follow [`rms_norm`]), then add its row to
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
+pub mod add;
 pub mod case;
+pub mod copy_columns;
+pub mod dropout;
+mod elements;
+pub mod fill;
 pub mod rms_norm;
+pub mod rms_norm_backward;
+pub mod rms_norm_weight_grad;
+pub mod state;
+pub mod swiglu;
+pub mod swiglu_backward;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -265,7 +275,17 @@ pub fn fold(count: usize) -> [u32; 3] {
 }
 
 /// Every kernel, alphabetical.
-pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL];
+pub static KERNELS: &[&Kernel] = &[
+    &add::KERNEL,
+    &copy_columns::KERNEL,
+    &dropout::KERNEL,
+    &fill::KERNEL,
+    &rms_norm::KERNEL,
+    &rms_norm_backward::KERNEL,
+    &rms_norm_weight_grad::KERNEL,
+    &swiglu::KERNEL,
+    &swiglu_backward::KERNEL,
+];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

@@ -4,8 +4,17 @@
 //! [`gemm`]. They are also the executor of a machine without a GPU: fast enough, never clever. Slices come in the
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
+pub mod add;
+pub mod copy_columns;
+pub mod dropout;
+pub mod fill;
 pub mod gemm;
+pub mod random;
 pub mod rms_norm;
+pub mod rms_norm_backward;
+pub mod rms_norm_weight_grad;
+pub mod swiglu;
+pub mod swiglu_backward;
 
 use num_traits::{Float, NumAssign};
 
@@ -19,6 +28,9 @@ pub trait Real: Float + NumAssign + Default + std::iter::Sum + Send + Sync + std
     #[doc(hidden)]
     fn gemm_unchecked(g: &gemm::Product<'_, Self>, c: &mut [Self]);
 }
+
+/// Elements that one task of an elementwise loop takes: a few microseconds of work, a share of the first-level cache.
+const CHUNK: usize = 1 << 12;
 
 /// Splits `data` into rows of `width` and calls `f(row index, row)` on each, in parallel.
 pub fn par_rows<F: Real>(data: &mut [F], width: usize, f: impl Fn(usize, &mut [F]) + Sync + Send) {
