@@ -9,7 +9,9 @@
 
 pub mod case;
 pub mod rms_norm;
+pub mod rope;
 pub mod state;
+pub mod sum_heads;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -266,7 +268,7 @@ pub fn fold(count: usize) -> [u32; 3] {
 }
 
 /// Every kernel, alphabetical.
-pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL];
+pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

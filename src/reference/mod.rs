@@ -7,6 +7,8 @@
 pub mod gemm;
 pub mod random;
 pub mod rms_norm;
+pub mod rope;
+pub mod sum_heads;
 
 use num_traits::{Float, NumAssign};
 
