@@ -19,6 +19,9 @@ pub mod rms_norm_weight_grad;
 pub mod state;
 pub mod swiglu;
 pub mod swiglu_backward;
+pub mod rope;
+pub mod state;
+pub mod sum_heads;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -286,6 +289,7 @@ pub static KERNELS: &[&Kernel] = &[
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
 ];
+pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

@@ -15,6 +15,8 @@ pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
 pub mod swiglu;
 pub mod swiglu_backward;
+pub mod rope;
+pub mod sum_heads;
 
 use num_traits::{Float, NumAssign};
 

@@ -1,0 +1,42 @@
+// Rotary position embedding on adjacent pairs: y[c] = x[c] cos - x[c+1] sin, y[c+1] = x[c+1] cos + x[c] sin for the
+// columns offset..offset+rotated of every head; other columns are copied. direction -1 is the transpose.
+// One invocation an element; overwrites y. Reference: src/reference/rope.rs.
+#define THREADS 256
+#import shared/index
+
+struct Params {
+    rows: u32,
+    heads: u32,
+    width: u32,
+    offset: u32,
+    rotated: u32,
+    direction: f32,
+}
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: array<f32>;           // (rows, heads, width)
+@group(0) @binding(1) var<storage, read> positions: array<u32>;   // (rows)
+@group(0) @binding(2) var<storage, read> table: array<vec2<f32>>; // (positions, rotated / 2): cos, sin
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;     // (rows, heads, width)
+
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_index(group, groups) * #{THREADS}u + lane;
+    let head_row = i / p.width;
+    if (head_row >= p.rows * p.heads) {
+        return;
+    }
+    let column = i - head_row * p.width - p.offset; // wraps to a huge number before the rotated columns
+    if (column >= p.rotated) {
+        y[i] = x[i];
+        return;
+    }
+    let turn = table[positions[head_row / p.heads] * (p.rotated / 2u) + column / 2u];
+    let odd = (column & 1u) == 1u;
+    let other = x[select(i + 1u, i - 1u, odd)];
+    let sine = select(-turn.y, turn.y, odd) * p.direction;
+    y[i] = fma(x[i], turn.x, other * sine);
+}
