@@ -2,12 +2,14 @@
 //!
 //! In reading order:
 
-pub mod check; // a GPU's results beside the reference's
-pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
-pub mod config;
 pub mod error; // what can go wrong, and the exit code of each
-pub mod gpu; // the only folder that names wgpu
-pub mod graph; // tensors and operations to a list of dispatches; its two executors
+pub mod config; // every knob, its unit and default
+pub mod reference; // the formula of every kernel on the CPU, and the independent judge
 pub mod kernels; // the table of kernels: parameters, bindings, sizes, test inputs
+pub mod gpu; // the only folder that names wgpu
+pub mod check; // a GPU's results beside the reference's
+// pub mod graph; // tensors and operations to a list of dispatches; its two executors
 pub mod model; // the network, as the paper writes it
-pub mod reference; // the formula of every kernel on the CPU, and the independent judge // every knob, its unit and default
+// pub mod backend; // which device runs a program
+pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
+// pub mod train; // the loop, the run folder, the schedule

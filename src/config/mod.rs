@@ -1,13 +1,12 @@
 //! Every knob: its unit, default and paper symbol.
 
+pub mod model; // the network
+mod validate; // which sizes no network can have
 mod counts; // parameters and floating-point operations of a model, in closed form
 pub mod hf; // config.json, as transformers reads and writes it
-pub mod model;
-mod validate; // which sizes no network can have
-pub mod data;
+pub mod data; // where text comes from
+pub mod train; // sizes, counts and the update rule
 pub mod layers; // preset < file < --set
-pub mod model;
-pub mod train;
 
 use crate::error::{Error, Result};
 use data::DataConfig;

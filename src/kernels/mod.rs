@@ -20,7 +20,6 @@ pub mod state;
 pub mod swiglu;
 pub mod swiglu_backward;
 pub mod rope;
-pub mod state;
 pub mod sum_heads;
 
 use crate::reference::Real;
@@ -286,10 +285,11 @@ pub static KERNELS: &[&Kernel] = &[
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,
+    &rope::KERNEL,
+    &sum_heads::KERNEL,
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
 ];
-pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {
