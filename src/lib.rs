@@ -7,9 +7,14 @@ pub mod config; // every knob, its unit and default
 pub mod reference; // the formula of every kernel on the CPU, and the independent judge
 pub mod kernels; // the table of kernels: parameters, bindings, sizes, test inputs
 pub mod gpu; // the only folder that names wgpu
-pub mod check; // a GPU's results beside the reference's
-// pub mod graph; // tensors and operations to a list of dispatches; its two executors
+pub mod graph; // tensors and operations to a list of dispatches; its two executors
 pub mod model; // the network, as the paper writes it
-// pub mod backend; // which device runs a program
+pub mod backend; // which device runs a program
 pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
-// pub mod train; // the loop, the run folder, the schedule
+pub mod tokenizer; // text to token numbers and back
+pub mod data; // the embedded world, files, batches
+pub mod train; // the loop, the run folder, the schedule
+pub mod sample; // drawing text from a model
+pub mod plot; // the loss as a picture
+pub mod check; // a GPU's results beside the reference's
+pub mod cli; // the command line

@@ -1,9 +1,9 @@
 //! Everything that names wgpu: adapters, buffers, pipelines and the replay of recordings.
 
 pub mod device;
-// pub mod executor;
+pub mod executor;
 pub mod once;
 pub mod pipeline;
 pub mod preprocess;
 pub mod profile;
-// pub mod self_test;
+pub mod self_test;

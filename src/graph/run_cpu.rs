@@ -5,6 +5,7 @@ use super::recording::{Recording, Step};
 use super::tensor::{Dtype, Tensor, Tensors};
 use super::Executor;
 use crate::error::Result;
+use crate::kernels::case::Case;
 use crate::kernels::{Access, Arg, Args, Kernel};
 use crate::reference::Real;
 use std::collections::HashMap;
@@ -59,6 +60,18 @@ impl<F: CpuReal> CpuExecutor<F> {
             pending: Vec::new(),
             profile: None,
         }
+    }
+
+    /// The step as a case on the present contents, rounded to f32.
+    pub fn case(&self, step: &Step, name: String) -> Case {
+        let mut case = Case { name, params: step.params.clone(), data: Vec::new() };
+        for &tensor in &step.tensors {
+            case = match self.tensors.info(tensor).dtype {
+                Dtype::F32 => case.real(self.get(tensor).iter().map(|x| x.wide()).collect()),
+                Dtype::U32 => case.index(self.get_indices(tensor).to_vec()),
+            };
+        }
+        case
     }
 
     /// Runs one step.

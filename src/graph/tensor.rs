@@ -109,6 +109,14 @@ impl Tensors {
         parameter
     }
 
+    /// Gives an activation memory of its own, so that its value is still there after a replay.
+    pub fn keep(&mut self, tensor: Tensor) {
+        let info = &mut self.infos[tensor.index()];
+        if info.role == Role::Activation {
+            info.role = Role::State;
+        }
+    }
+
     /// What the table knows of `tensor`.
     pub fn info(&self, tensor: Tensor) -> &TensorInfo {
         &self.infos[tensor.index()]

@@ -2,4 +2,13 @@
 //!
 //! Equation numbers refer to DeepSeek-V2 (arXiv 2405.04434).
 
-pub mod params;
+pub mod params; // the table of named parameters
+pub mod weights; // their tensors
+pub mod inputs; // what the host writes
+pub mod rope; // rotation frequencies
+pub mod attention; // MLA, one line an equation
+pub mod feed_forward; // SwiGLU
+pub mod moe; // router, shared and routed experts
+pub mod block; // one block
+pub mod transformer; // the whole
+pub mod program; // tensors and recordings

@@ -68,13 +68,16 @@ impl Session {
     /// Fills all parameters.
     pub fn load(&mut self, mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>) -> Result<()> {
         for i in 0..self.program.weights.all.len() {
-            let (weight, data) = {
-                let parameter = &self.program.weights.all[i];
-                (parameter.weight.clone(), values(&parameter.spec)?)
-            };
-            self.scatter(&weight, &data, Some)?;
+            let data = values(&self.program.weights.all[i].spec)?;
+            self.load_parameter(i, &data)?;
         }
         Ok(())
+    }
+
+    /// Overwrites parameter number `i`.
+    pub fn load_parameter(&mut self, i: usize, values: &[f32]) -> Result<()> {
+        let weight = self.program.weights.all[i].weight.clone();
+        self.scatter(&weight, values, Some)
     }
 
     /// Writes `data` over the parts of a weight, or over what `target` maps each part to.

@@ -1,0 +1,198 @@
+//! A model's recordings on the GPU beside the CPU: first step by step, each on the same inputs, so that the first step
+//! that differs is named; then as a whole, which also judges buffers, bindings and barriers.
+
+use super::Finding;
+use super::ops::judge;
+use crate::config::model::{ModelConfig, TopkMethod};
+use crate::config::train::OptimizerConfig;
+use crate::data::batch::Batch;
+use crate::error::Result;
+use crate::gpu::device::Gpu;
+use crate::gpu::executor::GpuExecutor;
+use crate::gpu::pipeline::{Allowed, Pipelines};
+use crate::graph::op::Weight;
+use crate::graph::run_cpu::CpuExecutor;
+use crate::graph::{Executor, Tensors};
+use crate::kernels::case::indices;
+use crate::kernels::state;
+use crate::model::inputs::BatchSize;
+use crate::model::params::{ParamSpec, initial, parameters};
+use crate::model::program::{MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
+use crate::model::rope;
+use std::sync::Arc;
+
+/// Allowed relative L2 error of a parameter's gradient in f32 against f64, whole model.
+const GRADIENT_TOLERANCE: f64 = 1e-4;
+/// Micro-steps that are accumulated.
+const PASSES: usize = 2;
+
+/// A small model with every option that a recording can have: query latent, groups, shared experts, dropout, balance
+/// loss, weights in parts.
+pub fn small_config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 67,
+        hidden_size: 24,
+        num_hidden_layers: 3,
+        num_attention_heads: 2,
+        q_lora_rank: Some(10),
+        kv_lora_rank: 12,
+        qk_nope_head_dim: 6,
+        qk_rope_head_dim: 4,
+        v_head_dim: 5,
+        intermediate_size: 29,
+        moe_intermediate_size: 11,
+        n_routed_experts: 6,
+        n_shared_experts: 2,
+        num_experts_per_tok: 2,
+        first_k_dense_replace: 1,
+        topk_method: TopkMethod::GroupLimitedGreedy,
+        n_group: 3,
+        topk_group: 2,
+        routed_scaling_factor: 1.7,
+        aux_loss_alpha: 0.1,
+        initializer_range: 0.2, // large enough that every term matters
+        attention_dropout: 0.1,
+        embed_dropout: 0.1,
+        resid_dropout: 0.1,
+        ..ModelConfig::default()
+    }
+}
+
+/// A program for `config` with an update, on batches of 2 x 13.
+pub fn small_program(config: &ModelConfig, binding_limit: u64) -> Program {
+    let size = BatchSize { batch: 2, length: 13.min(config.max_position_embeddings) };
+    let optimizer = Some(OptimizerConfig { clip_norm: 0.5, ..OptimizerConfig::default() });
+    Program::new(config, &parameters(config), &ProgramOptions { size, binding_limit, optimizer, logit_rows: None })
+}
+
+/// Fills an executor of `program` with weights and one batch, with some ignored targets.
+pub fn fill(
+    program: &Program,
+    executor: &mut dyn Executor,
+    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+) -> Result<()> {
+    let inputs = &program.inputs;
+    for parameter in &program.weights.all {
+        let data = values(&parameter.spec)?;
+        upload(executor, &parameter.weight, &data)?;
+    }
+    executor.upload(inputs.rope_table, &rope::table(&program.config, inputs.size.length))?;
+    let tokens = inputs.size.tokens();
+    let ids = indices(11, tokens, program.config.vocab_size as u32);
+    let mut targets = indices(12, tokens, program.config.vocab_size as u32);
+    targets.iter_mut().step_by(5).for_each(|target| *target = state::IGNORED);
+    let mut batch = Batch::new(ids, targets, inputs.size.batch, inputs.size.length);
+    batch.set_weight(PASSES * batch.counted());
+    executor.upload_indices(inputs.ids, &batch.ids)?;
+    executor.upload_indices(inputs.token_order, &batch.token_order)?;
+    executor.upload_indices(inputs.segments, &batch.segments)?;
+    executor.upload_indices(inputs.positions, &batch.positions)?;
+    executor.upload_indices(inputs.document_start, &batch.document_start)?;
+    executor.upload_indices(inputs.real, &batch.real)?;
+    executor.upload_indices(inputs.loss.targets, &batch.targets)?;
+    executor.upload(inputs.loss.loss_weights, &batch.loss_weights)?;
+    let bits = |x: f64| (x as f32).to_bits();
+    let mut words = [0; state::STATE_WORDS];
+    words[state::STATE_KEY0] = 5;
+    words[state::STATE_KEY1] = 6;
+    words[state::STATE_INVERSE_SEQUENCES] = bits(1.0 / (PASSES * inputs.size.batch) as f64);
+    words[state::STATE_LOSS_SCALE] = bits(1.0);
+    words[state::STATE_LEARNING_RATE] = bits(1e-3);
+    words[state::STATE_CORRECTION1] = bits(0.1);
+    words[state::STATE_CORRECTION2] = bits(0.05);
+    executor.upload_indices(inputs.state, &words)
+}
+
+fn upload(executor: &mut dyn Executor, weight: &Weight, data: &[f32]) -> Result<()> {
+    let row = data.len() / weight.rows;
+    weight.spans().try_for_each(|(first, rows, part)| executor.upload(part, &data[first * row..(first + rows) * row]))
+}
+
+/// Compares the recordings of `program` step by step, then gradients and updated parameters of the whole.
+pub fn check_model(
+    gpu: &Arc<Gpu>,
+    program: &Program,
+    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+) -> Result<Vec<Finding>> {
+    let mut findings = steps(gpu, program, &mut values)?;
+    findings.extend(whole(gpu, program, &mut values)?);
+    Ok(findings)
+}
+
+/// Initial values as the default source of weights.
+pub fn initial_values(spec: &ParamSpec) -> Result<Vec<f32>> {
+    Ok(initial(spec, 3))
+}
+
+fn steps(
+    gpu: &Gpu,
+    program: &Program,
+    values: &mut impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+) -> Result<Vec<Finding>> {
+    let mut cpu = CpuExecutor::<f64>::new(&program.tensors, &program.recordings);
+    fill(program, &mut cpu, values)?;
+    let mut pipelines = Pipelines::default();
+    let mut findings = Vec::new();
+    for name in [RESET, MICRO_STEP, UPDATE] {
+        let recording = program.recordings[program.recording(name)].clone();
+        for (number, step) in recording.steps.iter().enumerate() {
+            let tensor = step.tensors.last().map_or("", |&t| &program.tensors.info(t).name);
+            let case = cpu.case(step, format!("{name} step {number}, {tensor}"));
+            findings.push(judge(gpu, &mut pipelines, step.kernel, &case)?);
+            cpu.run_step(step);
+        }
+    }
+    Ok(findings)
+}
+
+fn whole(
+    gpu: &Arc<Gpu>,
+    program: &Program,
+    values: &mut impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+) -> Result<Vec<Finding>> {
+    let mut judge = CpuExecutor::<f64>::new(&program.tensors, &program.recordings);
+    let mut device = GpuExecutor::new(gpu.clone(), &program.tensors, &program.recordings, &Allowed::portable())?;
+    fill(program, &mut judge, &mut *values)?;
+    fill(program, &mut device, &mut *values)?;
+    let mut findings = Vec::new();
+    for executor in [&mut judge as &mut dyn Executor, &mut device] {
+        executor.run(program.recording(RESET))?;
+        (0..PASSES).try_for_each(|_| executor.run(program.recording(MICRO_STEP)))?;
+    }
+    for moments in &program.moments {
+        if let Some(gradient) = program.tensors.gradient_of(moments.parameter) {
+            findings.push(compare_l2(&program.tensors, gradient, &judge, &mut device, GRADIENT_TOLERANCE)?);
+        }
+    }
+    for executor in [&mut judge as &mut dyn Executor, &mut device] {
+        executor.run(program.recording(UPDATE))?;
+    }
+    for moments in &program.moments {
+        findings.push(compare_l2(&program.tensors, moments.parameter, &judge, &mut device, GRADIENT_TOLERANCE)?);
+    }
+    Ok(findings)
+}
+
+/// Relative L2 difference of one tensor, as a finding.
+fn compare_l2(
+    tensors: &Tensors,
+    tensor: crate::graph::Tensor,
+    judge: &CpuExecutor<f64>,
+    device: &mut GpuExecutor,
+    tolerance: f64,
+) -> Result<Finding> {
+    let expected = judge.get(tensor);
+    let found = device.download(tensor)?;
+    let square = |x: f64| x * x;
+    let error: f64 = expected.iter().zip(&found).map(|(&e, &f)| square(e - f64::from(f))).sum();
+    let size: f64 = expected.iter().map(|&e| square(e)).sum();
+    let share = (error / size.max(f64::MIN_POSITIVE)).sqrt() / tolerance;
+    let what = format!("whole model, {}", tensors.info(tensor).name);
+    // A NaN compares false: ask for what passes.
+    let outcome = if share <= 1.0 {
+        Ok(share)
+    } else {
+        Err(format!("{what}: relative L2 error {:.3e} over the allowed {tolerance:.0e}", share * tolerance))
+    };
+    Ok(Finding { what, outcome })
+}

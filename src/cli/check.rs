@@ -1,0 +1,82 @@
+//! `hadal check`
+
+use super::{existing, model_config};
+use crate::backend::{Backend, Device};
+use crate::check::model::{check_model, initial_values, small_config, small_program};
+use crate::check::{Finding, ops::check_ops};
+use crate::checkpoint::weights::Weights;
+use crate::config::train::Precision;
+use crate::error::{Error, Result};
+use crate::gpu::self_test;
+use crate::model::params::parameters;
+use crate::train::checkpoint::model_folder;
+use clap::Args;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A weight is split here, so that the parts are checked too.
+const SPLIT_BYTES: u64 = 4096;
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArgs {
+    /// Only the kernels on their own cases, not a whole model
+    #[arg(long)]
+    ops: bool,
+    /// Check the recordings of this model instead of a small one's
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Number or part of the name of an adapter, as `hadal info` lists them
+    #[arg(long, value_name = "NAME|INDEX")]
+    adapter: Option<String>,
+}
+
+pub(super) fn run(args: CheckArgs) -> Result<()> {
+    let device = Device::open(Backend::Gpu, args.adapter.as_deref(), Precision::F32)?;
+    let Device::Gpu { gpu, .. } = &device else { return Err(Error::Device("there is no GPU to check".to_owned())) };
+    println!("checking {}", device.describe());
+    let mut findings = check_ops(gpu, None)?;
+    if !args.ops {
+        match &args.model {
+            None => {
+                let program = small_program(&small_config(), SPLIT_BYTES);
+                findings.extend(check_model(gpu, &program, initial_values)?);
+            }
+            Some(model) => {
+                let folder = model_folder(&existing(model)?)?;
+                let config = model_config(&folder)?;
+                let weights = Weights::open(&folder)?;
+                weights.check(&parameters(&config))?;
+                let program = small_program(&config, device.binding_limit());
+                findings.extend(check_model(gpu, &program, |spec| weights.load(spec))?);
+            }
+        }
+    }
+    match self_test::cooperative_16(gpu) {
+        Ok(()) => println!("matrix units: 16x16x16 products are exact on whole numbers"),
+        Err(reason) => println!("matrix units: not used, since {reason}"),
+    }
+    report(&findings)
+}
+
+/// One line a kernel (or the whole model), then every failure.
+fn report(findings: &[Finding]) -> Result<()> {
+    let mut rows: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for finding in findings {
+        let stem = finding.what.split(',').next().unwrap_or_default();
+        let row = rows.entry(stem).or_default();
+        row.0 += 1;
+        row.1 = row.1.max(finding.outcome.as_ref().copied().unwrap_or(f64::INFINITY));
+    }
+    for (stem, (count, worst)) in &rows {
+        let verdict = if *worst <= 1.0 { "ok" } else { "FAILED" };
+        println!("{stem:<28} {count:>5} comparisons, worst {worst:.3} of the allowed error  {verdict}");
+    }
+    let failures: Vec<&String> = findings.iter().filter_map(|f| f.outcome.as_ref().err()).collect();
+    for failure in &failures {
+        println!("{failure}");
+    }
+    match failures.len() {
+        0 => Ok(println!("{} comparisons, all within their tolerance", findings.len())),
+        n => Err(Error::CheckFailed(format!("{n} of {} comparisons failed; the first: {}", findings.len(), failures[0]))),
+    }
+}

@@ -1,0 +1,154 @@
+//! The command line: one module a command.
+
+mod check;
+mod data;
+mod dump;
+mod eval;
+mod info;
+mod kernels;
+mod plan;
+mod plot;
+mod sample;
+mod train;
+
+use crate::backend::{Backend, Device};
+use crate::config::hf::read_config;
+use crate::config::model::ModelConfig;
+use crate::config::train::Precision;
+use crate::error::{Error, Result};
+use crate::model::params::parameters;
+use crate::tokenizer::Tokenizer;
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// Trains DeepSeek-V2-style language models on any GPU, through Vulkan, Metal or DX12: no CUDA, no Python.
+#[derive(Parser, Debug)]
+#[command(name = "hadal", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Pretrain a model; without arguments, the embedded default
+    Train(train::TrainArgs),
+    /// Continue a text with a trained model
+    Sample(sample::SampleArgs),
+    /// Loss, bits per byte and accuracy of a model
+    Eval(eval::EvalArgs),
+    /// Compare every kernel and gradient on this adapter with the CPU reference
+    Check(check::CheckArgs),
+    /// List adapters, their limits and features
+    Info,
+    /// Memory and compute of a configuration, before the run; needs no GPU
+    Plan(plan::PlanArgs),
+    /// Draw the loss of runs into one PNG
+    Plot(plot::PlotArgs),
+    /// List the kernels, or show a shader as it is compiled
+    Kernels(kernels::KernelsArgs),
+    /// Write logits, loss and gradients of a model on given tokens, to compare with other programs
+    Dump(dump::DumpArgs),
+    /// Write the embedded data out
+    Data(data::DataArgs),
+}
+
+/// Which device runs the command.
+#[derive(Args, Clone, Debug)]
+struct DeviceArgs {
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: Backend,
+    /// Number or part of the name of an adapter, as `hadal info` lists them
+    #[arg(long, value_name = "NAME|INDEX")]
+    adapter: Option<String>,
+}
+
+impl DeviceArgs {
+    fn open(&self, precision: Precision) -> Result<Device> {
+        Device::open(self.backend, self.adapter.as_deref(), precision)
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Train(args) => train::run(args),
+            Command::Sample(args) => sample::run(args),
+            Command::Eval(args) => eval::run(args),
+            Command::Check(args) => check::run(args),
+            Command::Info => info::run(),
+            Command::Plan(args) => plan::run(args),
+            Command::Plot(args) => plot::run(args),
+            Command::Kernels(args) => kernels::run(args),
+            Command::Dump(args) => dump::run(args),
+            Command::Data(args) => data::run(args),
+        }
+    }
+}
+
+/// The configuration in a model's folder; warnings go to standard error.
+fn model_config(folder: &Path) -> Result<ModelConfig> {
+    let (config, warnings) = read_config(folder)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    config.validate()?;
+    Ok(config)
+}
+
+/// The tokenizer in a model's folder, which must not know more tokens than the model.
+fn model_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
+    let path = folder.join("tokenizer.json");
+    if !path.is_file() {
+        return Err(Error::file(&path, "is missing; text needs the model's tokenizer"));
+    }
+    let tokenizer = Tokenizer::load(&path.to_string_lossy())?;
+    fits(&tokenizer, config)?;
+    Ok(tokenizer)
+}
+
+/// Refuses a tokenizer with more tokens than the model has rows.
+fn fits(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<()> {
+    if tokenizer.vocab_size() > config.vocab_size {
+        return Err(Error::config(
+            "model.vocab_size",
+            format!("is {}, less than the {} tokens of {}", config.vocab_size, tokenizer.vocab_size(), tokenizer.name()),
+        ));
+    }
+    Ok(())
+}
+
+/// Reads sizes such as `24GiB`, `512MiB`, `8e9` or plain bytes.
+fn bytes(text: &str) -> std::result::Result<u64, String> {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000)];
+    let (number, unit) =
+        units.iter().find_map(|(name, size)| Some((text.strip_suffix(name)?, *size))).unwrap_or((text, 1));
+    match number.trim().parse::<f64>() {
+        Ok(n) if n > 0.0 && n.is_finite() => Ok((n * unit as f64) as u64),
+        _ => Err("expected a size such as 24GiB, 512MiB or a number of bytes".to_owned()),
+    }
+}
+
+/// Bytes as GiB with two decimals.
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// Loads a model folder's weights into a session-like consumer.
+fn load_weights(
+    folder: &Path,
+    config: &ModelConfig,
+    mut load: impl FnMut(&mut dyn FnMut(&crate::model::params::ParamSpec) -> Result<Vec<f32>>) -> Result<()>,
+) -> Result<()> {
+    let weights = crate::checkpoint::weights::Weights::open(folder)?;
+    weights.check(&parameters(config))?;
+    load(&mut |spec| weights.load(spec))
+}
+
+/// Checks that a path argument names something.
+fn existing(path: &Path) -> Result<PathBuf> {
+    match path.exists() {
+        true => Ok(path.to_owned()),
+        false => Err(Error::file(path, "does not exist")),
+    }
+}

@@ -1,0 +1,236 @@
+//! `hadal train`
+
+use super::{DeviceArgs, bytes, fits, gib};
+use crate::backend::Device;
+use crate::config::Config;
+use crate::data::corpus::Dataset;
+use crate::error::Result;
+use crate::graph::Role;
+use crate::model::inputs::BatchSize;
+use crate::model::params::{ParamSpec, initial, parameters};
+use crate::model::program::{Program, ProgramOptions};
+use crate::sample::Sampler;
+use crate::tokenizer::Tokenizer;
+use crate::train::checkpoint::{self, TrainerState};
+use crate::train::journal::Journal;
+use crate::train::session::Session;
+use crate::train::trainer::{Outcome, Trainer};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[derive(Args, Debug)]
+pub(super) struct TrainArgs {
+    /// A preset (tiny, small, seed, seed-literal, v2-lite) or a TOML file; tiny by default
+    config: Option<String>,
+    /// UTF-8 text files or folders; the embedded world by default
+    #[arg(long, value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// byte, gpt2, cl100k, world, or a tokenizer.json; byte for --data, if the configuration names none
+    #[arg(long, value_name = "NAME|FILE")]
+    tokenizer: Option<String>,
+    /// Set one key, such as train.micro_batch=4
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Run folder; runs/NAME-N by default
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the newest checkpoint in --out
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Updates in all
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Refuse a plan that needs more memory, such as 24GiB
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    vram: Option<u64>,
+    /// Print the time of each kernel at the end; slows training down
+    #[arg(long)]
+    profile: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: TrainArgs) -> Result<()> {
+    let started = Instant::now();
+    let (config, tokenizer) = configure(&args)?;
+    let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
+    let dataset = Dataset::open(&config.data, &tokenizer, size.length, config.train.seed)?;
+    let device = args.device.open(config.train.precision)?;
+    let specs = parameters(&config.model);
+    let options = ProgramOptions {
+        size,
+        binding_limit: device.binding_limit(),
+        optimizer: Some(config.optimizer.clone()),
+        logit_rows: None,
+    };
+    let program = Program::new(&config.model, &specs, &options);
+    let out = args.out.clone().unwrap_or_else(|| free_folder(args.config.as_deref()));
+    let head = [
+        format!("running on {}", device.describe()),
+        format!("data: {}", dataset.describe()),
+        summary(&config, &specs, &program),
+    ];
+    head.iter().for_each(|line| eprintln!("{line}"));
+    let mut session = Session::new(program, &device, args.vram)?;
+    if args.profile {
+        session.executor().profile()?;
+    }
+    let mut journal = Journal::create(&out, &config, args.resume)?;
+    head.iter().try_for_each(|line| journal.log(line))?;
+    let state = start(&args, &config, &out, &mut session, &mut journal)?;
+    let sampler = match config.train.sample_interval {
+        0 => None,
+        _ => Some(Sampler::new(&config.model, size.length, &device)?),
+    };
+    let outcome =
+        Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
+    eprintln!("{}", verdict(&outcome, &dataset, &device, &out, started.elapsed()));
+    Ok(())
+}
+
+/// Layers the command line over the configuration and checks that everything fits together.
+fn configure(args: &TrainArgs) -> Result<(Config, Tokenizer)> {
+    let mut config = Config::resolve(args.config.as_deref(), &args.set)?;
+    if !args.data.is_empty() {
+        config.data.path = args.data.clone();
+        if config.data.tokenizer == "world" && args.tokenizer.is_none() {
+            config.data.tokenizer = "byte".to_owned(); // the world's tokens suit no other text
+        }
+    }
+    if let Some(name) = &args.tokenizer {
+        config.data.tokenizer = name.clone();
+    }
+    if let Some(steps) = args.steps {
+        config.train.steps = steps;
+    }
+    let tokenizer = Tokenizer::load(&config.data.tokenizer)?;
+    if config.model.vocab_size == 0 {
+        config.model.vocab_size = tokenizer.vocab_size();
+    }
+    config.model.eos_token_id = tokenizer.eos();
+    config.model.bos_token_id = tokenizer.eos();
+    config.validate()?;
+    config.model.validate()?;
+    fits(&tokenizer, &config.model)?;
+    Ok((config, tokenizer))
+}
+
+/// Fresh weights, or those of the newest checkpoint.
+fn start(
+    args: &TrainArgs,
+    config: &Config,
+    out: &Path,
+    session: &mut Session,
+    journal: &mut Journal,
+) -> Result<TrainerState> {
+    if args.resume {
+        if let Some(folder) = checkpoint::latest(out)? {
+            let state = checkpoint::load(&folder, session)?;
+            eprintln!("going on from {} at step {}", folder.display(), state.step);
+            journal.trim(state.step)?;
+            return Ok(state);
+        }
+        eprintln!("{} holds no finished checkpoint: starting at step 0", out.display());
+        journal.trim(0)?;
+        journal.clear()?;
+    }
+    session.load(|spec| Ok(initial(spec, config.train.seed)))?;
+    Ok(TrainerState { step: 0, tokens: 0, seed: config.train.seed, best_val_loss: None })
+}
+
+/// The first of runs/NAME-1, runs/NAME-2, ... that does not exist.
+fn free_folder(config: Option<&str>) -> PathBuf {
+    let stem = Path::new(config.unwrap_or("tiny")).file_stem().map(|s| s.to_string_lossy().into_owned());
+    let name = stem.unwrap_or_else(|| "run".to_owned());
+    let mut number = 1;
+    loop {
+        let folder = Path::new("runs").join(format!("{name}-{number}"));
+        if !folder.exists() {
+            return folder;
+        }
+        number += 1;
+    }
+}
+
+/// Parameter table, compute and memory, as printed before the first step.
+pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -> String {
+    let model = &config.model;
+    let (length, train) = (config.train.sequence_length, &config.train);
+    let of = |pattern: &str| -> u64 {
+        specs.iter().filter(|s| s.name.contains(pattern)).map(|s| s.elements() as u64).sum()
+    };
+    let (embedding, attention) = (of("embed_tokens") + of("lm_head"), of("self_attn"));
+    let (experts, shared, router) = (of(".experts."), of("shared_experts"), of("mlp.gate.weight"));
+    let total = model.total_parameters();
+    let dense = of(".mlp.") - experts - shared - router;
+    let norms = total - embedding - attention - experts - shared - router - dense;
+    let plan = program.plan();
+    let rows = [
+        ("embedding and head", embedding),
+        ("attention", attention),
+        ("dense feed-forward", dense),
+        ("routed experts", experts),
+        ("shared experts", shared),
+        ("routers", router),
+        ("norms", norms),
+        ("total", total),
+        ("active for a token", model.activated_parameters()),
+    ];
+    let mut text = String::from("parameters\n");
+    for (name, count) in rows {
+        text += &format!("  {name:<20} {:>15}\n", grouped(count));
+    }
+    text += &format!(
+        "compute: {:.4e} FLOP a token (forward and backward, {length} positions)\n",
+        model.training_flops_per_token(length)
+    );
+    text += &format!(
+        "batch: {} x {} tokens a pass, {} passes an update, {} tokens an update\n",
+        train.micro_batch,
+        length,
+        train.accumulation,
+        grouped(train.tokens_per_update())
+    );
+    text += "memory\n";
+    for (name, role) in [
+        ("parameters", Role::Parameter),
+        ("gradients", Role::Gradient),
+        ("moments", Role::Moment),
+        ("activations", Role::Activation),
+    ] {
+        text += &format!("  {name:<20} {:>10.4} GiB\n", gib(plan.bytes_of(role)));
+    }
+    text + &format!("  {:<20} {:>10.4} GiB", "all", gib(plan.bytes()))
+}
+
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// What ran where, and how far it got.
+fn verdict(outcome: &Outcome, dataset: &Dataset, device: &Device, out: &Path, time: Duration) -> String {
+    let mut text = format!(
+        "{} steps in {:.1} s on {}; loss.png, metrics and checkpoints in {}",
+        outcome.steps,
+        time.as_secs_f64(),
+        device.describe(),
+        out.display()
+    );
+    if let (Some(first), Some(last), Some(entropy)) = (outcome.first_loss, outcome.val_loss, dataset.entropy_per_token()) {
+        text += &format!(
+            "\nvalidation loss {last:.4}; the text's own entropy is {entropy:.4} nats a token: {:.1} % of the way from \
+             the first loss, {first:.4}",
+            100.0 * (first - last) / (first - entropy)
+        );
+    }
+    text
+}

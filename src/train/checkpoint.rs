@@ -1,0 +1,150 @@
+//! Checkpoints: each is a folder that transformers opens, with the optimizer's state beside it.
+
+use super::session::Session;
+use crate::checkpoint::disk::{read_json_object, replace_text};
+use crate::checkpoint::weights::{Weights, write_weights};
+use crate::config::hf::{StoredType, write_own_config};
+use crate::error::{Error, Result};
+use crate::model::params::{DiskTensor, ParamSpec};
+use crate::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Folder of checkpoints inside a run folder.
+pub const CHECKPOINTS: &str = "checkpoints";
+const STATE: &str = "trainer_state.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const MODEL: &str = "model.safetensors";
+/// Largest accepted `trainer_state.json`: it holds a few numbers.
+const STATE_BYTES: u64 = 1 << 20;
+
+/// Where training stands, beside weights and moments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainerState {
+    /// Updates done.
+    pub step: u64,
+    /// Target tokens trained on.
+    pub tokens: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Lowest validation loss so far.
+    pub best_val_loss: Option<f64>,
+}
+
+/// The two moments of a parameter as tensors of `optimizer.safetensors`: fused, as in memory.
+fn moment_specs(specs: &[ParamSpec]) -> Vec<ParamSpec> {
+    let moment = |kind: &str, spec: &ParamSpec| {
+        let name = format!("{kind}.{}", spec.name);
+        let disk = vec![DiskTensor { name: name.clone(), shape: spec.shape.clone() }];
+        ParamSpec { name, disk, ..spec.clone() }
+    };
+    specs.iter().flat_map(|spec| [moment("m", spec), moment("v", spec)]).collect()
+}
+
+/// Writes `checkpoints/step-N` of the run folder: into a temporary folder first, then renamed.
+pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<PathBuf> {
+    let name = format!("step-{:08}", state.step);
+    let folder = run.join(CHECKPOINTS).join(&name);
+    let unfinished = run.join(CHECKPOINTS).join(format!("{name}.tmp"));
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |e| Error::io(path, e)
+    };
+    for stale in [&unfinished, &folder] {
+        if stale.exists() {
+            std::fs::remove_dir_all(stale).map_err(io(stale))?; // left by a stop, or about to be redone
+        }
+    }
+    std::fs::create_dir_all(&unfinished).map_err(io(&unfinished))?;
+    let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
+    let mut next = 0..;
+    write_weights(&unfinished.join(MODEL), &specs, StoredType::F32, |_| session.parameter(next.next().unwrap_or(0)))?;
+    let mut next = 0..;
+    write_weights(&unfinished.join(OPTIMIZER), &moment_specs(&specs), StoredType::F32, |_| {
+        let i = next.next().unwrap_or(0);
+        session.moment(i / 2, i % 2 == 1)
+    })?;
+    write_own_config(&unfinished, &session.program.config, StoredType::F32)?;
+    tokenizer.write_hf(&unfinished, session.program.config.max_position_embeddings)?;
+    let text = serde_json::to_string_pretty(state).map_err(|e| Error::file(STATE, e.to_string()))?;
+    replace_text(&unfinished.join(STATE), &format!("{text}\n"))?;
+    std::fs::rename(&unfinished, &folder).map_err(io(&folder))?;
+    replace_text(&run.join(CHECKPOINTS).join("latest"), &format!("{name}\n"))?;
+    Ok(folder)
+}
+
+/// Notes that the checkpoint at `step` has the lowest validation loss.
+pub fn mark_best(run: &Path, step: u64) -> Result<()> {
+    replace_text(&run.join(CHECKPOINTS).join("best"), &format!("step-{step:08}\n"))
+}
+
+/// Removes all but the newest `keep` checkpoints and the best one; 0 keeps all.
+pub fn prune(run: &Path, keep: usize) -> Result<()> {
+    let all = list(run)?;
+    let best = named(run, "best");
+    let spared = |folder: &PathBuf| best.as_ref() == Some(folder);
+    if keep > 0 {
+        for old in all.iter().rev().skip(keep).filter(|folder| !spared(folder)) {
+            std::fs::remove_dir_all(old).map_err(|e| Error::io(old, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Finished checkpoints, oldest first.
+fn list(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join(CHECKPOINTS);
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io(&folder, e))?.path();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let step = name.strip_prefix("step-").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        if step && path.join(STATE).is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The checkpoint that the text file `latest` or `best` names, if it is there.
+fn named(run: &Path, which: &str) -> Option<PathBuf> {
+    let name = std::fs::read_to_string(run.join(CHECKPOINTS).join(which)).ok()?;
+    let path = run.join(CHECKPOINTS).join(Path::new(name.trim()).file_name()?);
+    path.join(STATE).is_file().then_some(path)
+}
+
+/// The newest checkpoint of a run folder.
+pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
+    Ok(named(run, "latest").or(list(run)?.pop()))
+}
+
+/// The folder with weights that MODEL means: a run folder's latest checkpoint, or the folder itself.
+pub fn model_folder(model: &Path) -> Result<PathBuf> {
+    if !model.is_dir() {
+        return Err(Error::file(model, "is no folder; give a run folder, a checkpoint or a Hugging Face folder"));
+    }
+    if model.join("config.json").is_file() {
+        return Ok(model.to_owned());
+    }
+    latest(model)?.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))
+}
+
+/// Loads weights, moments and state from a checkpoint folder.
+pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
+    let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
+    let weights = Weights::open(folder)?;
+    weights.check(&specs)?;
+    session.load(|spec| weights.load(spec))?;
+    let moments = Weights::open_file(&folder.join(OPTIMIZER))?;
+    let names = moment_specs(&specs);
+    moments.check(&names)?;
+    for (i, spec) in names.iter().enumerate() {
+        session.load_moment(i / 2, i % 2 == 1, &moments.load(spec)?)?;
+    }
+    let path = folder.join(STATE);
+    let value = serde_json::Value::Object(read_json_object(&path, STATE_BYTES)?);
+    serde_json::from_value(value).map_err(|e| Error::file(path, e.to_string()))
+}

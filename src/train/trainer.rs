@@ -1,0 +1,292 @@
+//! The training loop: windows of micro-steps, updates, evaluation, samples, checkpoints.
+
+use super::checkpoint::{self, TrainerState};
+use super::journal::{Journal, Row, TrainRow, ValRow};
+use super::progress::Progress;
+use super::schedule::learning_rate;
+use super::session::{Metrics, Session};
+use crate::config::Config;
+use crate::config::train::LossReduction;
+use crate::data::batch::Batch;
+use crate::data::corpus::Dataset;
+use crate::error::{Error, Result};
+use crate::kernels::state;
+use crate::model::program::{MICRO_STEP, RESET, UPDATE};
+use crate::plot;
+use crate::sample::{Sampler, Sampling};
+use crate::tokenizer::Tokenizer;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Updates in a row whose gradient is not finite before the run stops.
+const NON_FINITE_LIMIT: u32 = 5;
+/// Updates that the host may run ahead of the results it has read.
+const AHEAD: usize = 2;
+/// Tokens of a sample.
+const SAMPLE_TOKENS: usize = 120;
+
+/// An update whose results have not been read yet.
+struct Waiting {
+    step: u64,
+    learning_rate: f64,
+    targets: u64,
+}
+
+/// One training run.
+pub struct Trainer<'a> {
+    config: &'a Config,
+    session: Session,
+    dataset: &'a Dataset,
+    tokenizer: &'a Tokenizer,
+    journal: Journal,
+    progress: Progress,
+    state: TrainerState,
+    waiting: VecDeque<Waiting>,
+    metrics: Option<Metrics>,
+    last_row: Instant,
+    non_finite: u32,
+    validation: Vec<Batch>,
+    sampler: Option<Sampler>,
+    last_losses: (Option<f64>, Option<f64>),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Loss of the first update, nats a token.
+    pub first_loss: Option<f64>,
+    /// Last validation loss.
+    pub val_loss: Option<f64>,
+    /// Updates done.
+    pub steps: u64,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run on `session` that starts or goes on at `state`.
+    pub fn new(
+        config: &'a Config,
+        session: Session,
+        dataset: &'a Dataset,
+        tokenizer: &'a Tokenizer,
+        journal: Journal,
+        state: TrainerState,
+        sampler: Option<Sampler>,
+    ) -> Self {
+        let progress = Progress::new(state.step, config.train.steps, config.log.interval);
+        Trainer {
+            validation: validation(config, dataset),
+            config,
+            session,
+            dataset,
+            tokenizer,
+            journal,
+            progress,
+            state,
+            waiting: VecDeque::new(),
+            metrics: None,
+            last_row: Instant::now(),
+            non_finite: 0,
+            sampler,
+            last_losses: (None, None),
+        }
+    }
+
+    /// Trains to the configured number of updates.
+    pub fn run(mut self) -> Result<Outcome> {
+        let train = &self.config.train;
+        if self.state.step == 0 {
+            self.evaluate(0)?;
+        }
+        self.last_row = Instant::now();
+        for step in self.state.step..train.steps {
+            self.update(step)?;
+            let done = step + 1;
+            self.collect(self.waiting.len() > AHEAD)?;
+            let due = |interval: u64| done == train.steps || (interval > 0 && done.is_multiple_of(interval));
+            if due(train.eval_interval) {
+                self.collect_all()?;
+                self.evaluate(done)?;
+            }
+            if train.sample_interval > 0 && due(train.sample_interval) {
+                self.collect_all()?;
+                self.sample(done)?;
+            }
+            if due(train.checkpoint_interval) {
+                self.collect_all()?;
+                self.save()?;
+            }
+            if due(self.config.log.plot_interval) {
+                self.collect_all()?;
+                self.draw()?;
+            }
+        }
+        self.collect_all()?;
+        self.progress.finish();
+        let (first_loss, val_loss) = self.last_losses;
+        Ok(Outcome { first_loss, val_loss, steps: self.state.step })
+    }
+
+    /// One window and its update; does not wait for the device.
+    fn update(&mut self, step: u64) -> Result<()> {
+        let train = &self.config.train;
+        let (batch, passes) = (train.micro_batch, train.accumulation);
+        let mut window: Vec<Batch> = (0..passes).map(|i| self.batch(step, i)).collect();
+        let counted: Vec<usize> = window.iter().map(Batch::counted).collect();
+        let targets: usize = counted.iter().sum();
+        for (micro, &own) in window.iter_mut().zip(&counted) {
+            match train.loss_reduction {
+                LossReduction::Tokens => micro.set_weight(targets),
+                LossReduction::Seed => micro.set_weight(own * passes),
+            }
+        }
+        let optimizer = &self.config.optimizer;
+        let rate = learning_rate(self.config, step);
+        self.session.run(RESET)?;
+        self.session.set_sequences(batch * passes)?;
+        self.session.set_update(rate, optimizer.beta1, optimizer.beta2, step + 1)?;
+        for (i, micro) in window.iter().enumerate() {
+            self.session.set_keys(train.seed, step, i as u64)?;
+            self.session.feed(micro)?;
+            self.session.run(MICRO_STEP)?;
+        }
+        self.session.run(UPDATE)?;
+        let (metrics, result) = (self.session.program.inputs.loss.metrics, self.session.program.result);
+        self.session.executor().read_later(metrics, 2 * step)?;
+        self.session.executor().read_later(result, 2 * step + 1)?;
+        self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64 });
+        Ok(())
+    }
+
+    /// Micro-batch number `pass` of the window of `step`: a function of these two alone.
+    fn batch(&self, step: u64, pass: usize) -> Batch {
+        let train = &self.config.train;
+        let window = if train.overfit { 0 } else { step };
+        let first = (window * train.accumulation as u64 + pass as u64) * train.micro_batch as u64;
+        let windows: Vec<_> = (0..train.micro_batch as u64).map(|i| self.dataset.train_window(first + i)).collect();
+        Batch::from_windows(&windows)
+    }
+
+    fn collect_all(&mut self) -> Result<()> {
+        while !self.waiting.is_empty() {
+            self.collect(true)?;
+        }
+        Ok(())
+    }
+
+    /// Turns results that have arrived into rows; with `wait`, of all updates so far.
+    fn collect(&mut self, wait: bool) -> Result<()> {
+        for (tag, words) in self.session.executor().arrived(wait)? {
+            if tag % 2 == 0 {
+                self.metrics = Some(Metrics::of(&words));
+                continue;
+            }
+            let (Some(metrics), Some(done)) = (self.metrics.take(), self.waiting.pop_front()) else { continue };
+            self.record(&done, &metrics, &words)?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, done: &Waiting, metrics: &Metrics, result: &[f32]) -> Result<()> {
+        self.state.step = done.step + 1;
+        self.state.tokens += done.targets;
+        let now = Instant::now();
+        let seconds = now.duration_since(self.last_row).as_secs_f64().max(1e-9);
+        self.last_row = now;
+        let row = TrainRow {
+            step: self.state.step,
+            loss: metrics.loss(),
+            balance_loss: metrics.balance,
+            lr: done.learning_rate,
+            grad_norm: f64::from(result[state::RESULT_NORM]),
+            tokens: self.state.tokens,
+            tokens_per_second: done.targets as f64 / seconds,
+        };
+        self.last_losses.0.get_or_insert(row.loss);
+        self.progress.update(&row);
+        self.journal.record(&Row::Train(row))?;
+        if result[state::RESULT_FINITE] == 1.0 {
+            self.non_finite = 0;
+            return Ok(());
+        }
+        self.non_finite += 1;
+        let step = self.state.step;
+        self.say(&format!("step {step}: the gradient is not finite; the update was skipped"))?;
+        match self.non_finite {
+            NON_FINITE_LIMIT => Err(Error::Numerics(format!(
+                "step {step}: {NON_FINITE_LIMIT} gradients in a row were not finite; lower optimizer.learning_rate \
+                 and go on from the last checkpoint with --resume"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn say(&mut self, line: &str) -> Result<()> {
+        self.progress.say(line);
+        self.journal.log(line)
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<()> {
+        if self.validation.is_empty() {
+            return Ok(());
+        }
+        let metrics = self.session.evaluate(&self.validation)?;
+        let loss = metrics.loss();
+        let bits_per_byte = loss / std::f64::consts::LN_2 / self.dataset.bytes_per_token();
+        let row = ValRow { step, loss, bits_per_byte, token_accuracy: metrics.accuracy() };
+        self.journal.record(&Row::Val(row))?;
+        self.last_losses.1 = Some(loss);
+        self.say(&format!(
+            "step {step}: validation loss {loss:.4} nats a token, {bits_per_byte:.4} bits a byte, accuracy {:.1} %",
+            100.0 * metrics.accuracy()
+        ))?;
+        if self.state.best_val_loss.is_none_or(|best| loss < best) {
+            self.state.best_val_loss = Some(loss);
+        }
+        self.last_row = Instant::now(); // the rate counts training alone
+        Ok(())
+    }
+
+    fn sample(&mut self, step: u64) -> Result<()> {
+        let Some(sampler) = &mut self.sampler else { return Ok(()) };
+        for i in 0..self.session.program.weights.all.len() {
+            let values = self.session.parameter(i)?;
+            sampler.load_parameter(i, &values)?;
+        }
+        let prompt = &self.config.train.sample_prompt;
+        let sampling = Sampling { seed: self.config.train.seed ^ step, ..Sampling::default() };
+        let text = sampler.text(self.tokenizer, prompt, SAMPLE_TOKENS, &sampling)?;
+        self.journal.sample(step, &text)?;
+        self.say(&format!("step {step}: sample: {}", text.trim().replace('\n', " ")))?;
+        self.last_row = Instant::now();
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let run = self.journal.folder().to_owned();
+        checkpoint::save(&run, &mut self.session, self.tokenizer, &self.state)?;
+        if self.last_losses.1.is_some() && self.last_losses.1 == self.state.best_val_loss {
+            checkpoint::mark_best(&run, self.state.step)?;
+        }
+        checkpoint::prune(&run, self.config.train.keep)?;
+        self.last_row = Instant::now();
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Result<()> {
+        plot::draw_run(self.journal.folder(), self.dataset.entropy_per_token())?;
+        self.last_row = Instant::now();
+        Ok(())
+    }
+}
+
+/// The fixed batches of every validation.
+fn validation(config: &Config, dataset: &Dataset) -> Vec<Batch> {
+    let batch = config.train.micro_batch;
+    let available = dataset.val_windows().map_or(usize::MAX, |windows| windows / batch);
+    (0..config.train.eval_batches.min(available))
+        .map(|i| {
+            let windows: Vec<_> = (0..batch).map(|j| dataset.val_window(i * batch + j)).collect();
+            Batch::from_windows(&windows)
+        })
+        .collect()
+}

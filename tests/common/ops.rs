@@ -1,0 +1,336 @@
+//! One small program per operation, mid-graph and with an upstream gradient that is not 1, for both executors.
+
+use hadal::graph::backward::Gradients;
+use hadal::graph::op::{AttentionSizes, Balance, LossSlots, Mask, Rotation, RouterSizes, Weight};
+use hadal::graph::tape::Tape;
+use hadal::graph::{Recording, Role, Tensor, Tensors};
+use hadal::kernels::case::{indices, uniform};
+use hadal::kernels::state;
+
+/// Tensors with their contents, a recording, and the scalar that is differentiated.
+pub struct Program {
+    pub name: String,
+    pub tensors: Tensors,
+    pub recording: Recording,
+    pub gradients: Gradients,
+    pub reals: Vec<(Tensor, Vec<f64>)>,
+    pub integers: Vec<(Tensor, Vec<u32>)>,
+    /// The objective is the sum of each tensor's elements times these factors.
+    pub objective: Vec<(Tensor, Vec<f64>)>,
+    /// Inputs and parameters whose gradients are compared.
+    pub wanted: Vec<Tensor>,
+}
+
+impl Program {
+    /// Where the gradient of an input or parameter is found after a run.
+    pub fn gradient(&self, x: Tensor) -> Tensor {
+        let found = self.tensors.gradient_of(x).or(self.gradients.get(x));
+        found.unwrap_or_else(|| panic!("{}: {} has no gradient", self.name, self.tensors.info(x).name))
+    }
+}
+
+/// Collects tensors and contents while a case is built.
+struct Case {
+    tensors: Tensors,
+    reals: Vec<(Tensor, Vec<f64>)>,
+    integers: Vec<(Tensor, Vec<u32>)>,
+    wanted: Vec<Tensor>,
+    seed: u64,
+}
+
+/// Limit that no weight here reaches.
+const NO_LIMIT: u64 = 1 << 30;
+
+impl Case {
+    fn new() -> Self {
+        let (tensors, seed) = (Tensors::default(), 100);
+        Case { tensors, reals: Vec::new(), integers: Vec::new(), wanted: Vec::new(), seed }
+    }
+
+    fn values(&mut self, shape: &[usize]) -> Vec<f64> {
+        self.seed += 1;
+        uniform(self.seed, shape.iter().product())
+    }
+
+    fn fixed(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        let tensor = self.tensors.real(name, shape, Role::Input);
+        let values = self.values(shape);
+        self.reals.push((tensor, values));
+        tensor
+    }
+
+    fn input(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        let tensor = self.fixed(name, shape);
+        self.wanted.push(tensor);
+        tensor
+    }
+
+    fn parameter(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        let tensor = self.tensors.parameter(name, shape);
+        let values = self.values(shape);
+        self.reals.push((tensor, values));
+        self.wanted.push(tensor);
+        tensor
+    }
+
+    /// A parameter in parts of `rows` rows.
+    fn parts(&mut self, name: &str, shape: &[usize], rows: usize) -> Weight {
+        let firsts = (0..shape[0]).step_by(rows);
+        let part = |case: &mut Self, first: usize| {
+            let mut part = shape.to_vec();
+            part[0] = rows.min(shape[0] - first);
+            (first, case.parameter(&format!("{name}[{first}..]"), &part))
+        };
+        Weight { parts: firsts.map(|first| part(self, first)).collect(), rows: shape[0] }
+    }
+
+    fn integer(&mut self, name: &str, shape: &[usize], values: Vec<u32>) -> Tensor {
+        let tensor = self.tensors.index(name, shape, Role::Input);
+        self.integers.push((tensor, values));
+        tensor
+    }
+
+    /// Dropout keys and half a sequence in the window.
+    fn state(&mut self) -> Tensor {
+        let mut words = vec![0; state::STATE_WORDS];
+        words[state::STATE_KEY0] = 77;
+        words[state::STATE_KEY1] = 12345;
+        words[state::STATE_INVERSE_SEQUENCES] = 0.5f32.to_bits();
+        words[state::STATE_LOSS_SCALE] = 1f32.to_bits();
+        self.integer("state", &[state::STATE_WORDS], words)
+    }
+
+    /// Records `build`; its outputs pass through an addition and get seeded upstream gradients.
+    fn finish(mut self, name: &str, build: impl FnOnce(&mut Tape<'_>) -> Vec<Tensor>) -> Program {
+        let mut t = Tape::training(&mut self.tensors, NO_LIMIT);
+        let outputs = build(&mut t);
+        let after: Vec<Tensor> = outputs.iter().map(|&y| t.add(y, y)).collect();
+        let mut seeds = Vec::new();
+        for &y in &after {
+            let shape = t.tensors().info(y).shape.clone();
+            let upstream = t.tensors().real("upstream", &shape, Role::Input);
+            self.seed += 1;
+            let factors = uniform(self.seed, shape.iter().product()).iter().map(|x| 1.5 + x).collect::<Vec<_>>();
+            seeds.push((y, upstream, factors));
+        }
+        let pairs: Vec<_> = seeds.iter().map(|(y, upstream, _)| (*y, *upstream)).collect();
+        let (recording, gradients) = t.finish_with_gradients("case", &pairs);
+        let upstream = seeds.iter().map(|(_, upstream, factors)| (*upstream, factors.clone()));
+        self.reals.extend(upstream);
+        let objective = seeds.into_iter().map(|(y, _, factors)| (y, factors)).collect();
+        self.program(name, recording, gradients, objective)
+    }
+
+    fn program(
+        self,
+        name: &str,
+        recording: Recording,
+        gradients: Gradients,
+        objective: Vec<(Tensor, Vec<f64>)>,
+    ) -> Program {
+        let Case { mut tensors, reals, integers, wanted, .. } = self;
+        let ends = wanted.iter().filter_map(|&x| gradients.get(x)).chain(objective.iter().map(|(y, _)| *y));
+        ends.for_each(|tensor| tensors.keep(tensor));
+        Program { name: name.to_owned(), tensors, recording, gradients, reals, integers, objective, wanted }
+    }
+}
+
+/// Doubles an input, so that the operation stands in the middle of a graph and gradients join.
+fn twice(t: &mut Tape<'_>, x: Tensor) -> Tensor {
+    t.add(x, x)
+}
+
+fn rms_norm() -> Program {
+    let mut c = Case::new();
+    let (x, w) = (c.input("x", &[5, 7]), c.parameter("w", &[7]));
+    c.finish("rms_norm", |t| {
+        let x = twice(t, x);
+        vec![t.rms_norm(x, w, 0.25)]
+    })
+}
+
+fn linear(parts: usize) -> Program {
+    let mut c = Case::new();
+    let (x, h, w) = (c.input("x", &[5, 7]), c.input("h", &[5, 6]), c.parts("w", &[6, 7], parts));
+    c.finish(&format!("linear in parts of {parts}"), |t| {
+        let (x, h) = (twice(t, x), twice(t, h));
+        let y = t.linear(x, &w);
+        let z = t.linear_residual(x, &w, h); // x and w have two uses each
+        vec![y, z]
+    })
+}
+
+fn split_and_rope() -> Program {
+    let mut c = Case::new();
+    let x = c.input("x", &[5, 2 * 7]);
+    let positions = c.integer("positions", &[5], vec![0, 1, 2, 0, 3]);
+    let table = c.fixed("table", &[4, 2, 2]);
+    let rotation = Rotation { positions, table, heads: 2, offset: 2, rotated: 4 };
+    c.finish("rope and split", |t| {
+        let x = twice(t, x);
+        let y = t.rope(x, rotation);
+        let (left, right) = t.split(y, 5);
+        vec![left, right]
+    })
+}
+
+fn attention(dropout: f32) -> Program {
+    let (batch, length, heads, nope, rope, value) = (2, 5, 2, 3, 2, 4);
+    let mut c = Case::new();
+    let n = batch * length;
+    let q = c.input("q", &[n, heads * (nope + rope)]);
+    let kv = c.input("kv", &[n, heads * (nope + value)]);
+    let k_rope = c.input("k_rope", &[n, rope]);
+    let document_start = c.integer("document_start", &[n], vec![0, 0, 0, 3, 3, 0, 0, 0, 0, 0]);
+    let state = c.state();
+    let size = |x: usize| x as u32;
+    let sizes = AttentionSizes {
+        batch: size(batch),
+        length: size(length),
+        heads: size(heads),
+        nope: size(nope),
+        rope: size(rope),
+        value: size(value),
+        scale: 0.7,
+        dropout,
+        site: 0,
+    };
+    c.finish(&format!("attention, dropout {dropout}"), |t| {
+        let (q, kv, k_rope) = (twice(t, q), twice(t, kv), twice(t, k_rope));
+        vec![t.attention(q, kv, k_rope, Mask { document_start, state }, sizes)]
+    })
+}
+
+fn swiglu() -> Program {
+    let mut c = Case::new();
+    let (gate, up) = (c.input("gate", &[3, 5]), c.input("up", &[3, 5]));
+    c.finish("swiglu", |t| {
+        let (gate, up) = (twice(t, gate), twice(t, up));
+        vec![t.swiglu(gate, up)]
+    })
+}
+
+fn dropout() -> Program {
+    let mut c = Case::new();
+    let x = c.input("x", &[6, 11]);
+    let state = c.state();
+    c.finish("dropout", |t| {
+        let x = twice(t, x);
+        let y = t.dropout(x, state, 0.4);
+        vec![y]
+    })
+}
+
+/// Ids 0..7 over 6 tokens with one repeated and some unused, sorted as the host sorts them.
+fn embed(parts: usize) -> Program {
+    let mut c = Case::new();
+    let ids = vec![3, 6, 3, 0, 3, 5];
+    let batch = hadal::data::batch::Batch::new(ids.clone(), ids, 1, 6);
+    let (ids, order, segments) = (
+        c.integer("ids", &[6], batch.ids),
+        c.integer("token_order", &[6], batch.token_order),
+        c.integer("segments", &[8], batch.segments),
+    );
+    let table = c.parts("table", &[7, 5], parts);
+    c.finish(&format!("embed in parts of {parts}"), |t| vec![t.embed(ids, &table, order, segments)])
+}
+
+/// A mixture of experts without the router's product: (N, E) logits choose and weigh.
+fn experts(name: &str, groups: u32, normalise: u32, parts: usize) -> Program {
+    let (n, experts, selected, d, inner) = (7, 6, 2, 5, 3);
+    let mut c = Case::new();
+    let (x, logits, h) = (c.input("x", &[n, d]), c.input("logits", &[n, experts]), c.input("h", &[n, d]));
+    let (up, down) = (c.parts("up", &[experts, inner, d], parts), c.parts("down", &[experts, d, inner], parts));
+    let sizes = RouterSizes {
+        rows: n as u32,
+        experts: experts as u32,
+        selected,
+        groups,
+        groups_kept: groups.div_ceil(2),
+        normalise,
+        epsilon: 0.25,
+        scale: 1.7,
+    };
+    c.finish(name, |t| {
+        let (x, logits, h) = (twice(t, x), twice(t, logits), twice(t, h));
+        let (probs, chosen, weights) = t.router(logits, sizes);
+        let routing = t.expert_sort(chosen, experts);
+        let xs = t.expert_gather(x, routing);
+        let a = t.linear_experts(xs, &up, routing);
+        let o = t.linear_experts(a, &down, routing);
+        vec![t.expert_combine(h, o, weights, routing), probs]
+    })
+}
+
+fn balance_loss() -> Program {
+    let (b, length, experts, selected) = (2, 4, 5, 2);
+    let mut c = Case::new();
+    let logits = c.input("logits", &[b * length, experts]);
+    let real = c.integer("real", &[b * length], vec![1, 1, 1, 1, 1, 1, 0, 0]);
+    let state = c.state();
+    let metrics = c.tensors.real("metrics", &[8], Role::State);
+    let sizes = RouterSizes {
+        rows: (b * length) as u32,
+        experts: experts as u32,
+        selected,
+        groups: 1,
+        groups_kept: 1,
+        normalise: 0,
+        epsilon: 0.0,
+        scale: 1.0,
+    };
+    let mut t = Tape::training(&mut c.tensors, NO_LIMIT);
+    let doubled = twice(&mut t, logits);
+    let (probs, chosen, weights) = t.router(doubled, sizes);
+    t.balance_loss(probs, chosen, Balance { sequences: b, alpha: 0.3, real, state, metrics });
+    // The router's backward needs a gradient of its weights: zero, so that the balance loss alone is judged.
+    let shape = t.tensors().info(weights).shape.clone();
+    let zero = t.tensors().real("upstream", &shape, Role::Input);
+    let (recording, gradients) = t.finish_with_gradients("case", &[(weights, zero)]);
+    let mut factor = vec![0.0; 8];
+    factor[state::METRIC_BALANCE] = 1.0;
+    c.program("balance_loss", recording, gradients, vec![(metrics, factor)])
+}
+
+fn head_loss(parts: usize, limit: u64) -> Program {
+    let (n, d, classes) = (7, 5, 11);
+    let mut c = Case::new();
+    let (x, w) = (c.input("h", &[n, d]), c.parts("w", &[classes, d], parts));
+    let mut targets = indices(5, n, classes as u32);
+    targets[2] = state::IGNORED;
+    let slots = LossSlots {
+        targets: c.integer("targets", &[n], targets.clone()),
+        loss_weights: c.fixed("loss_weights", &[n]),
+        losses: c.tensors.real("losses", &[n], Role::State),
+        correct: c.tensors.real("correct", &[n], Role::State),
+        metrics: c.tensors.real("metrics", &[8], Role::State),
+    };
+    let factors = c.reals.last().map(|(_, values)| values.clone()).unwrap_or_default();
+    let mut t = Tape::training(&mut c.tensors, limit);
+    let h = twice(&mut t, x);
+    t.head_loss(h, &w, slots);
+    let (recording, gradients) = t.finish_with_gradients("case", &[]);
+    c.program(&format!("head_loss in parts of {parts}"), recording, gradients, vec![(slots.losses, factors)])
+}
+
+/// Every operation at least once.
+pub fn programs() -> Vec<Program> {
+    vec![
+        rms_norm(),
+        linear(6),
+        linear(4),
+        split_and_rope(),
+        attention(0.0),
+        attention(0.3),
+        swiglu(),
+        dropout(),
+        embed(7),
+        embed(3),
+        experts("experts, greedy", 1, 0, 6),
+        experts("experts, normalised, in parts", 1, 1, 4),
+        experts("experts, grouped", 3, 0, 6),
+        balance_loss(),
+        head_loss(11, NO_LIMIT),
+        head_loss(4, 2 * 4 * 11), // two rows a chunk
+    ]
+}
