@@ -16,6 +16,7 @@ use std::collections::HashMap;
 /// Shared files by the name that `#import` uses.
 const SHARED: &[(&str, &str)] = &[
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
+    ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
     ("shared/reduce", include_str!("../../shaders/shared/reduce.wgsl")),
 ];
 

@@ -8,7 +8,9 @@
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
 pub mod case;
+pub mod matmul;
 pub mod rms_norm;
+pub mod tile;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -265,7 +267,7 @@ pub fn fold(count: usize) -> [u32; 3] {
 }
 
 /// Every kernel, alphabetical.
-pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL];
+pub static KERNELS: &[&Kernel] = &[&matmul::KERNEL, &rms_norm::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

@@ -5,6 +5,7 @@
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
 pub mod gemm;
+pub mod matmul;
 pub mod rms_norm;
 
 use num_traits::{Float, NumAssign};
