@@ -21,6 +21,19 @@ pub mod swiglu;
 pub mod swiglu_backward;
 pub mod rope;
 pub mod sum_heads;
+pub mod balance_loss;
+pub mod balance_loss_backward;
+pub mod case;
+pub mod expert_combine;
+pub mod expert_combine_backward;
+pub mod expert_count;
+pub mod expert_gather;
+pub mod expert_gather_backward;
+pub mod expert_scan;
+pub mod expert_scatter;
+pub mod rms_norm;
+pub mod router;
+pub mod router_backward;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -75,6 +88,11 @@ pub const fn read_u32(name: &'static str) -> Bind {
 /// An overwritten buffer of u32.
 pub const fn write_u32(name: &'static str) -> Bind {
     Bind { name, access: Access::Write, element: Element::U32 }
+}
+
+/// A buffer of u32 that is updated in place.
+pub const fn update_u32(name: &'static str) -> Bind {
+    Bind { name, access: Access::Update, element: Element::U32 }
 }
 
 /// Named integers that specialise a shader's text.
@@ -289,6 +307,18 @@ pub static KERNELS: &[&Kernel] = &[
     &sum_heads::KERNEL,
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
+    &balance_loss::KERNEL,
+    &balance_loss_backward::KERNEL,
+    &expert_combine::KERNEL,
+    &expert_combine_backward::KERNEL,
+    &expert_count::KERNEL,
+    &expert_gather::KERNEL,
+    &expert_gather_backward::KERNEL,
+    &expert_scan::KERNEL,
+    &expert_scatter::KERNEL,
+    &rms_norm::KERNEL,
+    &router::KERNEL,
+    &router_backward::KERNEL,
 ];
 
 /// The kernel of this stem.

@@ -8,6 +8,15 @@ pub mod add;
 pub mod copy_columns;
 pub mod dropout;
 pub mod fill;
+pub mod balance_loss;
+pub mod balance_loss_backward;
+pub mod expert_combine;
+pub mod expert_combine_backward;
+pub mod expert_count;
+pub mod expert_gather;
+pub mod expert_gather_backward;
+pub mod expert_scan;
+pub mod expert_scatter;
 pub mod gemm;
 pub mod random;
 pub mod rms_norm;
@@ -17,6 +26,8 @@ pub mod swiglu;
 pub mod swiglu_backward;
 pub mod rope;
 pub mod sum_heads;
+pub mod router;
+pub mod router_backward;
 
 use num_traits::{Float, NumAssign};
 
