@@ -1,24 +1,19 @@
 // Sequence-level balance loss. For sequence b with T_b tokens that are no padding:
 //   f[b, e] = experts / (selected * T_b) * (choices of e in b),   P[b, e] = 1 / T_b * sum_t probs[t, e],
-//   slope[b, e] = loss scale * alpha * f[b, e] / (S * T_b),       metrics[3] += alpha / S * sum f P,
+//   slope[b, e] = loss scale * alpha * f[b, e] / (S * T_b),       metrics[balance] += alpha / S * sum f P,
 // S the number of sequences of the accumulation window. A sequence of padding has slope 0 and adds nothing.
 // One workgroup for everything: the metric is one sum in a fixed order. Overwrites slope, adds to one word of metrics.
 // Reference: src/reference/balance_loss.rs.
 #define EXPERTS 64
 #define SELECTED 6
-// Experts that an invocation reads at once, and invocations side by side on a row of experts (a power of two).
-#define VECTOR 4
+// Invocations side by side on a row of experts: a power of two.
 #define COLUMNS 16
-#define THREADS 256
-#define ROWS THREADS / COLUMNS
 // Loads in flight: with one workgroup, waiting for memory is all the time there is.
 #define UNROLL 8
+#import shared/elements
 #import shared/reduce
-#if VECTOR == 4
-alias Vector = vec4<f32>;
-#else
-alias Vector = f32;
-#end
+#import shared/state
+#define ROWS THREADS / COLUMNS
 
 struct Params {
     sequences: u32,
@@ -28,7 +23,7 @@ struct Params {
     alpha: f32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> probs: array<Vector>;      // (sequences, length, experts)
+@group(0) @binding(0) var<storage, read> probs: array<Elements>;    // (sequences, length, experts)
 @group(0) @binding(1) var<storage, read> chosen: array<u32>;        // (sequences, length, selected)
 @group(0) @binding(2) var<storage, read> real: array<u32>;          // (sequences, length), 0 for padding
 @group(0) @binding(3) var<storage, read> state: array<u32>;         // (8)
@@ -57,16 +52,16 @@ fn count(lane: u32, first: u32) {
 }
 
 // A token's probabilities, or 0 for padding, whatever it holds.
-fn share(t: u32, column: u32) -> Vector {
-    return select(Vector(), probs[t * #{EXPERTS / VECTOR}u + column], real[t] != 0u);
+fn share(t: u32, column: u32) -> Elements {
+    return select(Elements(), probs[t * #{EXPERTS / LANES}u + column], real[t] != 0u);
 }
 
 // Sums the probabilities of the tokens lane / COLUMNS, + ROWS, + 2 * ROWS and so on.
 fn sum_rows(lane: u32, first: u32) {
     let row = lane / #{COLUMNS}u;
     let end = first + p.length;
-    for (var column = lane % #{COLUMNS}u; column < #{EXPERTS / VECTOR}u; column += #{COLUMNS}u) {
-        var sum = Vector();
+    for (var column = lane % #{COLUMNS}u; column < #{EXPERTS / LANES}u; column += #{COLUMNS}u) {
+        var sum = Elements();
         var t = first + row;
         for (; t + #{(UNROLL - 1) * ROWS}u < end; t += #{UNROLL * ROWS}u) {
 #for i in 0..UNROLL
@@ -79,8 +74,8 @@ fn sum_rows(lane: u32, first: u32) {
         for (; t < end; t += #{ROWS}u) {
             sum += share(t, column);
         }
-        let place = row * #{EXPERTS}u + column * #{VECTOR}u;
-#if VECTOR == 4
+        let place = row * #{EXPERTS}u + column * #{LANES}u;
+#if LANES == 4
 #for i in 0..4
         sums[place + #{i}u] = sum[#{i}];
 #end
@@ -92,8 +87,8 @@ fn sum_rows(lane: u32, first: u32) {
 
 @compute @workgroup_size(#{THREADS})
 fn main(@builtin(local_invocation_index) lane: u32) {
-    let one_sequence = p.alpha * bitcast<f32>(state[2]); // alpha / S
-    let loss_scale = bitcast<f32>(state[3]);
+    let one_sequence = p.alpha * bitcast<f32>(state[STATE_INVERSE_SEQUENCES]); // alpha / S
+    let loss_scale = bitcast<f32>(state[STATE_LOSS_SCALE]);
     var loss = 0.0;
     for (var b = 0u; b < p.sequences; b++) {
         if (lane == 0u) {
@@ -120,6 +115,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     let total = reduce_sum(lane, loss);
     if (lane == 0u) {
-        metrics[3] += one_sequence * total;
+        metrics[METRIC_BALANCE] += one_sequence * total;
     }
 }

@@ -1,16 +1,9 @@
 // y[t] = residual[t] + sum_j weights[t, j] * o[pair_slot[t * selected + j]], j ascending.
 // One invocation a vector of a row; overwrites y. Reference: src/reference/expert_combine.rs.
-// Elements of a vector, and vectors of a row.
-#define VECTOR 4
+// `Elements` of a row.
 #define COLUMNS 256
 #define SELECTED 6
-#define THREADS 256
-#import shared/index
-#if VECTOR == 4
-alias Vector = vec4<f32>;
-#else
-alias Vector = f32;
-#end
+#import shared/elements
 
 struct Params {
     tokens: u32,
@@ -18,11 +11,11 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> residual: array<Vector>; // (tokens, width)
-@group(0) @binding(1) var<storage, read> o: array<Vector>;        // (tokens * selected, width)
-@group(0) @binding(2) var<storage, read> weights: array<f32>;     // (tokens, selected)
-@group(0) @binding(3) var<storage, read> pair_slot: array<u32>;   // (tokens, selected)
-@group(0) @binding(4) var<storage, read_write> y: array<Vector>;  // (tokens, width)
+@group(0) @binding(0) var<storage, read> residual: array<Elements>; // (tokens, width)
+@group(0) @binding(1) var<storage, read> o: array<Elements>;        // (tokens * selected, width)
+@group(0) @binding(2) var<storage, read> weights: array<f32>;       // (tokens, selected)
+@group(0) @binding(3) var<storage, read> pair_slot: array<u32>;     // (tokens, selected)
+@group(0) @binding(4) var<storage, read_write> y: array<Elements>;  // (tokens, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -30,7 +23,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_index(group, groups) * #{THREADS}u + lane;
+    let i = elements_index(group, groups, lane);
     let token = i / #{COLUMNS}u;
     if (token >= p.tokens) {
         return;

@@ -1,16 +1,9 @@
 // y[s] = x[slot_pair[s] / selected]: tokens in the order sorted by expert, a copy for each of their experts.
 // One invocation a vector of a row; overwrites y. Reference: src/reference/expert_gather.rs.
-// Elements of a vector, and vectors of a row.
-#define VECTOR 4
+// `Elements` of a row.
 #define COLUMNS 256
 #define SELECTED 6
-#define THREADS 256
-#import shared/index
-#if VECTOR == 4
-alias Vector = vec4<f32>;
-#else
-alias Vector = f32;
-#end
+#import shared/elements
 
 struct Params {
     pairs: u32,
@@ -18,9 +11,9 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<Vector>;       // (tokens, width)
-@group(0) @binding(1) var<storage, read> slot_pair: array<u32>;  // (pairs)
-@group(0) @binding(2) var<storage, read_write> y: array<Vector>; // (pairs, width)
+@group(0) @binding(0) var<storage, read> x: array<Elements>;       // (tokens, width)
+@group(0) @binding(1) var<storage, read> slot_pair: array<u32>;    // (pairs)
+@group(0) @binding(2) var<storage, read_write> y: array<Elements>; // (pairs, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -28,7 +21,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_index(group, groups) * #{THREADS}u + lane;
+    let i = elements_index(group, groups, lane);
     let slot = i / #{COLUMNS}u;
     if (slot >= p.pairs) {
         return;

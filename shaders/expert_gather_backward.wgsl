@@ -1,16 +1,9 @@
 // d_x[t] = sum_j d_y[pair_slot[t * selected + j]], j ascending: a token's gradient from the copies of it.
 // One invocation a vector of a row; overwrites d_x. Reference: src/reference/expert_gather_backward.rs.
-// Elements of a vector, and vectors of a row.
-#define VECTOR 4
+// `Elements` of a row.
 #define COLUMNS 256
 #define SELECTED 6
-#define THREADS 256
-#import shared/index
-#if VECTOR == 4
-alias Vector = vec4<f32>;
-#else
-alias Vector = f32;
-#end
+#import shared/elements
 
 struct Params {
     tokens: u32,
@@ -18,9 +11,9 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_y: array<Vector>;       // (tokens * selected, width)
-@group(0) @binding(1) var<storage, read> pair_slot: array<u32>;    // (tokens, selected)
-@group(0) @binding(2) var<storage, read_write> d_x: array<Vector>; // (tokens, width)
+@group(0) @binding(0) var<storage, read> d_y: array<Elements>;       // (tokens * selected, width)
+@group(0) @binding(1) var<storage, read> pair_slot: array<u32>;      // (tokens, selected)
+@group(0) @binding(2) var<storage, read_write> d_x: array<Elements>; // (tokens, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -28,12 +21,12 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_index(group, groups) * #{THREADS}u + lane;
+    let i = elements_index(group, groups, lane);
     let token = i / #{COLUMNS}u;
     if (token >= p.tokens) {
         return;
     }
-    var sum = Vector();
+    var sum = Elements();
 #for j in 0..SELECTED
     sum += d_y[pair_slot[token * #{SELECTED}u + #{j}u] * #{COLUMNS}u + i % #{COLUMNS}u];
 #end

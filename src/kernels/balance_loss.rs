@@ -1,7 +1,7 @@
 //! The sequence-level balance loss and its slope.
 
 use super::{Args, Bind, Constants, Kernel, KernelSpec, read, read_u32, update, write};
-use super::{case::Case, case::indices, case::uniform, expert_gather::vector};
+use super::{case::Case, case::indices, case::uniform, elements, state};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -35,11 +35,12 @@ impl KernelSpec for Spec {
         &[read("probs"), read_u32("chosen"), read_u32("real"), read_u32("state"), write("slope"), update("metrics")];
 
     fn constants(p: &Params) -> Constants {
-        let columns = (p.experts / vector(p.experts)).next_power_of_two().min(256);
+        let lanes = elements::lanes(&[p.experts]);
+        let columns = (p.experts / lanes).next_power_of_two().min(256);
         vec![
             ("EXPERTS", p.experts.into()),
             ("SELECTED", p.selected.into()),
-            ("VECTOR", vector(p.experts).into()),
+            ("LANES", lanes.into()),
             ("COLUMNS", columns.into()),
         ]
     }
@@ -85,13 +86,14 @@ fn case(name: &str, [sequences, length, experts, selected]: [u32; 4], real: Vec<
     let p = Params { sequences, length, experts, selected, alpha: 0.75 };
     let tokens = (sequences * length) as usize;
     let probs = uniform(1, tokens * experts as usize).into_iter().map(|x| 0.5 + 0.5 * x).collect();
-    // Word 2 is 1 / sequences of the window, word 3 the loss scale; the others must not matter.
-    let state = vec![9, 9, 0.125f32.to_bits(), 3.0f32.to_bits(), 9, 9, 9, 9];
+    let mut words = vec![9; state::STATE_WORDS]; // of which only two may matter
+    words[state::STATE_INVERSE_SEQUENCES] = 0.125f32.to_bits();
+    words[state::STATE_LOSS_SCALE] = 3.0f32.to_bits();
     Case::new(name, &p)
         .real(probs)
         .index(indices(2, tokens * selected as usize, experts))
         .index(real)
-        .index(state)
+        .index(words)
         .output((sequences * experts) as usize)
-        .uniform(3, 8)
+        .uniform(3, state::METRIC_WORDS)
 }

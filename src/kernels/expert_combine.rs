@@ -1,7 +1,9 @@
 //! The weighted sum of a token's experts, on top of its residual.
 
-use super::expert_gather::{routings, row_constants, vector_grid};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, expert_scatter::Sorted, read, read_u32, write};
+use super::expert_gather::{routings, row_constants};
+use super::{
+    Args, Bind, Constants, Kernel, KernelSpec, case::Case, elements, expert_scatter::Sorted, read, read_u32, write,
+};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -34,7 +36,7 @@ impl KernelSpec for Spec {
     }
 
     fn grid(p: &Params) -> [u32; 3] {
-        vector_grid(p.tokens, p.width)
+        elements::grid(p.tokens * p.width, elements::lanes(&[p.width]))
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

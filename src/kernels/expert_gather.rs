@@ -1,7 +1,7 @@
 //! Tokens in the order sorted by expert.
 
 use super::{Args, Bind, Constants, Kernel, KernelSpec, read, read_u32, write};
-use super::{case::Case, case::indices, expert_scatter::Sorted, fold};
+use super::{case::Case, case::indices, elements, expert_scatter::Sorted};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -34,7 +34,7 @@ impl KernelSpec for Spec {
     }
 
     fn grid(p: &Params) -> [u32; 3] {
-        vector_grid(p.pairs, p.width)
+        elements::grid(p.pairs * p.width, elements::lanes(&[p.width]))
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
@@ -54,20 +54,10 @@ impl KernelSpec for Spec {
     }
 }
 
-/// Elements that an invocation moves at once: rows of a multiple of four start at multiples of four.
-pub(super) fn vector(width: u32) -> u32 {
-    if width.is_multiple_of(4) { 4 } else { 1 }
-}
-
 /// Constants of the kernels that move whole rows of tokens.
 pub(super) fn row_constants(selected: u32, width: u32) -> Constants {
-    let vector = vector(width);
-    vec![("VECTOR", vector.into()), ("COLUMNS", (width / vector).into()), ("SELECTED", selected.into())]
-}
-
-/// Workgroups of 256 invocations, one for each vector of `rows`.
-pub(super) fn vector_grid(rows: u32, width: u32) -> [u32; 3] {
-    fold((rows as usize * (width / vector(width)) as usize).div_ceil(256))
+    let lanes = elements::lanes(&[width]);
+    vec![("LANES", lanes.into()), ("COLUMNS", (width / lanes).into()), ("SELECTED", selected.into())]
 }
 
 /// Name, `[tokens, selected, width]` and sort of the cases of the kernels between tokens and experts.

@@ -8,22 +8,12 @@
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
 pub mod add;
+pub mod balance_loss;
+pub mod balance_loss_backward;
 pub mod case;
 pub mod copy_columns;
 pub mod dropout;
 mod elements;
-pub mod fill;
-pub mod rms_norm;
-pub mod rms_norm_backward;
-pub mod rms_norm_weight_grad;
-pub mod state;
-pub mod swiglu;
-pub mod swiglu_backward;
-pub mod rope;
-pub mod sum_heads;
-pub mod balance_loss;
-pub mod balance_loss_backward;
-pub mod case;
 pub mod expert_combine;
 pub mod expert_combine_backward;
 pub mod expert_count;
@@ -31,9 +21,17 @@ pub mod expert_gather;
 pub mod expert_gather_backward;
 pub mod expert_scan;
 pub mod expert_scatter;
+pub mod fill;
 pub mod rms_norm;
+pub mod rms_norm_backward;
+pub mod rms_norm_weight_grad;
+pub mod rope;
 pub mod router;
 pub mod router_backward;
+pub mod state;
+pub mod sum_heads;
+pub mod swiglu;
+pub mod swiglu_backward;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -297,18 +295,10 @@ pub fn fold(count: usize) -> [u32; 3] {
 /// Every kernel, alphabetical.
 pub static KERNELS: &[&Kernel] = &[
     &add::KERNEL,
-    &copy_columns::KERNEL,
-    &dropout::KERNEL,
-    &fill::KERNEL,
-    &rms_norm::KERNEL,
-    &rms_norm_backward::KERNEL,
-    &rms_norm_weight_grad::KERNEL,
-    &rope::KERNEL,
-    &sum_heads::KERNEL,
-    &swiglu::KERNEL,
-    &swiglu_backward::KERNEL,
     &balance_loss::KERNEL,
     &balance_loss_backward::KERNEL,
+    &copy_columns::KERNEL,
+    &dropout::KERNEL,
     &expert_combine::KERNEL,
     &expert_combine_backward::KERNEL,
     &expert_count::KERNEL,
@@ -316,9 +306,16 @@ pub static KERNELS: &[&Kernel] = &[
     &expert_gather_backward::KERNEL,
     &expert_scan::KERNEL,
     &expert_scatter::KERNEL,
+    &fill::KERNEL,
     &rms_norm::KERNEL,
+    &rms_norm_backward::KERNEL,
+    &rms_norm_weight_grad::KERNEL,
+    &rope::KERNEL,
     &router::KERNEL,
     &router_backward::KERNEL,
+    &sum_heads::KERNEL,
+    &swiglu::KERNEL,
+    &swiglu_backward::KERNEL,
 ];
 
 /// The kernel of this stem.

@@ -2,14 +2,15 @@
 
 use super::Real;
 use crate::kernels::balance_loss::Params;
+use crate::kernels::state::{METRIC_BALANCE, STATE_INVERSE_SEQUENCES, STATE_LOSS_SCALE};
 use rayon::prelude::*;
 
 /// Adds the balance loss to the metrics and keeps its slope in the probabilities.
 ///
 /// For sequence `b` with `T` tokens that are no padding, `f[e] = experts / (selected * T) * (choices of e)` and
-/// `P[e] = 1 / T * sum_t probs[t, e]`. With `S` the sequences of the whole accumulation window (`state[2]` holds 1/S)
-/// `slope[b, e] = loss scale * alpha * f[e] / (S * T)` and `metrics[3] += alpha / S * sum_e f[e] P[e]`, without the
-/// loss scale (`state[3]`). A sequence of padding has slope 0 and adds nothing.
+/// `P[e] = 1 / T * sum_t probs[t, e]`. With `S` the sequences of the whole accumulation window (`state` holds 1/S
+/// and the loss scale) `slope[b, e] = loss scale * alpha * f[e] / (S * T)`, and the balance word of `metrics` grows by
+/// `alpha / S * sum_e f[e] P[e]`, without the loss scale. A sequence of padding has slope 0 and adds nothing.
 /// Shapes: probs (sequences, length, experts); chosen (sequences, length, selected); real (sequences, length), 0 for
 /// padding; state (8); slope (sequences, experts), overwritten; metrics (8), one word updated.
 /// Source: DeepSeek-V2, section 2.1.3, with the mean over the window in place of the micro-step.
@@ -23,8 +24,8 @@ pub fn balance_loss<F: Real>(
     metrics: &mut [F],
 ) {
     let (length, experts, selected) = (p.length as usize, p.experts as usize, p.selected as usize);
-    let one_sequence = F::of(p.alpha.into()) * F::of(f32::from_bits(state[2]).into());
-    let loss_scale = F::of(f32::from_bits(state[3]).into());
+    let one_sequence = F::of(p.alpha.into()) * F::of(f32::from_bits(state[STATE_INVERSE_SEQUENCES]).into());
+    let loss_scale = F::of(f32::from_bits(state[STATE_LOSS_SCALE]).into());
     let sequences = slope.par_chunks_mut(experts).zip(real.par_chunks(length));
     let sequences = sequences.zip(probs.par_chunks(length * experts)).zip(chosen.par_chunks(length * selected));
     let losses: Vec<F> = sequences
@@ -49,7 +50,7 @@ pub fn balance_loss<F: Real>(
             loss
         })
         .collect();
-    metrics[3] += one_sequence * losses.into_iter().sum::<F>();
+    metrics[METRIC_BALANCE] += one_sequence * losses.into_iter().sum::<F>();
 }
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod tests {
         let loss = |probs: [f64; 4]| {
             let (mut slope, mut metrics) = ([0.0; 8], [0.0; 8]);
             balance_loss(&p, &probs.repeat(10), &[0; 10], &[1; 10], &state, &mut slope, &mut metrics);
-            metrics[3]
+            metrics[METRIC_BALANCE]
         };
         assert!((loss([0.25; 4]) - 0.25).abs() < 1e-12);
         assert!((loss([1.0, 0.0, 0.0, 0.0]) - 1.0).abs() < 1e-12);
