@@ -8,15 +8,28 @@
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
 pub mod add;
+pub mod balance_loss;
+pub mod balance_loss_backward;
 pub mod case;
 pub mod copy_columns;
 pub mod dropout;
 mod elements;
+pub mod expert_combine;
+pub mod expert_combine_backward;
+pub mod expert_count;
+pub mod expert_gather;
+pub mod expert_gather_backward;
+pub mod expert_scan;
+pub mod expert_scatter;
 pub mod fill;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
+pub mod rope;
+pub mod router;
+pub mod router_backward;
 pub mod state;
+pub mod sum_heads;
 pub mod swiglu;
 pub mod swiglu_backward;
 pub mod rope;
@@ -78,6 +91,11 @@ pub const fn read_u32(name: &'static str) -> Bind {
 /// An overwritten buffer of u32.
 pub const fn write_u32(name: &'static str) -> Bind {
     Bind { name, access: Access::Write, element: Element::U32 }
+}
+
+/// A buffer of u32 that is updated in place.
+pub const fn update_u32(name: &'static str) -> Bind {
+    Bind { name, access: Access::Update, element: Element::U32 }
 }
 
 /// Named integers that specialise a shader's text.
@@ -282,13 +300,24 @@ pub fn fold(count: usize) -> [u32; 3] {
 /// Every kernel, alphabetical.
 pub static KERNELS: &[&Kernel] = &[
     &add::KERNEL,
+    &balance_loss::KERNEL,
+    &balance_loss_backward::KERNEL,
     &copy_columns::KERNEL,
     &dropout::KERNEL,
+    &expert_combine::KERNEL,
+    &expert_combine_backward::KERNEL,
+    &expert_count::KERNEL,
+    &expert_gather::KERNEL,
+    &expert_gather_backward::KERNEL,
+    &expert_scan::KERNEL,
+    &expert_scatter::KERNEL,
     &fill::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,
     &rope::KERNEL,
+    &router::KERNEL,
+    &router_backward::KERNEL,
     &sum_heads::KERNEL,
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,

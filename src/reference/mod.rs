@@ -5,8 +5,17 @@
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
 pub mod add;
+pub mod balance_loss;
+pub mod balance_loss_backward;
 pub mod copy_columns;
 pub mod dropout;
+pub mod expert_combine;
+pub mod expert_combine_backward;
+pub mod expert_count;
+pub mod expert_gather;
+pub mod expert_gather_backward;
+pub mod expert_scan;
+pub mod expert_scatter;
 pub mod fill;
 pub mod gemm;
 pub mod random;
@@ -14,10 +23,12 @@ pub mod matmul;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
+pub mod rope;
+pub mod router;
+pub mod router_backward;
+pub mod sum_heads;
 pub mod swiglu;
 pub mod swiglu_backward;
-pub mod rope;
-pub mod sum_heads;
 
 use num_traits::{Float, NumAssign};
 
