@@ -10,9 +10,13 @@
 pub mod add;
 pub mod case;
 pub mod copy_columns;
+pub mod cross_entropy;
 pub mod dropout;
 mod elements;
+pub mod embed;
+pub mod embed_backward;
 pub mod fill;
+pub mod loss_sum;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
@@ -280,8 +284,12 @@ pub fn fold(count: usize) -> [u32; 3] {
 pub static KERNELS: &[&Kernel] = &[
     &add::KERNEL,
     &copy_columns::KERNEL,
+    &cross_entropy::KERNEL,
     &dropout::KERNEL,
+    &embed::KERNEL,
+    &embed_backward::KERNEL,
     &fill::KERNEL,
+    &loss_sum::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,

@@ -6,13 +6,18 @@
 
 pub mod add;
 pub mod copy_columns;
+pub mod cross_entropy;
 pub mod dropout;
+pub mod embed;
+pub mod embed_backward;
 pub mod fill;
 pub mod gemm;
+pub mod loss_sum;
 pub mod random;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
+mod sum;
 pub mod swiglu;
 pub mod swiglu_backward;
 pub mod rope;
