@@ -7,6 +7,7 @@
 //! To add one: write `reference/X.rs`, `shaders/X.wgsl` and `kernels/X.rs` (follow [`rms_norm`]), then add its row to
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
+pub mod adamw;
 pub mod add;
 pub mod case;
 pub mod copy_columns;
@@ -16,6 +17,8 @@ mod elements;
 pub mod embed;
 pub mod embed_backward;
 pub mod fill;
+pub mod grad_norm;
+pub mod grad_norm_finish;
 pub mod loss_sum;
 pub mod rms_norm;
 pub mod rms_norm_backward;
@@ -282,6 +285,7 @@ pub fn fold(count: usize) -> [u32; 3] {
 
 /// Every kernel, alphabetical.
 pub static KERNELS: &[&Kernel] = &[
+    &adamw::KERNEL,
     &add::KERNEL,
     &copy_columns::KERNEL,
     &cross_entropy::KERNEL,
@@ -289,6 +293,8 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::KERNEL,
     &embed_backward::KERNEL,
     &fill::KERNEL,
+    &grad_norm::KERNEL,
+    &grad_norm_finish::KERNEL,
     &loss_sum::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,

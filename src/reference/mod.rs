@@ -4,6 +4,7 @@
 //! [`gemm`]. They are also the executor of a machine without a GPU: fast enough, never clever. Slices come in the
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
+pub mod adamw;
 pub mod add;
 pub mod copy_columns;
 pub mod cross_entropy;
@@ -12,6 +13,8 @@ pub mod embed;
 pub mod embed_backward;
 pub mod fill;
 pub mod gemm;
+pub mod grad_norm;
+pub mod grad_norm_finish;
 pub mod loss_sum;
 pub mod random;
 pub mod rms_norm;
