@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 /// Losses and hits of the rows of `logits`; with `gradient` 1 the logits become the gradient.
 ///
-/// With m the largest logit and s = sum_k exp(z_k - m): loss = log(s) + (m - z_y), in this order since the logits may be
+/// With m the largest logit and s = sum_k exp(z_k - m): loss = log(s) + (m - z_y), in this order since logits may be
 /// large; correct = 1 if y is the lowest class of the largest logit, else 0; gradient
 /// = (exp(z - m) / s - onehot(y)) * loss_weight. A target from `classes` on is not counted: 0 in all three.
 ///

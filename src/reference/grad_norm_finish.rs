@@ -4,8 +4,8 @@ use super::{Real, sum::pairwise};
 use crate::kernels::grad_norm_finish::{CLIP_EPSILON, Params};
 use crate::kernels::state::{RESULT_CLIP, RESULT_FINITE, RESULT_NORM};
 
-/// `norm = sqrt(sum of partials)`, `clip = min(1, clip_norm / (norm + 1e-6))`, 1 without a `clip_norm`; the flag is 1 if
-/// the sum is finite, else 0.
+/// `norm = sqrt(sum of partials)`, `clip = min(1, clip_norm / (norm + 1e-6))`, 1 without a `clip_norm`; the flag is 1
+/// if the sum is finite, else 0.
 ///
 /// Shapes: partials (partials), result (8). The other words of `result` stay.
 pub fn grad_norm_finish<F: Real>(p: &Params, partials: &[F], result: &mut [F]) {
