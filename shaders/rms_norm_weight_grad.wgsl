@@ -1,6 +1,7 @@
 // d_weight[i] += sum_r d_y[r, i] * x[r, i] * inverse_rms[r]: the derivative of y = weight * x * inverse_rms.
 // One workgroup a block of columns: its invocations stand side by side on the columns and above each other on the rows,
-// each adds up every ROW_LANES-th row, and a tree joins them. Accumulates. Reference: src/reference/rms_norm_weight_grad.rs.
+// each adds up every ROW_LANES-th row, and a tree joins them. Accumulates.
+// Reference: src/reference/rms_norm_weight_grad.rs.
 #define COLUMNS 8
 #define THREADS 256
 #define ROW_LANES THREADS / COLUMNS

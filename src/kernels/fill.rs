@@ -43,7 +43,7 @@ impl KernelSpec for Spec {
         // The buffer is longer than the count: the rest must stay.
         [(1, 0.0), (1021, -1.5), (1024, 0.0), (3000, 0.1)]
             .map(|(count, value)| {
-                Case::new(format!("{count} times {value}"), &Params { count, value }).output(count as usize + 4)
+                Case::new(format!("{count} times {value}"), &Params { count, value }).uniform(1, count as usize + 4)
             })
             .into()
     }

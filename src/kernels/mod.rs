@@ -7,11 +7,13 @@
 //! To add one: write `reference/X.rs`, `shaders/X.wgsl` and `kernels/X.rs` (follow [`rms_norm`]), then add its row to
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
+pub mod adamw;
 pub mod add;
 pub mod balance_loss;
 pub mod balance_loss_backward;
 pub mod case;
 pub mod copy_columns;
+pub mod cross_entropy;
 pub mod dropout;
 mod elements;
 pub mod expert_combine;
@@ -21,7 +23,12 @@ pub mod expert_gather;
 pub mod expert_gather_backward;
 pub mod expert_scan;
 pub mod expert_scatter;
+pub mod embed;
+pub mod embed_backward;
 pub mod fill;
+pub mod grad_norm;
+pub mod grad_norm_finish;
+pub mod loss_sum;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
@@ -299,10 +306,12 @@ pub fn fold(count: usize) -> [u32; 3] {
 
 /// Every kernel, alphabetical.
 pub static KERNELS: &[&Kernel] = &[
+    &adamw::KERNEL,
     &add::KERNEL,
     &balance_loss::KERNEL,
     &balance_loss_backward::KERNEL,
     &copy_columns::KERNEL,
+    &cross_entropy::KERNEL,
     &dropout::KERNEL,
     &expert_combine::KERNEL,
     &expert_combine_backward::KERNEL,
@@ -311,7 +320,12 @@ pub static KERNELS: &[&Kernel] = &[
     &expert_gather_backward::KERNEL,
     &expert_scan::KERNEL,
     &expert_scatter::KERNEL,
+    &embed::KERNEL,
+    &embed_backward::KERNEL,
     &fill::KERNEL,
+    &grad_norm::KERNEL,
+    &grad_norm_finish::KERNEL,
+    &loss_sum::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,

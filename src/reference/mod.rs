@@ -4,10 +4,12 @@
 //! [`gemm`]. They are also the executor of a machine without a GPU: fast enough, never clever. Slices come in the
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
+pub mod adamw;
 pub mod add;
 pub mod balance_loss;
 pub mod balance_loss_backward;
 pub mod copy_columns;
+pub mod cross_entropy;
 pub mod dropout;
 pub mod expert_combine;
 pub mod expert_combine_backward;
@@ -16,8 +18,13 @@ pub mod expert_gather;
 pub mod expert_gather_backward;
 pub mod expert_scan;
 pub mod expert_scatter;
+pub mod embed;
+pub mod embed_backward;
 pub mod fill;
 pub mod gemm;
+pub mod grad_norm;
+pub mod grad_norm_finish;
+pub mod loss_sum;
 pub mod random;
 pub mod matmul;
 pub mod rms_norm;
@@ -27,6 +34,7 @@ pub mod rope;
 pub mod router;
 pub mod router_backward;
 pub mod sum_heads;
+mod sum;
 pub mod swiglu;
 pub mod swiglu_backward;
 

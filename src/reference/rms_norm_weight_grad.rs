@@ -18,11 +18,11 @@ pub fn rms_norm_weight_grad<F: Real>(p: &Params, d_y: &[F], x: &[F], inverse_rms
         let mut sum = [F::zero(); COLUMNS];
         for first in (0..rows).step_by(ROWS) {
             let mut part = [F::zero(); COLUMNS];
-            for r in first..(first + ROWS).min(rows) {
+            for (r, &inverse) in inverse_rms.iter().enumerate().take(rows).skip(first).take(ROWS) {
                 let start = r * width + chunk * COLUMNS;
                 let end = start + d_weight.len();
                 for ((part, &d), &x) in part.iter_mut().zip(&d_y[start..end]).zip(&x[start..end]) {
-                    *part += d * x * inverse_rms[r];
+                    *part += d * x * inverse;
                 }
             }
             for (sum, part) in sum.iter_mut().zip(part) {

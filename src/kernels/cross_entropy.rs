@@ -1,0 +1,94 @@
+//! Loss of the logits, and their gradient in place.
+
+use super::{
+    Args, Bind, Constants, Kernel, KernelSpec,
+    case::{Case, indices, uniform},
+    elements, fold, read, read_u32,
+    state::IGNORED,
+    update,
+};
+use crate::reference::{self, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Immediates of a dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Rows of logits.
+    pub rows: u32,
+    /// Logits in a row.
+    pub classes: u32,
+    /// Token of the first row; targets, weights, losses and hits are those of all tokens.
+    pub first_row: u32,
+    /// 1: the logits become their gradient; 0: they stay.
+    pub gradient: u32,
+}
+
+/// The row of the kernel table.
+pub static KERNEL: Kernel = Kernel::of::<Spec>();
+
+struct Spec;
+
+impl KernelSpec for Spec {
+    type Params = Params;
+    const STEM: &'static str = "cross_entropy";
+    const SUMMARY: &'static str = "loss of each row of logits, which become their gradient";
+    const SHADER: &'static str = include_str!("../../shaders/cross_entropy.wgsl");
+    const BINDS: &'static [Bind] =
+        &[update("logits"), read_u32("targets"), read("loss_weights"), update("losses"), update("correct")];
+
+    fn constants(p: &Params) -> Constants {
+        elements::constants(&[p.classes])
+    }
+
+    fn grid(p: &Params) -> [u32; 3] {
+        fold(p.rows as usize) // one workgroup a row
+    }
+
+    fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
+        let [logits, targets, weights, losses, correct] = args.all();
+        let (targets, weights) = (targets.index(), weights.real());
+        let (logits, losses, correct) = (logits.real_mut(), losses.real_mut(), correct.real_mut());
+        reference::cross_entropy::cross_entropy(p, logits, targets, weights, losses, correct);
+    }
+
+    fn cases() -> Vec<Case> {
+        vec![
+            case("one class", 3, 1, 0, 1, 1.0),
+            case("7 classes, gradient", 5, 7, 2, 1, 3.0),
+            case("7 classes, losses alone", 5, 7, 2, 0, 3.0),
+            case("1000 classes", 9, 1000, 1, 1, 8.0),
+            case("2053 classes, large logits", 4, 2053, 3, 1, 80.0),
+            case("5000 classes, losses alone", 2, 5000, 0, 0, 80.0),
+            tied(),
+        ]
+    }
+}
+
+/// Rows of logits up to `scale`, among them an ignored one and one whose target does not exist.
+fn case(name: &str, rows: u32, classes: u32, first_row: u32, gradient: u32, scale: f64) -> Case {
+    let n = (rows + first_row + 1) as usize; // tokens before and after the rows
+    let mut targets = indices(1, n, classes);
+    targets[first_row as usize + rows as usize / 2] = IGNORED;
+    targets[first_row as usize + rows as usize - 1] = if rows > 4 { classes } else { 0 };
+    Case::new(name, &Params { rows, classes, first_row, gradient })
+        .real(uniform(2, (rows * classes) as usize).into_iter().map(|x| x * scale).collect())
+        .index(targets)
+        .real(uniform(3, n).into_iter().map(|x| 1.5 + x).collect())
+        .uniform(4, n) // small where no row writes, or the allowed error would grow with it
+        .uniform(5, n)
+}
+
+/// The largest logit stands twice: the lower class counts as the prediction, in one row the target's, in one not.
+fn tied() -> Case {
+    let mut logits = uniform(5, 2 * 600);
+    for class in [300, 299, 555] {
+        (logits[class], logits[600 + class]) = (2.0, 2.0);
+    }
+    Case::new("tied logits", &Params { rows: 2, classes: 600, first_row: 0, gradient: 1 })
+        .real(logits)
+        .index(vec![299, 300])
+        .uniform(6, 2)
+        .output(2)
+        .output(2)
+}
