@@ -9,6 +9,7 @@ pub mod copy_columns;
 pub mod dropout;
 pub mod fill;
 pub mod gemm;
+pub mod model;
 pub mod random;
 pub mod rms_norm;
 pub mod rms_norm_backward;
