@@ -1,4 +1,9 @@
 //! Weights on disk: safetensors files that transformers opens too. What is read is hostile until checked; what is
 //! written replaces the old file as a whole or not at all.
 
+pub mod container; // the safetensors format: header, byte ranges, streaming writer
 pub mod disk; // whole-file replacement and bounded JSON
+mod index; // which files a folder's weights are in
+mod mmap; // the one place that maps files
+pub mod tensors; // small files of named tensors, for parity and tests
+pub mod weights; // a model's weights: checked, loaded, written

@@ -25,6 +25,7 @@ pub mod gemm;
 pub mod grad_norm;
 pub mod grad_norm_finish;
 pub mod loss_sum;
+pub mod model;
 pub mod random;
 pub mod matmul;
 pub mod rms_norm;

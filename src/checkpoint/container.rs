@@ -1,0 +1,255 @@
+//! The safetensors container: eight bytes of header length, a JSON header, then the tensors without gaps.
+//!
+//! The header is parsed here, in bounded memory, and checked by the `safetensors` crate: offsets without gaps or
+//! overlap, sizes that agree with shapes, no overflow. The file must end where the last tensor ends.
+
+use super::disk::replace_file;
+use super::mmap::map;
+use crate::error::{Error, Result};
+use memmap2::Mmap;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The format's own limit on the header, in bytes.
+const LARGEST_HEADER: u64 = 100_000_000;
+/// More tensors than any model that could be trained here has.
+const MOST_TENSORS: usize = 100_000;
+/// More axes than any tensor has.
+const MOST_AXES: usize = 8;
+
+/// Where a tensor stands in its file.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+    /// First byte and the byte after the last, counted from the start of the file.
+    range: (usize, usize),
+}
+
+/// An open file whose header has passed every check.
+#[derive(Debug)]
+pub struct Container {
+    path: PathBuf,
+    bytes: Mmap,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Container {
+    /// Maps `path` and checks its header.
+    pub fn open(path: &Path) -> Result<Container> {
+        let bytes = map(path)?;
+        let unsound = |reason: String| Error::file(path, format!("is not a sound safetensors file: {reason}"));
+        let entries = parse(&bytes).map_err(unsound)?;
+        Ok(Container { path: path.to_owned(), bytes, entries })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All tensors by name.
+    pub fn entries(&self) -> &BTreeMap<String, Entry> {
+        &self.entries
+    }
+
+    /// The bytes of one of this container's entries.
+    pub fn bytes(&self, entry: &Entry) -> &[u8] {
+        &self.bytes[entry.range.0..entry.range.1]
+    }
+}
+
+/// Checks the header of a whole file. The reason of a refusal is safe to print.
+fn parse(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Entry>, String> {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return Err(format!("it has {} bytes and no room for a header; copy it again", bytes.len()));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > LARGEST_HEADER {
+        return Err(format!("it announces a header of {length} bytes, more than {LARGEST_HEADER}"));
+    }
+    let length = length as usize;
+    let Some(header) = rest.get(..length) else {
+        return Err(format!(
+            "it announces a header of {length} bytes but has {} after that; copy it again",
+            rest.len()
+        ));
+    };
+    // Messages of the parsers may repeat text from the file.
+    let escape = |e: &dyn std::fmt::Display| e.to_string().escape_debug().to_string();
+    let Header(named) = serde_json::from_slice(header).map_err(|e| format!("its header: {}", escape(&e)))?;
+    let mut named: Vec<(String, TensorInfo)> = named.into_iter().collect();
+    named.sort_by_key(|(_, info)| info.data_offsets);
+    let infos: Vec<(String, TensorInfo)> = named.clone();
+    let metadata = Metadata::new(None, named).map_err(|e| escape(&e))?;
+    let (held, start) = (rest.len() - length, 8 + length);
+    if metadata.data_len() != held {
+        let needed = metadata.data_len();
+        return Err(format!("its tensors need {needed} bytes but it holds {held}; copy it again"));
+    }
+    let entry = |info: TensorInfo| {
+        let range = (start + info.data_offsets.0, start + info.data_offsets.1);
+        Entry { dtype: info.dtype, shape: info.shape, range }
+    };
+    Ok(infos.into_iter().map(|(name, info)| (name, entry(info))).collect())
+}
+
+/// The header's JSON object. Read piece by piece, so that a hostile one costs little more memory than its text.
+struct Header(BTreeMap<String, TensorInfo>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+        use serde::de::Error as _;
+        let mut tensors = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let Described { dtype, shape: Axes(shape), data_offsets } = map.next_value()?;
+            if tensors.len() == MOST_TENSORS {
+                return Err(A::Error::custom(format!("more than {MOST_TENSORS} tensors")));
+            }
+            if tensors.contains_key(&name) {
+                return Err(A::Error::custom(format!("tensor {name:?} stands there twice")));
+            }
+            tensors.insert(name, TensorInfo { dtype, shape, data_offsets });
+        }
+        Ok(Header(tensors))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Described {
+    dtype: Dtype,
+    shape: Axes,
+    data_offsets: (usize, usize),
+}
+
+/// A shape of bounded length.
+struct Axes(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Axes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_seq(AxesVisitor)
+    }
+}
+
+struct AxesVisitor;
+
+impl<'de> Visitor<'de> for AxesVisitor {
+    type Value = Axes;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a shape of at most {MOST_AXES} sizes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut axes: A) -> std::result::Result<Axes, A::Error> {
+        let mut shape = Vec::new();
+        while let Some(size) = axes.next_element::<usize>()? {
+            if shape.len() == MOST_AXES {
+                return Err(serde::de::Error::invalid_length(MOST_AXES + 1, &self));
+            }
+            shape.push(size);
+        }
+        Ok(Axes(shape))
+    }
+}
+
+/// A tensor to be written.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    /// Name in the file; no other tensor of the file may have it.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+}
+
+impl Announced {
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Replaces `path` by a file of `tensors`. `fill` is called once per tensor, in order, and writes exactly its bytes,
+/// little-endian: no more than one tensor has to be in memory.
+///
+/// Panics if `fill` writes another number of bytes than it announced, or names repeat: broken invariants of the caller.
+pub fn write_container(
+    path: &Path,
+    tensors: &[Announced],
+    mut fill: impl FnMut(usize, &mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let header = header_of(tensors);
+    replace_file(path, |out| {
+        let io = |e| Error::io(path, e);
+        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        out.write_all(header.as_bytes()).map_err(io)?;
+        for (i, tensor) in tensors.iter().enumerate() {
+            let mut counted = Counted { out: &mut *out, bytes: 0 };
+            fill(i, &mut counted)?;
+            assert_eq!(counted.bytes, tensor.bytes(), "{}: bytes written and announced", tensor.name);
+        }
+        Ok(())
+    })
+}
+
+/// The header's text, padded with spaces so that the tensors start at a multiple of 8 bytes.
+fn header_of(tensors: &[Announced]) -> String {
+    let mut header = Map::new();
+    // What transformers writes; some older readers insist on it.
+    header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
+    let mut start = 0;
+    for tensor in tensors {
+        let end = start + tensor.bytes();
+        let described: Value = json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [start, end]});
+        let old = header.insert(tensor.name.clone(), described);
+        assert!(old.is_none(), "{}: written twice", tensor.name);
+        start = end;
+    }
+    let mut text = Value::Object(header).to_string();
+    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
+    text
+}
+
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    bytes: usize,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
