@@ -173,3 +173,15 @@ fn values_that_no_run_can_have_are_refused() {
         refuses(config.validate().map(|()| config), &[key, word]);
     }
 }
+
+#[test]
+fn presets_have_the_sizes_that_their_files_state() {
+    let model = |name| Config::resolve(Some(name), &[]).unwrap().model;
+    assert_eq!(model("seed").total_parameters(), 874_261_504);
+    assert_eq!(model("seed-literal").total_parameters(), 874_261_504);
+    let millions = |count: u64| (count as f64 / 1e6).round();
+    let small = model("small");
+    assert_eq!((millions(small.total_parameters()), millions(small.activated_parameters())), (60.0, 31.0));
+    let lite = model("v2-lite");
+    assert_eq!((millions(lite.total_parameters()), millions(lite.activated_parameters())), (15_706.0, 2_661.0));
+}

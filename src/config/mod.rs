@@ -52,6 +52,7 @@ impl Config {
 
     /// Refuses values that no run can have, key by key and across sections.
     pub fn validate(&self) -> Result<()> {
+        self.model.validate()?;
         self.train.validate()?;
         self.optimizer.validate()?;
         self.schedule.validate(self.optimizer.learning_rate)?;
