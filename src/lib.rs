@@ -18,5 +18,3 @@ pub mod sample; // drawing text from a model
 pub mod plot; // the loss as a picture
 pub mod check; // a GPU's results beside the reference's
 pub mod cli; // the command line
-// pub mod plot; // loss curves as a picture
-pub mod train; // the loop, the run folder, the schedule

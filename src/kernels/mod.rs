@@ -16,6 +16,8 @@ pub mod copy_columns;
 pub mod cross_entropy;
 pub mod dropout;
 mod elements;
+pub mod embed;
+pub mod embed_backward;
 pub mod expert_combine;
 pub mod expert_combine_backward;
 pub mod expert_count;
@@ -23,12 +25,11 @@ pub mod expert_gather;
 pub mod expert_gather_backward;
 pub mod expert_scan;
 pub mod expert_scatter;
-pub mod embed;
-pub mod embed_backward;
 pub mod fill;
 pub mod grad_norm;
 pub mod grad_norm_finish;
 pub mod loss_sum;
+pub mod matmul;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
@@ -39,10 +40,6 @@ pub mod state;
 pub mod sum_heads;
 pub mod swiglu;
 pub mod swiglu_backward;
-pub mod rope;
-pub mod sum_heads;
-pub mod matmul;
-pub mod rms_norm;
 pub mod tile;
 
 use crate::reference::Real;
@@ -313,6 +310,8 @@ pub static KERNELS: &[&Kernel] = &[
     &copy_columns::KERNEL,
     &cross_entropy::KERNEL,
     &dropout::KERNEL,
+    &embed::KERNEL,
+    &embed_backward::KERNEL,
     &expert_combine::KERNEL,
     &expert_combine_backward::KERNEL,
     &expert_count::KERNEL,
@@ -320,12 +319,11 @@ pub static KERNELS: &[&Kernel] = &[
     &expert_gather_backward::KERNEL,
     &expert_scan::KERNEL,
     &expert_scatter::KERNEL,
-    &embed::KERNEL,
-    &embed_backward::KERNEL,
     &fill::KERNEL,
     &grad_norm::KERNEL,
     &grad_norm_finish::KERNEL,
     &loss_sum::KERNEL,
+    &matmul::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,
@@ -336,7 +334,6 @@ pub static KERNELS: &[&Kernel] = &[
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
 ];
-pub static KERNELS: &[&Kernel] = &[&matmul::KERNEL, &rms_norm::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

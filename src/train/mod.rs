@@ -1,5 +1,8 @@
 //! Training: the loop and what it writes. Nothing here knows of WGSL.
 
+pub mod session; // a program on a device
+pub mod trainer; // the loop
+pub mod schedule; // the learning rate of an update
+pub mod checkpoint; // folders that transformers opens, and resumption
 pub mod journal; // the run folder: metrics, log, samples, lock
 pub mod progress; // the bar or the lines on standard error
-pub mod schedule; // the learning rate of an update
