@@ -15,6 +15,7 @@ use std::collections::HashMap;
 
 /// Shared files by the name that `#import` uses.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
     ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/reduce", include_str!("../../shaders/shared/reduce.wgsl")),

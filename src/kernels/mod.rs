@@ -7,6 +7,7 @@
 //! To add one: write `reference/X.rs`, `shaders/X.wgsl` and `kernels/X.rs` (follow [`rms_norm`]), then add its row to
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
+pub mod attention;
 pub mod case;
 pub mod rms_norm;
 pub mod rope;
@@ -268,7 +269,7 @@ pub fn fold(count: usize) -> [u32; 3] {
 }
 
 /// Every kernel, alphabetical.
-pub static KERNELS: &[&Kernel] = &[&rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
+pub static KERNELS: &[&Kernel] = &[&attention::KERNEL, &rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

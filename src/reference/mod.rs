@@ -4,11 +4,13 @@
 //! [`gemm`]. They are also the executor of a machine without a GPU: fast enough, never clever. Slices come in the
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
+pub mod attention;
 pub mod gemm;
 pub mod random;
 pub mod rms_norm;
 pub mod rope;
 pub mod sum_heads;
+pub mod vector;
 
 use num_traits::{Float, NumAssign};
 
@@ -18,6 +20,8 @@ pub trait Real: Float + NumAssign + Default + std::iter::Sum + Send + Sync + std
     fn of(x: f64) -> Self;
     /// Widens to `f64`, exactly.
     fn wide(self) -> f64;
+    /// Replaces every element by its exponential; in f32 several at a time.
+    fn exp_all(values: &mut [Self]);
     /// `C = alpha * A * B + beta * C` on strided matrices; see [`gemm::gemm`], which checks the bounds.
     #[doc(hidden)]
     fn gemm_unchecked(g: &gemm::Product<'_, Self>, c: &mut [Self]);
