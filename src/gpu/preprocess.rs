@@ -16,6 +16,7 @@ use std::collections::HashMap;
 /// Shared files by the name that `#import` uses.
 const SHARED: &[(&str, &str)] = &[
     ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),
+    ("shared/attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
     ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/product", include_str!("../../shaders/shared/product.wgsl")),

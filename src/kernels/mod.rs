@@ -11,6 +11,7 @@ pub mod adamw;
 pub mod add;
 pub mod balance_loss;
 pub mod balance_loss_backward;
+pub mod attention;
 pub mod case;
 pub mod copy_columns;
 pub mod cross_entropy;
@@ -334,6 +335,7 @@ pub static KERNELS: &[&Kernel] = &[
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
 ];
+pub static KERNELS: &[&Kernel] = &[&attention::KERNEL, &rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

@@ -1,5 +1,5 @@
 //! The one matrix product of the references: strided, row-parallel, on the `matrixmultiply` crate.
-#![allow(unsafe_code, reason = "matrixmultiply takes raw pointers; `gemm` checks every bound before it calls")]
+#![allow(unsafe_code, reason = "matrixmultiply takes raw pointers; `gemm_serial` checks every bound before it calls")]
 
 use super::Real;
 use rayon::prelude::*;
@@ -56,6 +56,26 @@ pub struct Product<'a, F> {
 ///
 /// Panics if a matrix reaches past its slice: a broken invariant of the caller.
 pub fn gemm<F: Real>(g: Product<'_, F>, c: &mut [F]) {
+    // Below this many multiply-adds a second thread costs more than it brings.
+    if g.m * g.n * g.k <= 1 << 17 || g.m < 16 {
+        return gemm_serial(g, c);
+    }
+    assert!((g.m - 1) * g.c_stride + g.n <= c.len(), "gemm: C reaches past its slice");
+    let threads = rayon::current_num_threads();
+    let rows = g.m.div_ceil(threads).next_multiple_of(8);
+    c.par_chunks_mut(rows * g.c_stride).enumerate().for_each(|(part, c)| {
+        let first = part * rows;
+        if first < g.m {
+            let a = View { data: &g.a.data[first * g.a.row_stride..], ..g.a };
+            gemm_serial(Product { m: rows.min(g.m - first), a, ..g }, c);
+        }
+    });
+}
+
+/// Computes `g` into `c` on this thread, for callers whose own loop is parallel already.
+///
+/// Panics if a matrix reaches past its slice: a broken invariant of the caller.
+pub fn gemm_serial<F: Real>(g: Product<'_, F>, c: &mut [F]) {
     if g.m == 0 || g.n == 0 {
         return;
     }
@@ -69,24 +89,11 @@ pub fn gemm<F: Real>(g: Product<'_, F>, c: &mut [F]) {
     }
     assert!(g.a.last(g.m, g.k) < g.a.data.len(), "gemm: A reaches past its slice");
     assert!(g.b.last(g.k, g.n) < g.b.data.len(), "gemm: B reaches past its slice");
-    // Below this many multiply-adds a second thread costs more than it brings.
-    let parallel = g.m * g.n * g.k > 1 << 17 && g.m >= 16;
-    if !parallel {
-        return F::gemm_unchecked(&g, c);
-    }
-    let threads = rayon::current_num_threads();
-    let rows = g.m.div_ceil(threads).next_multiple_of(8);
-    c.par_chunks_mut(rows * g.c_stride).enumerate().for_each(|(part, c)| {
-        let first = part * rows;
-        if first < g.m {
-            let a = View { data: &g.a.data[first * g.a.row_stride..], ..g.a };
-            F::gemm_unchecked(&Product { m: rows.min(g.m - first), a, ..g }, c);
-        }
-    });
+    F::gemm_unchecked(&g, c);
 }
 
 macro_rules! real {
-    ($t:ty, $gemm:path) => {
+    ($t:ty, $gemm:path, $exp:path) => {
         impl Real for $t {
             fn of(x: f64) -> Self {
                 x as $t
@@ -94,10 +101,13 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
+            fn exp_all(values: &mut [Self]) {
+                $exp(values);
+            }
             fn gemm_unchecked(g: &Product<'_, Self>, c: &mut [Self]) {
                 let (a, b) = (g.a, g.b);
-                // SAFETY: only `gemm` above calls this. It has checked that the last element of A, B and C lies inside
-                // its slice, strides are non-negative, the rows of C do not overlap, and a row part keeps these facts.
+                // SAFETY: only `gemm_serial` above calls this. It has checked that the last element of A, B and C lies
+                // inside its slice, strides are non-negative and the rows of C do not overlap.
                 unsafe {
                     $gemm(
                         g.m,
@@ -121,5 +131,5 @@ macro_rules! real {
     };
 }
 
-real!(f32, matrixmultiply::sgemm);
-real!(f64, matrixmultiply::dgemm);
+real!(f32, matrixmultiply::sgemm, super::vector::exp_f32);
+real!(f64, matrixmultiply::dgemm, super::vector::exp_f64);

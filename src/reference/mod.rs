@@ -21,6 +21,7 @@ pub mod expert_gather_backward;
 pub mod expert_scan;
 pub mod expert_scatter;
 pub mod fill;
+pub mod attention;
 pub mod gemm;
 pub mod grad_norm;
 pub mod grad_norm_finish;
@@ -38,6 +39,7 @@ mod sum;
 pub mod sum_heads;
 pub mod swiglu;
 pub mod swiglu_backward;
+pub mod vector;
 
 use num_traits::{Float, NumAssign};
 
@@ -47,6 +49,8 @@ pub trait Real: Float + NumAssign + Default + std::iter::Sum + Send + Sync + std
     fn of(x: f64) -> Self;
     /// Widens to `f64`, exactly.
     fn wide(self) -> f64;
+    /// Replaces every element by its exponential; in f32 several at a time.
+    fn exp_all(values: &mut [Self]);
     /// `C = alpha * A * B + beta * C` on strided matrices; see [`gemm::gemm`], which checks the bounds.
     #[doc(hidden)]
     fn gemm_unchecked(g: &gemm::Product<'_, Self>, c: &mut [Self]);

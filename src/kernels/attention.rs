@@ -1,0 +1,162 @@
+//! Causal attention with latent keys and values expanded per head; also what its backward kernels share.
+
+use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
+use crate::reference::{self, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Immediates of a dispatch; the backward kernels take the same.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Number of sequences.
+    pub batch: u32,
+    /// Tokens of a sequence.
+    pub length: u32,
+    /// Heads of a token.
+    pub heads: u32,
+    /// Columns of a query or key that carry no position.
+    pub nope: u32,
+    /// Rotated columns of a query; those of a key are shared by all heads.
+    pub rope: u32,
+    /// Columns of a value.
+    pub value: u32,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Rate at which probabilities are dropped, 0 to below 1.
+    pub dropout: f32,
+    /// The place in the network, for the dropout mask.
+    pub site: u32,
+}
+
+impl Params {
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.batch as usize * self.length as usize
+    }
+
+    /// Columns of a query.
+    pub fn query_width(&self) -> usize {
+        (self.nope + self.rope) as usize
+    }
+
+    /// Columns of a head in `kv`.
+    pub fn kv_width(&self) -> usize {
+        (self.nope + self.value) as usize
+    }
+}
+
+/// Queries and keys of a tile of scores: fewer where heads are so narrow that a tile's fixed costs would rule.
+fn tile_size(p: &Params) -> usize {
+    if p.query_width().max(p.value as usize) <= 32 { 32 } else { 64 }
+}
+
+/// Workgroups of the three attention kernels: one for each tile of queries (or keys) of each head.
+pub(super) fn tile_grid(p: &Params) -> [u32; 3] {
+    fold(p.batch as usize * p.heads as usize * (p.length as usize).div_ceil(tile_size(p)))
+}
+
+/// Constants of the three attention kernels, the widest panel of which has rows of `panel_width` columns.
+pub(super) fn tile_constants(p: &Params, panel_width: usize) -> Constants {
+    let size = tile_size(p);
+    let lanes = size / 4;
+    // Narrow heads go through in one chunk, wide ones sixteen columns at a time.
+    let chunk = if size == 32 { p.query_width().max(p.value as usize) } else { 16 };
+    let panel_row = panel_width.div_ceil(4).next_multiple_of(lanes);
+    // Beside `stage` there are a tile of scores and partial results of rows, in vectors of four: 32 KiB in all.
+    let room = 2048 - size * (lanes + 1) - lanes * lanes;
+    let mut panel = size.min(if size == 32 { 32 } else { 16 });
+    while panel > 1 && panel * panel_row > room {
+        panel /= 2;
+    }
+    let stage = (2 * chunk * (lanes + 1)).max(panel * panel_row);
+    let named = [
+        ("NOPE", p.nope as usize),
+        ("ROPE", p.rope as usize),
+        ("VALUE", p.value as usize),
+        ("DROPOUT", usize::from(p.dropout > 0.0)),
+        ("QUERIES", size),
+        ("KEYS", size),
+        ("CHUNK", chunk),
+        ("PANEL", panel),
+        ("STAGE", stage),
+    ];
+    named.into_iter().map(|(name, value)| (name, value as i64)).collect()
+}
+
+/// The row of the kernel table.
+pub static KERNEL: Kernel = Kernel::of::<Spec>();
+
+struct Spec;
+
+impl KernelSpec for Spec {
+    type Params = Params;
+    const STEM: &'static str = "attention";
+    const SUMMARY: &'static str = "causal attention within documents, with dropout; keeps the log of each row's sum";
+    const SHADER: &'static str = include_str!("../../shaders/attention.wgsl");
+    const BINDS: &'static [Bind] = &[
+        read("q"),
+        read("kv"),
+        read("k_rope"),
+        read_u32("document_start"),
+        read_u32("state"),
+        write("out"),
+        write("lse"),
+    ];
+
+    fn constants(p: &Params) -> Constants {
+        tile_constants(p, p.value as usize)
+    }
+
+    fn grid(p: &Params) -> [u32; 3] {
+        tile_grid(p)
+    }
+
+    fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
+        let [q, kv, k_rope, document_start, state, out, lse] = args.all();
+        let inputs = reference::attention::Inputs {
+            q: q.real(),
+            kv: kv.real(),
+            k_rope: k_rope.real(),
+            document_start: document_start.index(),
+            state: state.index(),
+        };
+        reference::attention::attention(p, &inputs, out.real_mut(), lse.real_mut());
+    }
+
+    fn cases() -> Vec<Case> {
+        let finish = |(p, case): (Params, Case)| {
+            case.output(p.tokens() * p.heads as usize * p.value as usize).output(p.tokens() * p.heads as usize)
+        };
+        input_cases().into_iter().map(finish).collect()
+    }
+}
+
+/// Cases of the three attention kernels that bind q, kv, k_rope, `document_start` and state so far.
+pub(super) fn input_cases() -> Vec<(Params, Case)> {
+    // Name, batch, length, heads, widths, rate, and where the second document of every row starts (0: there is none).
+    type Shape = (&'static str, [u32; 3], [u32; 3], f32, u32);
+    let shapes: [Shape; 7] = [
+        ("one token", [1, 1, 1], [5, 2, 7], 0.0, 0),
+        ("odd widths", [2, 7, 3], [5, 2, 7], 0.0, 0),
+        ("two documents, dropout", [2, 33, 2], [16, 8, 16], 0.3, 13),
+        ("three tiles of narrow heads", [1, 70, 2], [16, 8, 16], 0.0, 0),
+        ("narrow heads, dropout, a late document", [1, 70, 1], [5, 2, 7], 0.3, 66),
+        ("wide odd heads, dropout, two documents", [1, 70, 2], [37, 6, 35], 0.3, 25),
+        ("wide heads", [1, 70, 1], [128, 64, 128], 0.0, 0),
+    ];
+    let case = |(name, [batch, length, heads], [nope, rope, value], dropout, second): Shape| {
+        // The scale is large so that rows are far from uniform.
+        let scale = 2.0 / ((nope + rope) as f32).sqrt();
+        let p = Params { batch, length, heads, nope, rope, value, scale, dropout, site: 5 };
+        let starts = (0..batch * length).map(|t| if t % length >= second { second } else { 0 }).collect();
+        let rows = p.tokens() * heads as usize;
+        let case = Case::new(name, &p)
+            .uniform(1, rows * p.query_width())
+            .uniform(2, rows * p.kv_width())
+            .uniform(3, p.tokens() * rope as usize)
+            .index(starts)
+            .index(case::indices(4, 8, u32::MAX));
+        (p, case)
+    };
+    shapes.into_iter().map(case).collect()
+}
