@@ -4,8 +4,8 @@
 //   tiles: (expert, first slot) of every tile_rows slots of an expert, by expert; unused ones (0xffffffff, 0).
 // One workgroup; updates counts, overwrites offsets and tiles. Reference: src/reference/expert_scan.rs.
 //
-// Invocations stand side by side on a row of experts; the rows of them share the blocks. Each adds up its blocks, learns
-// what lies before them, and passes over them again.
+// Invocations stand side by side on a row of experts; the rows of them share the blocks, a part each. An invocation
+// adds up its blocks, learns what lies before them, and passes over them again.
 #define EXPERTS 64
 #define BLOCK 256
 // Invocations side by side: a power of two, at most THREADS.
@@ -29,6 +29,41 @@ var<immediate> p: Params;
 var<workgroup> part_sums: array<u32, #{PARTS * EXPERTS}>;
 var<workgroup> totals: array<u32, #{EXPERTS}>;
 
+fn tiles_of(expert: u32) -> u32 {
+    return (totals[expert] + p.tile_rows - 1u) / p.tile_rows;
+}
+
+// Pairs of expert e in the blocks first..end.
+fn sum_blocks(first: u32, end: u32, e: u32) -> u32 {
+    var sum = 0u;
+    for (var block = first; block < end; block += #{UNROLL}u) {
+#for i in 0..UNROLL
+        let count#{i} = counts[min(block + #{i}u, end - 1u) * #{EXPERTS}u + e];
+#end
+#for i in 0..UNROLL
+        sum += select(0u, count#{i}, block + #{i}u < end);
+#end
+    }
+    return sum;
+}
+
+// Replaces counts by slots, the first one given. All loads of a round stand before its stores, which the compiler may
+// not assume to be elsewhere.
+fn place_blocks(first: u32, end: u32, e: u32, first_slot: u32) {
+    var slot = first_slot;
+    for (var block = first; block < end; block += #{UNROLL}u) {
+#for i in 0..UNROLL
+        let count#{i} = counts[min(block + #{i}u, end - 1u) * #{EXPERTS}u + e];
+#end
+#for i in 0..UNROLL
+        if (block + #{i}u < end) {
+            counts[(block + #{i}u) * #{EXPERTS}u + e] = slot;
+            slot += count#{i};
+        }
+#end
+    }
+}
+
 @compute @workgroup_size(#{THREADS})
 fn main(@builtin(local_invocation_index) lane: u32) {
     let blocks = (p.pairs + #{BLOCK - 1}u) / #{BLOCK}u;
@@ -37,16 +72,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let first = min(part * share, blocks);
     let end = min(first + share, blocks);
     for (var e = lane % #{COLUMNS}u; e < #{EXPERTS}u; e += #{COLUMNS}u) {
-        var sum = 0u;
-        for (var block = first; block < end; block += #{UNROLL}u) {
-#for i in 0..UNROLL
-            let count#{i} = counts[min(block + #{i}u, end - 1u) * #{EXPERTS}u + e];
-#end
-#for i in 0..UNROLL
-            sum += select(0u, count#{i}, block + #{i}u < end);
-#end
-        }
-        part_sums[part * #{EXPERTS}u + e] = sum;
+        part_sums[part * #{EXPERTS}u + e] = sum_blocks(first, end, e);
     }
     workgroupBarrier();
     for (var e = lane; e < #{EXPERTS}u; e += #{THREADS}u) {
@@ -62,36 +88,24 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         var first_tile = 0u;
         for (var i = 0u; i < e; i++) {
             slot += totals[i];
-            first_tile += (totals[i] + p.tile_rows - 1u) / p.tile_rows;
+            first_tile += tiles_of(i);
         }
         if (part == 0u) {
             offsets[e] = slot;
         }
-        // The experts' parts share an expert's tiles.
-        let expert_tiles = (totals[e] + p.tile_rows - 1u) / p.tile_rows;
-        for (var i = part; i < expert_tiles; i += #{PARTS}u) {
+        // The invocations of an expert take turns at its tiles.
+        for (var i = part; i < tiles_of(e); i += #{PARTS}u) {
             tiles[2u * (first_tile + i)] = e;
             tiles[2u * (first_tile + i) + 1u] = slot + i * p.tile_rows;
         }
         for (var i = 0u; i < part; i++) {
             slot += part_sums[i * #{EXPERTS}u + e];
         }
-        for (var block = first; block < end; block += #{UNROLL}u) {
-            // All loads stand before the stores, which the compiler may not assume to be elsewhere.
-#for i in 0..UNROLL
-            let count#{i} = counts[min(block + #{i}u, end - 1u) * #{EXPERTS}u + e];
-#end
-#for i in 0..UNROLL
-            if (block + #{i}u < end) {
-                counts[(block + #{i}u) * #{EXPERTS}u + e] = slot;
-                slot += count#{i};
-            }
-#end
-        }
+        place_blocks(first, end, e, slot);
     }
     var used = 0u;
     for (var e = 0u; e < #{EXPERTS}u; e++) {
-        used += (totals[e] + p.tile_rows - 1u) / p.tile_rows;
+        used += tiles_of(e);
     }
     for (var i = used + lane; i < p.tiles; i += #{THREADS}u) {
         tiles[2u * i] = 0xffffffffu;

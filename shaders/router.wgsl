@@ -53,6 +53,22 @@ fn is_kept(own: u32) -> bool {
 }
 #end
 
+// Gives every expert its rank and the first ones their places.
+fn pick(lane: u32, row: u32) {
+    for (var e = lane; e < #{EXPERTS}u; e += #{THREADS}u) {
+        let own = keys[e];
+        var rank = 0u;
+        for (var other = 0u; other < #{EXPERTS}u; other++) {
+            let theirs = keys[other];
+            rank += select(0u, 1u, theirs > own || (theirs == own && other < e));
+        }
+        if (rank < #{SELECTED}u) {
+            picked[rank] = e;
+            chosen[row * #{SELECTED}u + rank] = e;
+        }
+    }
+}
+
 @compute @workgroup_size(#{THREADS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -84,18 +100,7 @@ fn main(
     }
     workgroupBarrier();
 #end
-    for (var e = lane; e < #{EXPERTS}u; e += #{THREADS}u) {
-        let own = keys[e];
-        var rank = 0u;
-        for (var other = 0u; other < #{EXPERTS}u; other++) {
-            let theirs = keys[other];
-            rank += select(0u, 1u, theirs > own || (theirs == own && other < e));
-        }
-        if (rank < #{SELECTED}u) {
-            picked[rank] = e;
-            chosen[row * #{SELECTED}u + rank] = e;
-        }
-    }
+    pick(lane, row);
     workgroupBarrier();
     // The group of the largest logit is always kept, so the first choice is the maximum over all experts.
     let largest = logits[first + picked[0]];
