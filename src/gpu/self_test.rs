@@ -8,22 +8,9 @@ use crate::kernels::case::{Case, Data, run_reference};
 use crate::kernels::{Kernel, matmul};
 
 /// Products of whole numbers up to 8 over k = 512 stay exact in f16 and f32, so the sums must be equal to the bit.
-fn integer_case(layout: u32) -> Case {
+fn integer_case(form: u32) -> Case {
     let (m, n, k) = (128, 256, 512);
-    let (lda, ldb) = (if layout == 2 { m } else { k }, if layout == 0 { k } else { n });
-    let params = matmul::Params {
-        m,
-        n,
-        k,
-        lda,
-        ldb,
-        ldc: n,
-        a_offset: 0,
-        b_offset: 0,
-        c_offset: 0,
-        layout,
-        accumulate: 1,
-    };
+    let params = matmul::Params::dense(form, matmul::ADD, m, n, k);
     let whole = |seed, count: u32| {
         let values = crate::kernels::case::uniform(seed, count as usize);
         values.into_iter().map(|x| (x * 8.0).round()).collect::<Vec<_>>()
@@ -38,8 +25,8 @@ pub fn cooperative_16(gpu: &Gpu) -> Result<(), String> {
         return Err(format!("{} offers no 16x16x16 f16 products in subgroups of 32", gpu.summary.name));
     }
     let kernel: &Kernel = &matmul::KERNEL;
-    for layout in 0..3 {
-        let case = integer_case(layout);
+    for form in [matmul::NT, matmul::NN, matmul::TN] {
+        let case = integer_case(form);
         let allowed = Allowed::with(&["coop16"]);
         if allowed.choose(kernel, &case.params).suffix != "coop16" {
             return Err("the self-test's sizes do not fit the matrix units' kernel".to_owned());

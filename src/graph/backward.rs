@@ -1,11 +1,12 @@
 //! Backward: each operation's gradient dispatches. Gradients of activations are overwritten, gradients of parameters
 //! accumulate, so gradient accumulation is replaying a micro-step without clearing.
 
-use super::forward::{self, ACCUMULATE, NN, OVERWRITE, TN, count, product, shape2, spans};
+use super::forward::{self, count, shape2, spans};
 use super::op::{AttentionSizes, Mask, Op, Routing, Weight};
 use super::recording::Recorder;
 use super::tensor::Tensor;
-use crate::kernels::{self, matmul, matmul_experts_weight_grad};
+use crate::kernels::matmul::{self, ADD, NN, OVERWRITE, TN};
+use crate::kernels::{self, matmul_experts_weight_grad};
 use std::collections::{HashMap, HashSet};
 
 /// Gradients of activations found so far.
@@ -38,7 +39,7 @@ impl Gradients {
     /// Where a product may put the gradient of `x`, and whether it overwrites or adds to what is there.
     fn target(&mut self, r: &mut Recorder<'_>, x: Tensor) -> (Tensor, u32) {
         match self.get(x).filter(|known| !self.shared.contains(known)) {
-            Some(known) => (known, ACCUMULATE),
+            Some(known) => (known, ADD),
             None => (r.activation_like("d_x", x), OVERWRITE),
         }
     }
@@ -129,7 +130,7 @@ impl Op {
                 let Some(d_weights) = g.get(*weights) else { return };
                 let d_probs = g.get(*probs);
                 let d_logits = r.activation_like("d_logits", *logits);
-                let params = kernels::router_backward::Params::of(sizes, d_probs.is_some());
+                let params = kernels::router_backward::Params::new(sizes, d_probs.is_some());
                 let tensors = [d_weights, d_probs.unwrap_or(*probs), *probs, *chosen, d_logits];
                 r.step(&kernels::router_backward::KERNEL, &params, &tensors);
                 g.join(r, *logits, d_logits);
@@ -205,11 +206,11 @@ fn linear(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, d
     let ([m, k], lda) = (shape2(r, x), shape2(r, d_y)[1]);
     for (a_offset, n, part) in spans(weight) {
         if let Some(d_weight) = r.tensors.gradient_of(part) {
-            let params = matmul::Params { accumulate: ACCUMULATE, a_offset, lda, ..product(TN, n, k, m) };
+            let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(TN, ADD, n, k, m) };
             r.step(&matmul::KERNEL, &params, &[d_y, x, d_y, d_weight]);
         }
         let (d_x, accumulate) = g.target(r, x);
-        let params = matmul::Params { accumulate, a_offset, lda, ..product(NN, m, k, n) };
+        let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(NN, accumulate, m, k, n) };
         r.step(&matmul::KERNEL, &params, &[d_y, part, d_y, d_x]);
         g.placed(r, x, d_x, accumulate);
     }

@@ -3,21 +3,8 @@
 use super::op::{LossSlots, Op, Routing, Weight};
 use super::recording::Recorder;
 use super::tensor::Tensor;
-use crate::kernels::{self, matmul, matmul_experts};
-
-/// `layout` of products: which of the factors is stored transposed.
-pub(super) const NT: u32 = 0;
-/// Both factors as written.
-pub(super) const NN: u32 = 1;
-/// The left factor stored transposed.
-pub(super) const TN: u32 = 2;
-
-/// What happens to the old contents of a product's target.
-pub(super) const OVERWRITE: u32 = 0;
-/// The product is added.
-pub(super) const ACCUMULATE: u32 = 1;
-/// The product is added to another tensor.
-pub(super) const RESIDUAL: u32 = 2;
+use crate::kernels::matmul::{self, ADD, ADD_TO_RESIDUAL, NN, NT, OVERWRITE, TN};
+use crate::kernels::{self, matmul_experts};
 
 impl Op {
     /// Appends the operation's forward dispatches.
@@ -37,9 +24,9 @@ impl Op {
             }
             Op::Linear { x, weight, residual, y } => {
                 let ([m, k], ldc) = (shape2(r, *x), shape2(r, *y)[1]);
-                let accumulate = if residual.is_some() { RESIDUAL } else { OVERWRITE };
+                let accumulate = if residual.is_some() { ADD_TO_RESIDUAL } else { OVERWRITE };
                 for (c_offset, n, part) in spans(weight) {
-                    let params = matmul::Params { accumulate, c_offset, ldc, ..product(NT, m, n, k) };
+                    let params = matmul::Params { c_offset, ldc, ..matmul::Params::dense(NT, accumulate, m, n, k) };
                     r.step(&matmul::KERNEL, &params, &[*x, part, residual.unwrap_or(*x), *y]);
                 }
             }
@@ -109,23 +96,6 @@ pub(super) fn spans(weight: &Weight) -> impl Iterator<Item = (u32, u32, Tensor)>
     weight.spans().map(|(first, rows, tensor)| (first as u32, rows as u32, tensor))
 }
 
-/// Parameters of a dense product of whole row-major matrices: m x n from m x k and k x n, as `layout` stores them.
-pub(super) fn product(layout: u32, m: u32, n: u32, k: u32) -> matmul::Params {
-    matmul::Params {
-        m,
-        n,
-        k,
-        lda: if layout == TN { m } else { k },
-        ldb: if layout == NT { k } else { n },
-        ldc: n,
-        a_offset: 0,
-        b_offset: 0,
-        c_offset: 0,
-        layout,
-        accumulate: OVERWRITE,
-    }
-}
-
 #[allow(clippy::too_many_arguments, reason = "a strided copy has two strides and two offsets")]
 pub(super) fn copy(
     r: &mut Recorder<'_>,
@@ -185,10 +155,10 @@ fn expert_sort(r: &mut Recorder<'_>, chosen: Tensor, starts: Tensor, routing: Ro
     r.step(&kernels::expert_scatter::KERNEL, &params, &tensors);
 }
 
-/// `y[slot] = x[slot] * matrix of the slot's expert`, transposed for layout NT.
+/// `y[slot] = x[slot] * matrix of the slot's expert`, transposed for NT.
 pub(super) fn experts_product(
     r: &mut Recorder<'_>,
-    layout: u32,
+    form: u32,
     x: Tensor,
     weight: &Weight,
     routing: Routing,
@@ -198,7 +168,7 @@ pub(super) fn experts_product(
     let ([rows, k], n) = (shape2(r, x), shape2(r, y)[1]);
     let tiles = count(r, routing.tiles) / 2;
     for (first_expert, expert_count, part) in spans(weight) {
-        let params = matmul_experts::Params { rows, n, k, layout, first_expert, expert_count, tiles, accumulate };
+        let params = matmul_experts::Params { rows, n, k, form, first_expert, expert_count, tiles, accumulate };
         r.step(&matmul_experts::KERNEL, &params, &[x, part, routing.tiles, routing.offsets, y]);
     }
 }
@@ -212,7 +182,7 @@ fn head_loss(r: &mut Recorder<'_>, h: Tensor, weight: &Weight, slots: LossSlots,
         let m = chunk.min(rows - first_row);
         let hidden = first_row * width;
         for (first, n, part) in spans(weight) {
-            let p = product(NT, m, n, width);
+            let p = matmul::Params::dense(NT, OVERWRITE, m, n, width);
             let params = matmul::Params { a_offset: hidden, c_offset: first, ldc: classes, ..p };
             r.step(&matmul::KERNEL, &params, &[h, part, h, logits]);
         }
@@ -222,14 +192,12 @@ fn head_loss(r: &mut Recorder<'_>, h: Tensor, weight: &Weight, slots: LossSlots,
         r.step(&kernels::cross_entropy::KERNEL, &params, &tensors);
         let Some(d_h) = d_h else { continue };
         for (first, k, part) in spans(weight) {
-            let accumulate = if first == 0 { OVERWRITE } else { ACCUMULATE };
-            let p = product(NN, m, width, k);
-            let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, accumulate, ..p };
+            let p = matmul::Params::dense(NN, if first == 0 { OVERWRITE } else { ADD }, m, width, k);
+            let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, ..p };
             r.step(&matmul::KERNEL, &params, &[logits, part, logits, d_h]);
             if let Some(d_weight) = r.tensors.gradient_of(part) {
-                let p = product(TN, k, width, m);
-                let params =
-                    matmul::Params { a_offset: first, lda: classes, b_offset: hidden, accumulate: ACCUMULATE, ..p };
+                let p = matmul::Params::dense(TN, ADD, k, width, m);
+                let params = matmul::Params { a_offset: first, lda: classes, b_offset: hidden, ..p };
                 r.step(&matmul::KERNEL, &params, &[logits, h, logits, d_weight]);
             }
         }

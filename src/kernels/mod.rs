@@ -9,9 +9,9 @@
 
 pub mod adamw;
 pub mod add;
+pub mod attention;
 pub mod balance_loss;
 pub mod balance_loss_backward;
-pub mod attention;
 pub mod case;
 pub mod copy_columns;
 pub mod cross_entropy;
@@ -306,6 +306,7 @@ pub fn fold(count: usize) -> [u32; 3] {
 pub static KERNELS: &[&Kernel] = &[
     &adamw::KERNEL,
     &add::KERNEL,
+    &attention::KERNEL,
     &balance_loss::KERNEL,
     &balance_loss_backward::KERNEL,
     &copy_columns::KERNEL,
@@ -335,9 +336,19 @@ pub static KERNELS: &[&Kernel] = &[
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
 ];
-pub static KERNELS: &[&Kernel] = &[&attention::KERNEL, &rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {
     KERNELS.iter().copied().find(|k| k.stem == stem)
+}
+
+/// The kernel table of the README: one row a kernel, in Markdown.
+pub fn table() -> String {
+    let mut text = String::from("| kernel | what it does | variants |\n|---|---|---|\n");
+    for kernel in KERNELS {
+        let variants: Vec<&str> = (kernel.variants)().iter().map(|v| v.suffix).collect();
+        let stem = kernel.stem;
+        text += &format!("| [`{stem}`](shaders/{stem}.wgsl) | {} | {} |\n", kernel.summary, variants.join(", "));
+    }
+    text.trim_end().to_owned()
 }

@@ -6,6 +6,7 @@
 
 pub mod adamw;
 pub mod add;
+pub mod attention;
 pub mod balance_loss;
 pub mod balance_loss_backward;
 pub mod copy_columns;
@@ -21,7 +22,6 @@ pub mod expert_gather_backward;
 pub mod expert_scan;
 pub mod expert_scatter;
 pub mod fill;
-pub mod attention;
 pub mod gemm;
 pub mod grad_norm;
 pub mod grad_norm_finish;

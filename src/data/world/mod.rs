@@ -14,12 +14,12 @@ mod plot;
 mod score;
 mod teller;
 pub mod template;
-//mod windows;
+mod windows;
 
 pub use lexicon::Lexicon;
 pub use teller::{Probe, Story};
 pub use template::ProbeKind;
-//pub use windows::{ProbeWindow, TokenProbe, WorldWindows, probe_windows};
+pub use windows::{ProbeWindow, Split, TokenProbe, Windows, probe_windows};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
