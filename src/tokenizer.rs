@@ -17,6 +17,7 @@ pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
 use crate::error::{Error, Result};
 use serde_json::json;
 use std::path::Path;
+use std::sync::Arc;
 use tiktoken_rs::CoreBPE;
 
 /// The vocabulary of the embedded world: [`train_bpe`] on its stories.
@@ -26,11 +27,12 @@ const CL100K_SIZE: u32 = 100_277;
 /// Name of the token that ends a text, where the vocabulary is not a file's.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// A vocabulary with its encoder and decoder.
+/// A vocabulary with its encoder and decoder. Clones share them.
+#[derive(Clone)]
 pub struct Tokenizer {
     name: String,
-    engine: Engine,
-    tokens: Vec<Token>,
+    engine: Arc<Engine>,
+    tokens: Arc<[Token]>,
     eos: u32,
 }
 
@@ -66,7 +68,7 @@ impl Tokenizer {
     /// If there is no such name or file, or the file is not a byte-pair tokenizer that is understood entirely.
     pub fn load(name: &str) -> Result<Tokenizer> {
         match name {
-            "world" => Self::from_file(name, file::parse(WORLD, None).map_err(|e| Error::file(name, e))?),
+            "world" => Ok(Self::from_file(name, file::parse(WORLD, None).map_err(|e| Error::file(name, e))?)),
             "byte" => Ok(Self::byte()),
             "gpt2" => Ok(Self::tiktoken(name, tiktoken_rs::r50k_base_singleton(), 50_257, ranks::GPT2_PATTERN)),
             "cl100k" => {
@@ -79,16 +81,20 @@ impl Tokenizer {
                     return Err(Error::config("data.tokenizer", format!("{name:?} is not there; give {known}")));
                 }
                 let path = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-                Self::from_file(name, file::load(&path)?)
+                Ok(Self::from_file(name, file::load(&path)?))
             }
         }
+    }
+
+    fn new(name: &str, engine: Engine, tokens: Vec<Token>, eos: u32) -> Tokenizer {
+        Tokenizer { name: name.into(), engine: Arc::new(engine), tokens: tokens.into(), eos }
     }
 
     /// One token a byte, and the end of text.
     fn byte() -> Tokenizer {
         let mut tokens: Vec<Token> = (0..=255u8).map(|b| Token::new([b], false)).collect();
         tokens.push(Token::new(END_OF_TEXT.as_bytes(), true));
-        Tokenizer { name: "byte".into(), engine: Engine::Byte, tokens, eos: 256 }
+        Self::new("byte", Engine::Byte, tokens, 256)
     }
 
     /// One of OpenAI's vocabularies; what its decoder does not know is an unused id.
@@ -103,11 +109,11 @@ impl Tokenizer {
         }
         let bytes = |id| bpe.decode_bytes(&[id]).unwrap_or_default();
         let tokens = (0..size).map(|id| Token::new(bytes(id), special[id as usize])).collect();
-        Tokenizer { name: name.into(), engine: Engine::Tiktoken(bpe, pattern), tokens, eos }
+        Self::new(name, Engine::Tiktoken(bpe, pattern), tokens, eos)
     }
 
     /// A checked file.
-    fn from_file(name: &str, loaded: file::Loaded) -> Result<Tokenizer> {
+    fn from_file(name: &str, loaded: file::Loaded) -> Tokenizer {
         let file::Loaded { tokenizer, json, byte_level, tokens, eos } = loaded;
         let token = |entry: Option<file::Entry>| {
             let Some(file::Entry { text, added, special }) = entry else { return Token::default() };
@@ -119,7 +125,7 @@ impl Tokenizer {
             Token::new(bytes, special)
         };
         let engine = Engine::File { tokenizer: Box::new(tokenizer), json, byte_level };
-        Ok(Tokenizer { name: name.into(), engine, tokens: tokens.into_iter().map(token).collect(), eos })
+        Self::new(name, engine, tokens.into_iter().map(token).collect(), eos)
     }
 
     /// The name or path that it was loaded by.
@@ -152,7 +158,7 @@ impl Tokenizer {
 
     /// The tokens of one of [`pieces`]: the unit of parallel work, and what [`Tokenizer::encode`] concatenates.
     pub fn encode_piece(&self, piece: &str) -> Vec<u32> {
-        let tried = match &self.engine {
+        let tried = match &*self.engine {
             Engine::Byte => return piece.bytes().map(u32::from).collect(),
             Engine::Tiktoken(bpe, _) => guard::quietly(|| bpe.encode_ordinary(piece)),
             Engine::File { tokenizer, .. } => guard::quietly(|| tokenizer.encode_fast(piece, false))
@@ -168,7 +174,7 @@ impl Tokenizer {
     /// The text of `ids`, special tokens by name. Bytes that are not UTF-8 become U+FFFD; unknown ids are left out.
     pub fn decode(&self, ids: &[u32]) -> String {
         let known: Vec<u32> = ids.iter().copied().filter(|&id| (id as usize) < self.tokens.len()).collect();
-        if let Engine::File { tokenizer, byte_level: false, .. } = &self.engine
+        if let Engine::File { tokenizer, byte_level: false, .. } = &*self.engine
             && let Ok(Ok(text)) = guard::quietly(|| tokenizer.decode(&known, false))
         {
             return text;
@@ -201,7 +207,7 @@ impl Tokenizer {
 
     /// The content of a `tokenizer.json` that encodes as this tokenizer does.
     pub fn json(&self) -> String {
-        let pattern = match &self.engine {
+        let pattern = match &*self.engine {
             Engine::File { json, .. } => return json.clone(),
             Engine::Byte => ranks::GPT2_PATTERN,
             Engine::Tiktoken(_, pattern) => *pattern,

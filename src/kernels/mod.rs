@@ -10,6 +10,9 @@
 pub mod adamw;
 pub mod add;
 pub mod attention;
+pub mod attention_backward_kv;
+pub mod attention_backward_q;
+pub mod attention_delta;
 pub mod balance_loss;
 pub mod balance_loss_backward;
 pub mod case;
@@ -307,6 +310,9 @@ pub static KERNELS: &[&Kernel] = &[
     &adamw::KERNEL,
     &add::KERNEL,
     &attention::KERNEL,
+    &attention_backward_kv::KERNEL,
+    &attention_backward_q::KERNEL,
+    &attention_delta::KERNEL,
     &balance_loss::KERNEL,
     &balance_loss_backward::KERNEL,
     &copy_columns::KERNEL,

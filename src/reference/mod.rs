@@ -7,6 +7,9 @@
 pub mod adamw;
 pub mod add;
 pub mod attention;
+pub mod attention_backward_kv;
+pub mod attention_backward_q;
+pub mod attention_delta;
 pub mod balance_loss;
 pub mod balance_loss_backward;
 pub mod copy_columns;
