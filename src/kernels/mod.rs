@@ -21,6 +21,9 @@ pub mod swiglu;
 pub mod swiglu_backward;
 pub mod rope;
 pub mod sum_heads;
+pub mod matmul;
+pub mod rms_norm;
+pub mod tile;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -290,6 +293,7 @@ pub static KERNELS: &[&Kernel] = &[
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
 ];
+pub static KERNELS: &[&Kernel] = &[&matmul::KERNEL, &rms_norm::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

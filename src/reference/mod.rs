@@ -10,6 +10,7 @@ pub mod dropout;
 pub mod fill;
 pub mod gemm;
 pub mod random;
+pub mod matmul;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
