@@ -22,6 +22,8 @@ pub mod swiglu_backward;
 pub mod rope;
 pub mod sum_heads;
 pub mod matmul;
+pub mod matmul_experts;
+pub mod matmul_experts_weight_grad;
 pub mod rms_norm;
 pub mod tile;
 
@@ -294,6 +296,8 @@ pub static KERNELS: &[&Kernel] = &[
     &swiglu_backward::KERNEL,
 ];
 pub static KERNELS: &[&Kernel] = &[&matmul::KERNEL, &rms_norm::KERNEL];
+pub static KERNELS: &[&Kernel] =
+    &[&matmul::KERNEL, &matmul_experts::KERNEL, &matmul_experts_weight_grad::KERNEL, &rms_norm::KERNEL];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

@@ -11,6 +11,8 @@ pub mod fill;
 pub mod gemm;
 pub mod random;
 pub mod matmul;
+pub mod matmul_experts;
+pub mod matmul_experts_weight_grad;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
