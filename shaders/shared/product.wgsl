@@ -2,8 +2,8 @@
 // THREAD_M x THREAD_N an invocation. Every element is a single chain of fma over ascending k, whatever the tile's size,
 // so the choice of a tile changes no bit of a result. An old value is added last.
 //
-// The importer declares the storage buffers `a`, `b` and `c` (`residual` too for ACCUMULATE 2), runs THREADS invocations
-// and defines
+// The importer declares the storage buffers `a`, `b` and `c` (`residual` too for ACCUMULATE 2), runs THREADS
+// invocations and defines
 //   TILE_M, TILE_N, THREAD_M, THREAD_N  sizes; kernels/tile.rs holds the combinations in use
 //   A_ALONG_K, B_ALONG_K                1 where neighbours in memory differ in k, 0 where they differ in row or column
 //   A_VEC4, B_VEC4, C_VEC4              1 where the buffer is array<vec4<f32>>: lines begin and end at multiples of 4
@@ -151,7 +151,7 @@ fn tile_product(t: Tile, lane: u32) -> array<vec4<f32>, #{THREAD_M * COLUMN_GROU
         keep_b(lane + #{i * THREADS}u, b#{i});
 #end
         workgroupBarrier();
-        // The next part travels while this one is multiplied. The last round reads its own again: cheaper than a branch.
+        // The next part travels while this one is multiplied. The last round reads its own again, for want of a branch.
         let next = min(k0 + #{BK}u, last);
 #for i in 0..A_ITEMS
         a#{i} = fetch_a(t, lane + #{i * THREADS}u, next);

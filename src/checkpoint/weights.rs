@@ -41,6 +41,13 @@ impl Weights {
         Ok(Weights { folder: dir.to_owned(), files, home })
     }
 
+    /// Opens one file of tensors.
+    pub fn open_file(path: &Path) -> Result<Weights> {
+        let file = Container::open(path)?;
+        let home = file.entries().keys().map(|name| (name.clone(), 0)).collect();
+        Ok(Weights { folder: path.to_owned(), files: vec![file], home })
+    }
+
     fn find(&self, name: &str) -> Option<(&Container, &Entry)> {
         let file = &self.files[*self.home.get(name)?];
         Some((file, file.entries().get(name)?))

@@ -132,8 +132,7 @@ fn start(
             return Ok(state);
         }
         eprintln!("{} holds no finished checkpoint: starting at step 0", out.display());
-        journal.trim(0)?;
-        journal.clear()?;
+        journal.restart()?;
     }
     session.load(|spec| Ok(initial(spec, config.train.seed)))?;
     Ok(TrainerState { step: 0, tokens: 0, seed: config.train.seed, best_val_loss: None })

@@ -34,6 +34,8 @@ pub mod grad_norm;
 pub mod grad_norm_finish;
 pub mod loss_sum;
 pub mod matmul;
+pub mod matmul_experts;
+pub mod matmul_experts_weight_grad;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
@@ -332,6 +334,8 @@ pub static KERNELS: &[&Kernel] = &[
     &grad_norm_finish::KERNEL,
     &loss_sum::KERNEL,
     &matmul::KERNEL,
+    &matmul_experts::KERNEL,
+    &matmul_experts_weight_grad::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,

@@ -30,6 +30,8 @@ pub mod grad_norm;
 pub mod grad_norm_finish;
 pub mod loss_sum;
 pub mod matmul;
+pub mod matmul_experts;
+pub mod matmul_experts_weight_grad;
 pub mod model;
 pub mod random;
 pub mod rms_norm;

@@ -132,6 +132,11 @@ impl Journal {
         truncate(&path, end)
     }
 
+    /// Removes all rows: the run begins anew.
+    pub fn restart(&mut self) -> Result<()> {
+        truncate(&self.folder.join(METRICS), 0)
+    }
+
     /// Appends one row and hands it to the operating system.
     pub fn record(&mut self, row: &Row) -> Result<()> {
         let path = || self.folder.join(METRICS);

@@ -91,8 +91,8 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Trains to the configured number of updates.
-    pub fn run(mut self) -> Result<Outcome> {
+    /// Trains to the configured number of updates; with `profile`, prints the time of each kernel at the end.
+    pub fn run(mut self, profile: bool) -> Result<Outcome> {
         let train = &self.config.train;
         if self.state.step == 0 {
             self.evaluate(0)?;
@@ -122,6 +122,9 @@ impl<'a> Trainer<'a> {
         }
         self.collect_all()?;
         self.progress.finish();
+        if profile {
+            print_profile(&self.session.executor().profiled());
+        }
         let (first_loss, val_loss) = self.last_losses;
         Ok(Outcome { first_loss, val_loss, steps: self.state.step })
     }
@@ -276,6 +279,15 @@ impl<'a> Trainer<'a> {
         plot::draw_run(self.journal.folder(), self.dataset.entropy_per_token())?;
         self.last_row = Instant::now();
         Ok(())
+    }
+}
+
+/// One line a kernel, slowest first.
+fn print_profile(rows: &[(&'static str, f64, u64)]) {
+    let total: f64 = rows.iter().map(|(_, seconds, _)| seconds).sum();
+    for (stem, seconds, calls) in rows {
+        let share = 100.0 * seconds / total.max(f64::MIN_POSITIVE);
+        eprintln!("{stem:<28} {seconds:>10.4} s {share:>5.1} % {calls:>8} calls");
     }
 }
 
