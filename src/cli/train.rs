@@ -3,7 +3,7 @@
 use super::{DeviceArgs, bytes, fits, gib};
 use crate::backend::Device;
 use crate::config::Config;
-use crate::data::corpus::Dataset;
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::graph::Role;
 use crate::model::inputs::BatchSize;

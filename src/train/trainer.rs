@@ -8,7 +8,7 @@ use super::session::{Metrics, Session};
 use crate::config::Config;
 use crate::config::train::LossReduction;
 use crate::data::batch::Batch;
-use crate::data::corpus::Dataset;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::kernels::state;
 use crate::model::program::{MICRO_STEP, RESET, UPDATE};
