@@ -60,7 +60,7 @@ impl KernelSpec for Spec {
             case("1000 classes", 9, 1000, 1, 1, 8.0),
             case("2053 classes, large logits", 4, 2053, 3, 1, 80.0),
             case("5000 classes, losses alone", 2, 5000, 0, 0, 80.0),
-            tied(),
+            hits(),
         ]
     }
 }
@@ -79,16 +79,32 @@ fn case(name: &str, rows: u32, classes: u32, first_row: u32, gradient: u32, scal
         .uniform(5, n)
 }
 
-/// The largest logit stands twice: the lower class counts as the prediction, in one row the target's, in one not.
-fn tied() -> Case {
-    let mut logits = uniform(5, 2 * 600);
-    for class in [300, 299, 555] {
-        (logits[class], logits[600 + class]) = (2.0, 2.0);
+/// Rows whose largest logits stand at known classes: every place in a vector of four, and ties within a vector, within
+/// an invocation and across invocations. The lowest of them counts as the prediction; some targets are it, some not.
+fn hits() -> Case {
+    const ROWS: [(&[usize], u32); 11] = [
+        (&[300], 300),
+        (&[301], 301),
+        (&[302], 302),
+        (&[303], 303),
+        (&[300, 301], 300),
+        (&[301, 302], 302),
+        (&[302, 303], 302),
+        (&[299, 300, 555], 299),
+        (&[299, 300, 555], 300),
+        (&[40, 40 + 1024], 40),
+        (&[40, 40 + 1024], 40 + 1024),
+    ];
+    let (rows, classes) = (ROWS.len(), 2048);
+    let mut logits = uniform(5, rows * classes);
+    for (row, (largest, _)) in logits.chunks_mut(classes).zip(ROWS) {
+        largest.iter().for_each(|&class| row[class] = 2.0);
     }
-    Case::new("tied logits", &Params { rows: 2, classes: 600, first_row: 0, gradient: 1 })
+    let p = Params { rows: rows as u32, classes: classes as u32, first_row: 0, gradient: 1 };
+    Case::new("largest logits at known places", &p)
         .real(logits)
-        .index(vec![299, 300])
-        .uniform(6, 2)
-        .output(2)
-        .output(2)
+        .index(ROWS.map(|(_, target)| target).to_vec())
+        .uniform(6, rows)
+        .uniform(7, rows)
+        .uniform(8, rows)
 }

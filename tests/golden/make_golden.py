@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Makes the golden files of this folder with transformers' DeepseekV2ForCausalLM, in float64 on the CPU.
+
+    python make_golden.py [FOLDER]
+
+needs torch, safetensors and transformers >= 5.15. One folder a case is written into FOLDER, by default the folder of
+this script: config.json and model.safetensors as save_pretrained makes them, and expected.safetensors with
+
+    input_ids, labels    I64 [B, T]     labels[b, t] is the target of position t; -100 is not counted
+    logits, loss         F32, F64       of that batch; no balance loss
+    grad.NAME            F32            for every tensor NAME of model.safetensors, each expert by itself
+    adamw_losses, adamw_grad_norms  F64 [10]   ten steps on that one batch: the loss before each step and the
+                                               norm of all gradients before clipping
+
+Nothing in the project needs this script at run time; it says where the numbers come from.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+from transformers import DeepseekV2Config, DeepseekV2ForCausalLM
+
+VOCABULARY, BATCH, LENGTH, STEPS = 61, 2, 12, 10
+LARGEST_TOTAL = 400_000  # bytes of all cases together: they are part of the repository
+
+SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "q_lora_rank": None,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 4,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 4,
+    "intermediate_size": 16,
+    "moe_intermediate_size": 4,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "first_k_dense_replace": 1,
+    "norm_topk_prob": False,
+    "routed_scaling_factor": 1.0,
+    "topk_method": "greedy",
+    "n_group": 1,
+    "topk_group": 1,
+    "max_position_embeddings": 64,
+    "rope_theta": 10000.0,
+    "rms_norm_eps": 1e-6,
+    "attention_bias": False,
+    "tie_word_embeddings": False,
+    "use_cache": False,
+}
+GROUPS = {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.7}
+CASES = {
+    "lite": {},
+    "qlora": {"q_lora_rank": 12},
+    "groups": GROUPS,
+    "tied": {"tie_word_embeddings": True, "first_k_dense_replace": 0, "n_shared_experts": 2},
+}
+
+
+def random_model(changes, generator):
+    """A model whose weights are f32 numbers large enough that every part matters to the loss."""
+    config = DeepseekV2Config(**{**SMALL, **changes}, attn_implementation="eager", experts_implementation="eager")
+    model = DeepseekV2ForCausalLM(config).float().train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(0.15 * noise if parameter.dim() >= 2 else 1 + 0.1 * noise)
+    return model
+
+
+def random_batch(generator):
+    """Tokens and targets; some targets are not counted, at both ends of a row."""
+    tokens = torch.randint(0, VOCABULARY, (BATCH, LENGTH + 1), generator=generator)
+    inputs, labels = tokens[:, :-1].clone(), tokens[:, 1:].clone()
+    labels[0, :3] = -100
+    labels[1, -2:] = -100
+    return inputs, labels
+
+
+def loss_of(model, inputs, labels):
+    logits = model(input_ids=inputs).logits
+    return logits, cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+
+def gradients_on_disk(model):
+    """Gradients under the names that the tensors have on disk."""
+    for name, parameter in model.named_parameters():
+        gradient = parameter.grad
+        if name.endswith("experts.gate_up_proj"):
+            prefix = name.removesuffix("gate_up_proj")
+            for expert, both in enumerate(gradient):
+                gate, up = both.chunk(2)  # gate rows come first
+                yield f"{prefix}{expert}.gate_proj.weight", gate
+                yield f"{prefix}{expert}.up_proj.weight", up
+        elif name.endswith("experts.down_proj"):
+            prefix = name.removesuffix("down_proj")
+            for expert, down in enumerate(gradient):
+                yield f"{prefix}{expert}.down_proj.weight", down
+        else:
+            yield name, gradient
+
+
+def trajectory(model, inputs, labels):
+    """Losses and gradient norms of AdamW; vectors do not decay."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8)
+    losses, norms = [], []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        _, loss = loss_of(model, inputs, labels)
+        loss.backward()
+        losses.append(loss.item())
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
+        optimizer.step()
+    return losses, norms
+
+
+def make(folder, number, changes):
+    generator = torch.Generator().manual_seed(1000 + number)
+    model = random_model(changes, generator)
+    inputs, labels = random_batch(generator)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    model = model.double()
+    logits, loss = loss_of(model, inputs, labels)
+    loss.backward()
+    expected = {f"grad.{name}": gradient.float() for name, gradient in gradients_on_disk(model)}
+    with safe_open(folder / "model.safetensors", "pt") as stored:
+        assert {f"grad.{name}" for name in stored.keys()} == expected.keys(), "a gradient for every tensor on disk"
+    losses, norms = trajectory(model, inputs, labels)
+    expected |= {
+        "input_ids": inputs,
+        "labels": labels,
+        "logits": logits.detach().float(),
+        "loss": loss.detach().reshape(1),
+        "adamw_losses": torch.tensor(losses, dtype=torch.float64),
+        "adamw_grad_norms": torch.tensor(norms, dtype=torch.float64),
+    }
+    save_file({name: tensor.contiguous() for name, tensor in expected.items()}, folder / "expected.safetensors")
+    print(f"{folder.name}: loss {losses[0]:.6f} to {losses[-1]:.6f}")
+
+
+def main():
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    for number, (name, changes) in enumerate(CASES.items()):
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        make(folder, number, changes)
+    total = sum(f.stat().st_size for name in CASES for f in (root / name).iterdir())
+    print(f"{total} bytes")
+    assert total < LARGEST_TOTAL, "the golden files are to stay small"
+
+
+if __name__ == "__main__":
+    main()
