@@ -68,9 +68,9 @@ fn main(
         partial[key_lane * #{QUERY_LANES}u + query_lane] = vec4(top0, top1, top2, top3);
         workgroupBarrier();
         var higher = maximum;
-#for c in 0..KEY_LANES
-        higher = max(higher, partial[#{c * QUERY_LANES}u + query_lane]);
-#end
+        for (var c = 0u; c < #{KEY_LANES}u; c += 1u) {
+            higher = max(higher, partial[c * #{QUERY_LANES}u + query_lane]);
+        }
         let shrink = exp(maximum - higher);
         maximum = higher;
 #for r in 0..4
@@ -87,37 +87,40 @@ fn main(
         for (var first = 0u; first < #{KEYS}u; first += #{PANEL}u) {
 #for u in 0..(PANEL * PANEL_STRIDE + THREADS - 1) / THREADS
             let slot#{u} = (lane + #{u * THREADS}u) % #{PANEL_STRIDE}u;
-            let key#{u} = first_key + first + (lane + #{u * THREADS}u) / #{PANEL_STRIDE}u;
+            let row#{u} = kv_place(at, first_key + first + (lane + #{u * THREADS}u) / #{PANEL_STRIDE}u) + #{NOPE}u;
             let v#{u} = vec4(
-                value_at(at, key#{u}, slot#{u}), value_at(at, key#{u}, slot#{u} + #{SLOTS}u),
-                value_at(at, key#{u}, slot#{u} + #{2 * SLOTS}u), value_at(at, key#{u}, slot#{u} + #{3 * SLOTS}u),
+                kv[row#{u} + min(slot#{u}, #{VALUE - 1}u)], kv[row#{u} + min(slot#{u} + #{SLOTS}u, #{VALUE - 1}u)],
+                kv[row#{u} + min(slot#{u} + #{2 * SLOTS}u, #{VALUE - 1}u)],
+                kv[row#{u} + min(slot#{u} + #{3 * SLOTS}u, #{VALUE - 1}u)],
             );
 #end
             workgroupBarrier();
 #for u in 0..(PANEL * PANEL_STRIDE + THREADS - 1) / THREADS
-            if (lane < #{PANEL * PANEL_STRIDE}u - #{u * THREADS}u) {
+            if (lane + #{u * THREADS}u < #{PANEL * PANEL_STRIDE}u) {
                 stage[lane + #{u * THREADS}u] = v#{u};
             }
 #end
             workgroupBarrier();
-#for k in 0..PANEL
-            let w_#{k} = tile[(first + #{k}u) * #{QUERY_STRIDE}u + query_lane];
+            for (var k = 0u; k < #{PANEL}u; k += #{UNROLL}u) {
+#for k in 0..UNROLL
+                let w_#{k} = tile[(first + k + #{k}u) * #{QUERY_STRIDE}u + query_lane];
 #for t in 0..SLOTS_A_LANE
-            let v_#{k}_#{t} = stage[#{k * PANEL_STRIDE + t * KEY_LANES}u + key_lane];
+                let v_#{k}_#{t} = stage[(k + #{k}u) * #{PANEL_STRIDE}u + key_lane + #{t * KEY_LANES}u];
 #for r in 0..4
-            out#{r}_#{t} = fma(vec4(w_#{k}[#{r}]), v_#{k}_#{t}, out#{r}_#{t});
+                out#{r}_#{t} = fma(vec4(w_#{k}[#{r}]), v_#{k}_#{t}, out#{r}_#{t});
 #end
 #end
 #end
+            }
         }
     }
     workgroupBarrier();
     partial[key_lane * #{QUERY_LANES}u + query_lane] = sum;
     workgroupBarrier();
     sum = vec4<f32>();
-#for c in 0..KEY_LANES
-    sum += partial[#{c * QUERY_LANES}u + query_lane];
-#end
+    for (var c = 0u; c < #{KEY_LANES}u; c += 1u) {
+        sum += partial[c * #{QUERY_LANES}u + query_lane];
+    }
     let inverse = select(vec4(0.0), 1.0 / sum, sum > vec4(0.0));
     let log_sum = select(vec4(LOWEST), maximum + log(sum), sum > vec4(0.0));
 #for r in 0..4

@@ -14,6 +14,7 @@
 #define THREADS QUERY_LANES * KEY_LANES
 #define QUERY_STRIDE QUERY_LANES + 1
 #define KEY_STRIDE KEY_LANES + 1
+#define UNITS (CHUNK * QUERY_LANES + THREADS - 1) / THREADS
 
 const LOWEST = -1e30; // stands for minus infinity, whose difference with itself would be NaN
 
@@ -29,117 +30,112 @@ fn head_of(number: u32) -> Head {
     return Head(number, number - sequence * p.heads, sequence * p.length);
 }
 
-// Elements by position in the sequence and column of the head; 0 past either end. Keys have the head's own columns,
-// then those that all heads share.
-fn query_at(at: Head, row: u32, column: u32) -> f32 {
-    if (row >= p.length || column >= #{WIDTH}u) {
-        return 0.0;
-    }
-    return q[((at.first + row) * p.heads + at.head) * #{WIDTH}u + column];
+// Token of a row; rows past the end repeat the last one, and `visible` hides what comes of them.
+fn token(at: Head, row: u32) -> u32 {
+    return at.first + min(row, p.length - 1u);
 }
 
-fn key_at(at: Head, row: u32, column: u32) -> f32 {
-    if (row >= p.length || column >= #{WIDTH}u) {
-        return 0.0;
-    }
+fn query_place(at: Head, row: u32) -> u32 {
+    return (token(at, row) * p.heads + at.head) * #{WIDTH}u;
+}
+
+fn kv_place(at: Head, row: u32) -> u32 {
+    return (token(at, row) * p.heads + at.head) * #{KEY_WIDTH}u;
+}
+
+fn out_place(at: Head, row: u32) -> u32 {
+    return (token(at, row) * p.heads + at.head) * #{VALUE}u;
+}
+
+// Fours of rows of the factors of the products below. Columns past the end are zeros on the side of the queries and
+// anything on the side of the keys.
+fn queries_0(at: Head, row: u32, column: u32) -> vec4<f32> {
+    let c = min(column, #{WIDTH - 1}u);
+    let found = vec4(
+        q[query_place(at, row) + c], q[query_place(at, row + #{QUERY_LANES}u) + c],
+        q[query_place(at, row + #{2 * QUERY_LANES}u) + c], q[query_place(at, row + #{3 * QUERY_LANES}u) + c],
+    );
+    return select(vec4(0.0), found, column < #{WIDTH}u);
+}
+
+// The head's own columns, then those that all heads share.
+fn keys_0(at: Head, row: u32, column: u32) -> vec4<f32> {
     if (column < #{NOPE}u) {
-        return kv[((at.first + row) * p.heads + at.head) * #{KEY_WIDTH}u + column];
+        return vec4(
+            kv[kv_place(at, row) + column], kv[kv_place(at, row + #{KEY_LANES}u) + column],
+            kv[kv_place(at, row + #{2 * KEY_LANES}u) + column], kv[kv_place(at, row + #{3 * KEY_LANES}u) + column],
+        );
     }
-    return k_rope[(at.first + row) * #{ROPE}u + column - #{NOPE}u];
-}
-
-fn value_at(at: Head, row: u32, column: u32) -> f32 {
-    if (row >= p.length || column >= #{VALUE}u) {
-        return 0.0;
-    }
-    return kv[((at.first + row) * p.heads + at.head) * #{KEY_WIDTH}u + #{NOPE}u + column];
+    let c = min(column, #{WIDTH - 1}u) - #{NOPE}u;
+    return vec4(
+        k_rope[token(at, row) * #{ROPE}u + c], k_rope[token(at, row + #{KEY_LANES}u) * #{ROPE}u + c],
+        k_rope[token(at, row + #{2 * KEY_LANES}u) * #{ROPE}u + c],
+        k_rope[token(at, row + #{3 * KEY_LANES}u) * #{ROPE}u + c],
+    );
 }
 #if PRODUCTS == 2
 
-fn d_out_at(at: Head, row: u32, column: u32) -> f32 {
-    if (row >= p.length || column >= #{VALUE}u) {
-        return 0.0;
-    }
-    return d_out[((at.first + row) * p.heads + at.head) * #{VALUE}u + column];
+fn queries_1(at: Head, row: u32, column: u32) -> vec4<f32> {
+    let c = min(column, #{VALUE - 1}u);
+    let found = vec4(
+        d_out[out_place(at, row) + c], d_out[out_place(at, row + #{QUERY_LANES}u) + c],
+        d_out[out_place(at, row + #{2 * QUERY_LANES}u) + c], d_out[out_place(at, row + #{3 * QUERY_LANES}u) + c],
+    );
+    return select(vec4(0.0), found, column < #{VALUE}u);
+}
+
+fn keys_1(at: Head, row: u32, column: u32) -> vec4<f32> {
+    let c = #{NOPE}u + min(column, #{VALUE - 1}u);
+    return vec4(
+        kv[kv_place(at, row) + c], kv[kv_place(at, row + #{KEY_LANES}u) + c],
+        kv[kv_place(at, row + #{2 * KEY_LANES}u) + c], kv[kv_place(at, row + #{3 * KEY_LANES}u) + c],
+    );
 }
 #end
 
-// Chunks of both factors of a product of rows, columns first; later a panel of rows for the product with `tile`.
+// Chunks of both factors of a product, columns first; later a panel of rows for the product with `tile`.
 var<workgroup> stage: array<vec4<f32>, #{STAGE}>;
 
 // product_0: the tile of unscaled scores q k^T from `query` and `key` on; product_1: that of d_out value^T.
-// All invocations must call. On return others may still read `stage`. The next chunk is fetched while one is used.
+// All invocations must call. On return others may still read `stage`. A chunk is fetched while its predecessor is used.
 #for product in 0..PRODUCTS
-fn queries_#{product}(at: Head, row: u32, column: u32) -> vec4<f32> {
-#if product == 0
-    return vec4(
-        query_at(at, row, column), query_at(at, row + #{QUERY_LANES}u, column),
-        query_at(at, row + #{2 * QUERY_LANES}u, column), query_at(at, row + #{3 * QUERY_LANES}u, column),
-    );
-#else
-    return vec4(
-        d_out_at(at, row, column), d_out_at(at, row + #{QUERY_LANES}u, column),
-        d_out_at(at, row + #{2 * QUERY_LANES}u, column), d_out_at(at, row + #{3 * QUERY_LANES}u, column),
-    );
-#end
-}
-
-fn keys_#{product}(at: Head, row: u32, column: u32) -> vec4<f32> {
-#if product == 0
-    return vec4(
-        key_at(at, row, column), key_at(at, row + #{KEY_LANES}u, column),
-        key_at(at, row + #{2 * KEY_LANES}u, column), key_at(at, row + #{3 * KEY_LANES}u, column),
-    );
-#else
-    return vec4(
-        value_at(at, row, column), value_at(at, row + #{KEY_LANES}u, column),
-        value_at(at, row + #{2 * KEY_LANES}u, column), value_at(at, row + #{3 * KEY_LANES}u, column),
-    );
-#end
-}
-
 fn product_#{product}(at: Head, query: u32, key: u32, lane: u32) -> mat4x4<f32> {
     let query_lane = lane / #{KEY_LANES}u;
     let key_lane = lane % #{KEY_LANES}u;
+    let width = #{(1 - product) * WIDTH + product * VALUE}u;
 #for r in 0..4
     var s#{r} = vec4<f32>();
 #end
-#for u in 0..(CHUNK * QUERY_LANES + THREADS - 1) / THREADS
-    let left_unit#{u} = lane + #{u * THREADS}u;
-    var left#{u} = queries_#{product}(at, query + left_unit#{u} / #{CHUNK}u, left_unit#{u} % #{CHUNK}u);
+    for (var first = 0u; first < width + #{CHUNK}u; first += #{CHUNK}u) {
+#for u in 0..UNITS
+        let column#{u} = (lane + #{u * THREADS}u) % #{CHUNK}u;
+        let row#{u} = (lane + #{u * THREADS}u) / #{CHUNK}u;
+        let left#{u} = queries_#{product}(at, query + row#{u}, first + column#{u});
+        let right#{u} = keys_#{product}(at, key + row#{u}, first + column#{u});
 #end
-#for u in 0..(CHUNK * KEY_LANES + THREADS - 1) / THREADS
-    let right_unit#{u} = lane + #{u * THREADS}u;
-    var right#{u} = keys_#{product}(at, key + right_unit#{u} / #{CHUNK}u, right_unit#{u} % #{CHUNK}u);
-#end
-    for (var first = 0u; first < #{(1 - product) * WIDTH + product * VALUE}u; first += #{CHUNK}u) {
-        workgroupBarrier();
-#for u in 0..(CHUNK * QUERY_LANES + THREADS - 1) / THREADS
-        if (left_unit#{u} < #{CHUNK * QUERY_LANES}u) {
-            stage[left_unit#{u} % #{CHUNK}u * #{QUERY_STRIDE}u + left_unit#{u} / #{CHUNK}u] = left#{u};
-        }
-#end
-#for u in 0..(CHUNK * KEY_LANES + THREADS - 1) / THREADS
-        if (right_unit#{u} < #{CHUNK * KEY_LANES}u) {
-            let place = right_unit#{u} % #{CHUNK}u * #{KEY_STRIDE}u + right_unit#{u} / #{CHUNK}u;
-            stage[#{CHUNK * QUERY_STRIDE}u + place] = right#{u};
-        }
-#end
-        workgroupBarrier();
-        let next = first + #{CHUNK}u;
-#for u in 0..(CHUNK * QUERY_LANES + THREADS - 1) / THREADS
-        left#{u} = queries_#{product}(at, query + left_unit#{u} / #{CHUNK}u, next + left_unit#{u} % #{CHUNK}u);
-#end
-#for u in 0..(CHUNK * KEY_LANES + THREADS - 1) / THREADS
-        right#{u} = keys_#{product}(at, key + right_unit#{u} / #{CHUNK}u, next + right_unit#{u} % #{CHUNK}u);
-#end
-#for k in 0..CHUNK
-        let left_#{k} = stage[#{k * QUERY_STRIDE}u + query_lane];
-        let right_#{k} = stage[#{CHUNK * QUERY_STRIDE + k * KEY_STRIDE}u + key_lane];
+        if (first > 0u) {
+            for (var k = 0u; k < #{CHUNK}u; k += #{UNROLL}u) {
+#for k in 0..UNROLL
+                let left_#{k} = stage[(k + #{k}u) * #{QUERY_STRIDE}u + query_lane];
+                let right_#{k} = stage[#{CHUNK * QUERY_STRIDE}u + (k + #{k}u) * #{KEY_STRIDE}u + key_lane];
 #for r in 0..4
-        s#{r} = fma(vec4(left_#{k}[#{r}]), right_#{k}, s#{r});
+                s#{r} = fma(vec4(left_#{k}[#{r}]), right_#{k}, s#{r});
 #end
 #end
+            }
+        }
+        if (first < width) {
+            workgroupBarrier();
+#for u in 0..UNITS
+            if (row#{u} < #{QUERY_LANES}u) {
+                stage[column#{u} * #{QUERY_STRIDE}u + row#{u}] = left#{u};
+            }
+            if (row#{u} < #{KEY_LANES}u) {
+                stage[#{CHUNK * QUERY_STRIDE}u + column#{u} * #{KEY_STRIDE}u + row#{u}] = right#{u};
+            }
+#end
+            workgroupBarrier();
+        }
     }
     return mat4x4(s0, s1, s2, s3);
 }
@@ -153,6 +149,13 @@ fn visible(at: Head, query: u32, keys: vec4<u32>) -> vec4<bool> {
     return (keys >= vec4(document_start[at.first + query])) & (keys <= vec4(query));
 }
 
+#if PRODUCTS == 2
+// Probabilities of four keys from unscaled scores and the query's lse; 0 where the query does not see the key.
+fn probabilities(at: Head, query: u32, keys: vec4<u32>, scores: vec4<f32>, lse: f32) -> vec4<f32> {
+    return select(vec4(0.0), exp(scores * p.scale - lse), visible(at, query, keys));
+}
+
+#end
 // What dropout multiplies the probabilities of four keys by: 0 or 1 / (1 - rate).
 fn dropout_factors(at: Head, query: u32, keys: vec4<u32>) -> vec4<f32> {
 #if DROPOUT

@@ -1,6 +1,9 @@
 //! Causal attention with latent keys and values expanded per head; also what its backward kernels share.
 
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
+use super::case::{self, Case, Data};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, attention_delta, fold, read, read_u32, write};
+use crate::reference::attention::Inputs;
+use crate::reference::attention_backward_q::Gradients;
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -60,12 +63,12 @@ pub(super) fn tile_constants(p: &Params, panel_width: usize) -> Constants {
     let size = tile_size(p);
     let lanes = size / 4;
     // Narrow heads go through in one chunk, wide ones sixteen columns at a time.
-    let chunk = if size == 32 { p.query_width().max(p.value as usize) } else { 16 };
+    let chunk = if size == 32 { p.query_width().max(p.value as usize).next_multiple_of(4) } else { 16 };
     let panel_row = panel_width.div_ceil(4).next_multiple_of(lanes);
     // Beside `stage` there are a tile of scores and partial results of rows, in vectors of four: 32 KiB in all.
     let room = 2048 - size * (lanes + 1) - lanes * lanes;
     let mut panel = size.min(if size == 32 { 32 } else { 16 });
-    while panel > 1 && panel * panel_row > room {
+    while panel > 4 && panel * panel_row > room {
         panel /= 2;
     }
     let stage = (2 * chunk * (lanes + 1)).max(panel * panel_row);
@@ -77,6 +80,7 @@ pub(super) fn tile_constants(p: &Params, panel_width: usize) -> Constants {
         ("QUERIES", size),
         ("KEYS", size),
         ("CHUNK", chunk),
+        ("UNROLL", if size == 32 { 2 } else { 4 }), // longer texts cost software drivers seconds
         ("PANEL", panel),
         ("STAGE", stage),
     ];
@@ -113,7 +117,7 @@ impl KernelSpec for Spec {
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [q, kv, k_rope, document_start, state, out, lse] = args.all();
-        let inputs = reference::attention::Inputs {
+        let inputs = Inputs {
             q: q.real(),
             kv: kv.real(),
             k_rope: k_rope.real(),
@@ -136,9 +140,9 @@ pub(super) fn input_cases() -> Vec<(Params, Case)> {
     // Name, batch, length, heads, widths, rate, and where the second document of every row starts (0: there is none).
     type Shape = (&'static str, [u32; 3], [u32; 3], f32, u32);
     let shapes: [Shape; 7] = [
-        ("one token", [1, 1, 1], [5, 2, 7], 0.0, 0),
-        ("odd widths", [2, 7, 3], [5, 2, 7], 0.0, 0),
-        ("two documents, dropout", [2, 33, 2], [16, 8, 16], 0.3, 13),
+        ("one token", [1, 1, 1], [5, 2, 7], 0.3, 0),
+        ("odd widths, dropout", [2, 7, 3], [5, 2, 7], 0.3, 0),
+        ("two documents in a row", [2, 33, 2], [16, 8, 16], 0.0, 13),
         ("three tiles of narrow heads", [1, 70, 2], [16, 8, 16], 0.0, 0),
         ("narrow heads, dropout, a late document", [1, 70, 1], [5, 2, 7], 0.3, 66),
         ("wide odd heads, dropout, two documents", [1, 70, 2], [37, 6, 35], 0.3, 25),
@@ -159,4 +163,34 @@ pub(super) fn input_cases() -> Vec<(Params, Case)> {
         (p, case)
     };
     shapes.into_iter().map(case).collect()
+}
+
+/// The bindings of a backward kernel as its reference takes them.
+pub(super) fn backward_arguments<F: Real>(args: Args<'_, F>) -> (Inputs<'_, F>, Gradients<'_, F>, &mut [F]) {
+    let [q, kv, k_rope, document_start, state, row_stats, d_out, output] = args.all();
+    let inputs = Inputs {
+        q: q.real(),
+        kv: kv.real(),
+        k_rope: k_rope.real(),
+        document_start: document_start.index(),
+        state: state.index(),
+    };
+    (inputs, Gradients { row_stats: row_stats.real(), d_out: d_out.real() }, output.real_mut())
+}
+
+/// Cases of a backward kernel whose output has `width(p)` columns for each head of a token: row statistics as the
+/// forward pass and `attention_delta` leave them.
+pub(super) fn backward_cases(width: fn(&Params) -> usize) -> Vec<Case> {
+    let finish = |(p, case): (Params, Case)| {
+        let rows = p.tokens() * p.heads as usize;
+        let d_out = case::uniform(6, rows * p.value as usize);
+        let forward = case.clone().output(d_out.len()).output(rows);
+        let after = case::run_reference(&KERNEL, &forward, KERNEL.cpu_f64);
+        let [.., Data::Real(out), Data::Real(lse)] = &after[..] else { unreachable!("attention writes floats") };
+        let mut row_stats = vec![0.0; 2 * rows];
+        let delta = attention_delta::Params { batch: p.batch, length: p.length, heads: p.heads, value: p.value };
+        reference::attention_delta::attention_delta(&delta, &d_out, out, lse, &mut row_stats);
+        case.real(row_stats).real(d_out).output(rows * width(&p))
+    };
+    input_cases().into_iter().map(finish).collect()
 }

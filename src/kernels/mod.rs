@@ -8,6 +8,9 @@
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
 pub mod attention;
+pub mod attention_backward_kv;
+pub mod attention_backward_q;
+pub mod attention_delta;
 pub mod case;
 pub mod rms_norm;
 pub mod rope;
@@ -269,7 +272,15 @@ pub fn fold(count: usize) -> [u32; 3] {
 }
 
 /// Every kernel, alphabetical.
-pub static KERNELS: &[&Kernel] = &[&attention::KERNEL, &rms_norm::KERNEL, &rope::KERNEL, &sum_heads::KERNEL];
+pub static KERNELS: &[&Kernel] = &[
+    &attention::KERNEL,
+    &attention_backward_kv::KERNEL,
+    &attention_backward_q::KERNEL,
+    &attention_delta::KERNEL,
+    &rms_norm::KERNEL,
+    &rope::KERNEL,
+    &sum_heads::KERNEL,
+];
 
 /// The kernel of this stem.
 pub fn find(stem: &str) -> Option<&'static Kernel> {

@@ -5,6 +5,9 @@
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
 pub mod attention;
+pub mod attention_backward_kv;
+pub mod attention_backward_q;
+pub mod attention_delta;
 pub mod gemm;
 pub mod random;
 pub mod rms_norm;

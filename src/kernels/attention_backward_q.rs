@@ -1,0 +1,46 @@
+//! Gradient of attention's queries.
+
+pub use super::attention::Params;
+
+use super::attention::{backward_arguments, backward_cases, tile_constants, tile_grid};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, read, read_u32, write};
+use crate::reference::{self, Real};
+
+/// The row of the kernel table.
+pub static KERNEL: Kernel = Kernel::of::<Spec>();
+
+struct Spec;
+
+impl KernelSpec for Spec {
+    type Params = Params;
+    const STEM: &'static str = "attention_backward_q";
+    const SUMMARY: &'static str = "gradient of attention's queries, from recomputed scores";
+    const SHADER: &'static str = include_str!("../../shaders/attention_backward_q.wgsl");
+    const BINDS: &'static [Bind] = &[
+        read("q"),
+        read("kv"),
+        read("k_rope"),
+        read_u32("document_start"),
+        read_u32("state"),
+        read("row_stats"),
+        read("d_out"),
+        write("d_q"),
+    ];
+
+    fn constants(p: &Params) -> Constants {
+        tile_constants(p, p.query_width())
+    }
+
+    fn grid(p: &Params) -> [u32; 3] {
+        tile_grid(p)
+    }
+
+    fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
+        let (inputs, gradients, d_q) = backward_arguments(args);
+        reference::attention_backward_q::attention_backward_q(p, &inputs, &gradients, d_q);
+    }
+
+    fn cases() -> Vec<Case> {
+        backward_cases(|p| p.query_width())
+    }
+}
