@@ -72,3 +72,89 @@ fn one_head<F: Real>(
     let b = View::rows(&q[nope..], q_stride);
     gemm_serial(Product { n: rope, b, ..d_key }, &mut d_heads[first + nope + value..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::attention::attention;
+    use super::super::attention_backward_q::attention_backward_q;
+    use super::super::attention_delta::attention_delta;
+    use super::*;
+    use crate::kernels::{attention_delta, case};
+
+    const P: Params =
+        Params { batch: 2, length: 41, heads: 2, nope: 3, rope: 2, value: 4, scale: 0.9, dropout: 0.3, site: 3 };
+
+    /// q, kv, `k_rope` and `d_out`.
+    fn data() -> [Vec<f64>; 4] {
+        let n = P.tokens() * P.heads as usize;
+        let sizes = [n * P.query_width(), n * P.kv_width(), P.tokens() * P.rope as usize, n * P.value as usize];
+        [1, 2, 3, 4].map(|i: usize| case::uniform(i as u64, sizes[i - 1]))
+    }
+
+    fn starts() -> Vec<u32> {
+        (0..P.batch * P.length).map(|t| if t % P.length < 18 { 0 } else { 18 }).collect()
+    }
+
+    fn forward([q, kv, k_rope, d_out]: &[Vec<f64>; 4]) -> (f64, Vec<f64>, Vec<f64>) {
+        let (mut out, mut lse) = (vec![0.0; d_out.len()], vec![0.0; P.tokens() * P.heads as usize]);
+        let inputs = Inputs { q, kv, k_rope, document_start: &starts(), state: &[7, 8] };
+        attention(&P, &inputs, &mut out, &mut lse);
+        (out.iter().zip(d_out).map(|(o, d)| o * d).sum(), out, lse)
+    }
+
+    /// Gradients of q, kv and `k_rope` in their own layouts.
+    fn backward(data: &[Vec<f64>; 4]) -> [Vec<f64>; 3] {
+        let (_, out, lse) = forward(data);
+        let [q, kv, k_rope, d_out] = data;
+        let mut row_stats = vec![0.0; 2 * lse.len()];
+        let delta = attention_delta::Params { batch: P.batch, length: P.length, heads: P.heads, value: P.value };
+        attention_delta(&delta, d_out, &out, &lse, &mut row_stats);
+        let inputs = Inputs { q, kv, k_rope, document_start: &starts(), state: &[7, 8] };
+        let gradients = Gradients { row_stats: &row_stats, d_out };
+        let (mut d_q, mut d_heads) = (vec![0.0; q.len()], vec![0.0; kv.len() + q.len() / 5 * 2]);
+        attention_backward_q(&P, &inputs, &gradients, &mut d_q);
+        attention_backward_kv(&P, &inputs, &gradients, &mut d_heads);
+        let d_kv = d_heads.chunks(9).flat_map(|row| row[..7].to_vec()).collect();
+        let d_k_rope = d_heads.chunks(18).flat_map(|token| [token[7] + token[16], token[8] + token[17]]).collect();
+        [d_q, d_kv, d_k_rope]
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let data = data();
+        for (which, gradient) in backward(&data).iter().enumerate() {
+            assert_eq!(gradient.len(), data[which].len());
+            for i in (0..gradient.len()).step_by(17) {
+                let moved = |step: f64| {
+                    let mut data = data.clone();
+                    data[which][i] += step;
+                    forward(&data).0
+                };
+                let numeric = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!((numeric - gradient[i]).abs() < 1e-8, "input {which}[{i}]: {numeric} and {}", gradient[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_output_is_the_weighted_mean_of_the_visible_values() {
+        let (p, data) = (Params { dropout: 0.0, ..P }, data());
+        let [q, kv, k_rope, _] = &data;
+        let (mut out, mut lse) = (vec![0.0; data[3].len()], vec![0.0; P.tokens() * 2]);
+        let inputs = Inputs { q, kv, k_rope, document_start: &starts(), state: &[7, 8] };
+        attention(&p, &inputs, &mut out, &mut lse);
+        // The last query of the second sequence, its second head; the document starts at 18.
+        let (token, head) = (81, 1);
+        let score = |key: usize| {
+            let q = &q[(token * 2 + head) * 5..];
+            let (k, shared) = (&kv[((41 + key) * 2 + head) * 7..], &k_rope[(41 + key) * 2..]);
+            0.9f32 as f64 * (q[0] * k[0] + q[1] * k[1] + q[2] * k[2] + q[3] * shared[0] + q[4] * shared[1])
+        };
+        let sum: f64 = (18..41).map(|key| score(key).exp()).sum();
+        assert!((lse[3 * 41 + 40] - sum.ln()).abs() < 1e-12);
+        for c in 0..4 {
+            let mean: f64 = (18..41).map(|key| score(key).exp() / sum * kv[((41 + key) * 2 + head) * 7 + 3 + c]).sum();
+            assert!((out[(token * 2 + head) * 4 + c] - mean).abs() < 1e-12);
+        }
+    }
+}
