@@ -2,7 +2,7 @@
 
 use hadal::checkpoint::tensors::{Values, read_tensors, write_tensors};
 use hadal::checkpoint::weights::{Weights, write_weights};
-use hadal::config::hf::StoredType;
+use hadal::config::hf::{StoredType, read_config, write_config};
 use hadal::config::model::ModelConfig;
 use hadal::error::Result;
 use hadal::model::params::{ParamSpec, initial, parameters};
@@ -156,7 +156,7 @@ fn a_header_that_lies_is_refused() {
     let path = dir.path().join("model.safetensors");
     let tensor =
         |shape: &str, from: u64, to: u64| format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#);
-    let many_axes = format!("[{}]", vec!["1"; 9].join(","));
+    let many_axes = format!("[{}]", ["1"; 9].join(","));
     let a = tensor("[2]", 0, 8);
     for (header, data) in [
         ("not json".to_owned(), 0),
@@ -183,6 +183,46 @@ fn a_header_that_lies_is_refused() {
     for length in [100_000_001, 1 << 63, u64::MAX] {
         fs::write(&path, length.to_le_bytes()).unwrap();
         assert!(refusal(Weights::open(dir.path())).contains("announces"));
+    }
+}
+
+#[test]
+fn random_damage_is_refused_or_harmless_but_never_a_panic() {
+    use rand::{RngExt, SeedableRng};
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let (dir, specs) = folder(&tiny(), StoredType::Bf16);
+    write_config(dir.path(), &tiny(), StoredType::Bf16).unwrap();
+    let header =
+        8 + u64::from_le_bytes(fs::read(dir.path().join("model.safetensors")).unwrap()[..8].try_into().unwrap());
+    for (file, damaged) in [("model.safetensors", header as usize), ("config.json", usize::MAX)] {
+        let path = dir.path().join(file);
+        let sound = fs::read(&path).unwrap();
+        let mut refused = 0;
+        for _ in 0..1000 {
+            let mut bytes = sound.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..damaged.min(bytes.len()));
+                match rng.random_range(0..4) {
+                    0 => bytes[at] ^= 1 << rng.random_range(0..8),
+                    1 => bytes[at] = b"0123456789-eE.,:[]{}\"\\"[rng.random_range(0..22)],
+                    2 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, bytes[at]),
+                }
+            }
+            fs::write(&path, bytes).unwrap();
+            let read = || -> Result<()> {
+                let (config, _) = read_config(dir.path())?;
+                let weights = Weights::open(dir.path())?;
+                weights.check(&parameters(&config))?;
+                specs.iter().try_for_each(|spec| weights.load(spec).map(drop))
+            };
+            if let Err(error) = read() {
+                assert_eq!(error.exit_code(), 2, "{error}");
+                refused += 1;
+            }
+        }
+        assert!(refused > 250, "{file}: damage shows: {refused} of 1000");
+        fs::write(&path, sound).unwrap();
     }
 }
 

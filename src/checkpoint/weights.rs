@@ -94,7 +94,7 @@ impl Weights {
         Err(Error::file(&self.folder, format!("{}; {hint}", complaints.join("; "))))
     }
 
-    /// Whether a tensor that the model lacks repeats what it has: stored frequencies, or a copy of the shared embedding.
+    /// Whether a tensor that the model lacks repeats what it has: frequencies, or a copy of the shared embedding.
     fn is_redundant(&self, name: &str) -> bool {
         let copy = name == HEAD && self.bytes(HEAD) == self.bytes(EMBEDDING);
         copy || name.ends_with(FREQUENCIES)

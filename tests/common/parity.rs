@@ -100,8 +100,8 @@ impl Case {
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let gradients: Vec<Vec<f64>> = self.specs.iter().map(|spec| self.gradient(spec)).collect();
         let mut worst = (0.0, String::new());
-        let single = (0..self.specs.len()).map(|i| i..i + 1);
-        for range in single.chain([0..self.specs.len()]) {
+        let (each, all) = ((0..self.specs.len()).map(|i| i..i + 1), std::iter::once(0..self.specs.len()));
+        for range in each.chain(all) {
             let (mut up, mut down) = (self.params.clone(), self.params.clone());
             let (mut exact, mut square) = (0.0, 0.0);
             for i in range.clone() {
@@ -121,8 +121,8 @@ impl Case {
             assert_eq!(choices(&up), choices(&down), "{what}: the step crosses a tie of the router; take another seed");
             let numeric = (self.loss(&up) - self.loss(&down)) / (2.0 * STEP);
             let error = (numeric - exact).abs() / square.sqrt();
-            // A NaN is the worst of all.
-            if !(error <= worst.0) {
+            assert!(error.is_finite(), "{what}: {numeric} {exact}");
+            if error > worst.0 {
                 worst = (error, what.to_owned());
             }
         }
