@@ -10,6 +10,8 @@ pub mod gpu; // the only folder that names wgpu
 pub mod check; // a GPU's results beside the reference's
 // pub mod graph; // tensors and operations to a list of dispatches; its two executors
 pub mod model; // the network, as the paper writes it
+pub mod tokenizer; // text to token numbers and back
+pub mod data; // text to batches: the embedded world, or files
 // pub mod backend; // which device runs a program
 pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
 // pub mod train; // the loop, the run folder, the schedule

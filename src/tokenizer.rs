@@ -1,0 +1,228 @@
+//! Text to token numbers and back, by one interface over four vocabularies: the embedded world's, bytes, OpenAI's two
+//! (from `tiktoken-rs`), and any byte-pair `tokenizer.json`.
+//!
+//! Only content is encoded. A special token's name inside a text is plain text, so data cannot forge the end of a
+//! document or the turn of a chat; special tokens are placed by number.
+
+mod bytes;
+mod chunk;
+mod file;
+mod guard;
+mod ranks;
+mod train;
+
+pub use chunk::pieces;
+pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
+
+use crate::error::{Error, Result};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use tiktoken_rs::CoreBPE;
+
+/// The vocabulary of the embedded world: [`train_bpe`] on its stories.
+const WORLD: &str = include_str!("../assets/world_tokenizer.json");
+/// Ids of cl100k are below this; it has gaps among its special tokens.
+const CL100K_SIZE: u32 = 100_277;
+/// Name of the token that ends a text, where the vocabulary is not a file's.
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A vocabulary with its encoder and decoder. Clones share them.
+#[derive(Clone)]
+pub struct Tokenizer {
+    name: String,
+    engine: Arc<Engine>,
+    tokens: Arc<[Token]>,
+    eos: u32,
+}
+
+/// How text becomes numbers.
+enum Engine {
+    /// One token a byte.
+    Byte,
+    /// One of OpenAI's vocabularies, and the expression that cuts text before its merges.
+    Tiktoken(&'static CoreBPE, Option<&'static str>),
+    /// A `tokenizer.json`.
+    File { tokenizer: Box<tokenizers::Tokenizer>, json: String, byte_level: bool },
+}
+
+/// What an id stands for.
+#[derive(Clone, Default)]
+struct Token {
+    /// The bytes of text, or the name of a special token; empty for an unused id.
+    bytes: Box<[u8]>,
+    /// Placed by number only.
+    special: bool,
+}
+
+impl Token {
+    fn new(bytes: impl Into<Box<[u8]>>, special: bool) -> Token {
+        Token { bytes: bytes.into(), special }
+    }
+}
+
+impl Tokenizer {
+    /// Loads `world`, `byte`, `gpt2`, `cl100k`, or the `tokenizer.json` at the path `name` (or in the folder `name`).
+    ///
+    /// # Errors
+    /// If there is no such name or file, or the file is not a byte-pair tokenizer that is understood entirely.
+    pub fn load(name: &str) -> Result<Tokenizer> {
+        match name {
+            "world" => Ok(Self::from_file(name, file::parse(WORLD, None).map_err(|e| Error::file(name, e))?)),
+            "byte" => Ok(Self::byte()),
+            "gpt2" => Ok(Self::tiktoken(name, tiktoken_rs::r50k_base_singleton(), 50_257, ranks::GPT2_PATTERN)),
+            "cl100k" => {
+                Ok(Self::tiktoken(name, tiktoken_rs::cl100k_base_singleton(), CL100K_SIZE, ranks::CL100K_PATTERN))
+            }
+            _ => {
+                let path = Path::new(name);
+                if !path.exists() {
+                    let known = "world, byte, gpt2, cl100k or the path of a tokenizer.json";
+                    return Err(Error::config("data.tokenizer", format!("{name:?} is not there; give {known}")));
+                }
+                let path = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+                Ok(Self::from_file(name, file::load(&path)?))
+            }
+        }
+    }
+
+    fn new(name: &str, engine: Engine, tokens: Vec<Token>, eos: u32) -> Tokenizer {
+        Tokenizer { name: name.into(), engine: Arc::new(engine), tokens: tokens.into(), eos }
+    }
+
+    /// One token a byte, and the end of text.
+    fn byte() -> Tokenizer {
+        let mut tokens: Vec<Token> = (0..=255u8).map(|b| Token::new([b], false)).collect();
+        tokens.push(Token::new(END_OF_TEXT.as_bytes(), true));
+        Self::new("byte", Engine::Byte, tokens, 256)
+    }
+
+    /// One of OpenAI's vocabularies; what its decoder does not know is an unused id.
+    fn tiktoken(name: &str, bpe: &'static CoreBPE, size: u32, pattern: Option<&'static str>) -> Tokenizer {
+        let mut special = vec![false; size as usize];
+        let mut eos = 0;
+        for token in bpe.special_tokens() {
+            for id in bpe.encode_with_special_tokens(token) {
+                special[id as usize] = true;
+                eos = if token == END_OF_TEXT { id } else { eos };
+            }
+        }
+        let bytes = |id| bpe.decode_bytes(&[id]).unwrap_or_default();
+        let tokens = (0..size).map(|id| Token::new(bytes(id), special[id as usize])).collect();
+        Self::new(name, Engine::Tiktoken(bpe, pattern), tokens, eos)
+    }
+
+    /// A checked file.
+    fn from_file(name: &str, loaded: file::Loaded) -> Tokenizer {
+        let file::Loaded { tokenizer, json, byte_level, tokens, eos } = loaded;
+        let token = |entry: Option<file::Entry>| {
+            let Some(file::Entry { text, added, special }) = entry else { return Token::default() };
+            let bytes = match bytes::from_text(&text) {
+                Some(bytes) if byte_level && !added => bytes,
+                _ if added || byte_level => text.into_bytes(),
+                _ => plain_bytes(&text),
+            };
+            Token::new(bytes, special)
+        };
+        let engine = Engine::File { tokenizer: Box::new(tokenizer), json, byte_level };
+        Self::new(name, engine, tokens.into_iter().map(token).collect(), eos)
+    }
+
+    /// The name or path that it was loaded by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Rows that an embedding needs: the largest id, plus one.
+    pub fn vocab_size(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> u32 {
+        self.eos
+    }
+
+    /// The token of that name, if it is a special one (such as `<|im_start|>`).
+    pub fn special_id(&self, name: &str) -> Option<u32> {
+        self.tokens.iter().position(|t| t.special && *t.bytes == *name.as_bytes()).map(|id| id as u32)
+    }
+
+    /// The tokens of `text`. Names of special tokens in it are plain text.
+    ///
+    /// Where a file's expression gives up on a piece of text, that piece is encoded byte by byte as far as the
+    /// vocabulary has bytes.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        pieces(text).into_iter().flat_map(|piece| self.encode_piece(piece)).collect()
+    }
+
+    /// The tokens of one of [`pieces`]: the unit of parallel work, and what [`Tokenizer::encode`] concatenates.
+    pub fn encode_piece(&self, piece: &str) -> Vec<u32> {
+        let tried = match &*self.engine {
+            Engine::Byte => return piece.bytes().map(u32::from).collect(),
+            Engine::Tiktoken(bpe, _) => guard::quietly(|| bpe.encode_ordinary(piece)),
+            Engine::File { tokenizer, .. } => guard::quietly(|| tokenizer.encode_fast(piece, false))
+                .and_then(|r| r.map(|encoding| encoding.get_ids().to_vec()).map_err(|e| e.to_string())),
+        };
+        tried.unwrap_or_else(|_| {
+            let single = |b: u8| self.tokens.iter().position(|t| !t.special && *t.bytes == [b]).map(|id| id as u32);
+            let table: Vec<Option<u32>> = (0..=255).map(single).collect();
+            piece.bytes().filter_map(|b| table[b as usize]).collect()
+        })
+    }
+
+    /// The text of `ids`, special tokens by name. Bytes that are not UTF-8 become U+FFFD; unknown ids are left out.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let known: Vec<u32> = ids.iter().copied().filter(|&id| (id as usize) < self.tokens.len()).collect();
+        if let Engine::File { tokenizer, byte_level: false, .. } = &*self.engine
+            && let Ok(Ok(text)) = guard::quietly(|| tokenizer.decode(&known, false))
+        {
+            return text;
+        }
+        let bytes: Vec<u8> = known.iter().flat_map(|&id| &self.tokens[id as usize].bytes).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Bytes of text that `ids` stand for; special tokens and unknown ids count nothing.
+    pub fn byte_count(&self, ids: &[u32]) -> usize {
+        let bytes = |&id: &u32| self.tokens.get(id as usize).filter(|t| !t.special).map_or(0, |t| t.bytes.len());
+        ids.iter().map(bytes).sum()
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, as transformers reads them; `max_length` is the
+    /// model's longest sequence.
+    pub fn write_hf(&self, dir: &Path, max_length: usize) -> Result<()> {
+        let write = |file: &str, content: String| {
+            let path = dir.join(file);
+            std::fs::write(&path, content).map_err(|e| Error::io(&path, e))
+        };
+        let eos = String::from_utf8_lossy(&self.tokens[self.eos as usize].bytes).into_owned();
+        write("tokenizer.json", self.json())?;
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": eos, "eos_token": eos,
+            "model_max_length": max_length, "clean_up_tokenization_spaces": false,
+        });
+        write("tokenizer_config.json", format!("{config:#}\n"))
+    }
+
+    /// The content of a `tokenizer.json` that encodes as this tokenizer does.
+    pub fn json(&self) -> String {
+        let pattern = match &*self.engine {
+            Engine::File { json, .. } => return json.clone(),
+            Engine::Byte => ranks::GPT2_PATTERN,
+            Engine::Tiktoken(_, pattern) => *pattern,
+        };
+        let ordinary: Vec<Vec<u8>> =
+            self.tokens.iter().take_while(|t| !t.special && !t.bytes.is_empty()).map(|t| t.bytes.to_vec()).collect();
+        let special = self.tokens.iter().enumerate().filter(|(_, t)| t.special);
+        let special: Vec<(String, u32)> =
+            special.map(|(id, t)| (String::from_utf8_lossy(&t.bytes).into_owned(), id as u32)).collect();
+        ranks::tokenizer_json(&ordinary, &special, pattern).to_string()
+    }
+}
+
+/// The bytes of a token that is not in the byte alphabet: U+2581 is a space, `<0x41>` the byte 0x41.
+fn plain_bytes(text: &str) -> Vec<u8> {
+    let byte = text.strip_prefix("<0x").and_then(|t| t.strip_suffix('>')).and_then(|h| u8::from_str_radix(h, 16).ok());
+    byte.map_or_else(|| text.replace('\u{2581}', " ").into_bytes(), |b| vec![b])
+}

@@ -1,0 +1,55 @@
+//! Cuts text into pieces that can be tokenised on their own, so that encoding is parallel and its worst case bounded.
+//!
+//! Byte-pair merging and backtracking expressions both degrade on very long runs of one character class; no piece is
+//! longer than [`LIMIT`]. Where the text has lines, the cut is a place where every supported pre-tokeniser cuts too
+//! (a single line feed between two visible characters), and the pieces' tokens are those of the whole.
+
+/// A piece is cut at the first good place after this many bytes.
+const TARGET: usize = 8 << 10;
+/// A piece is cut anywhere rather than become longer than this many bytes.
+const LIMIT: usize = 16 << 10;
+
+/// The pieces of `text`, in order; their concatenation is `text`.
+pub fn pieces(text: &str) -> Vec<&str> {
+    let mut out = Vec::with_capacity(text.len() / TARGET + 1);
+    let mut rest = text;
+    while rest.len() > TARGET {
+        let (piece, tail) = rest.split_at(cut(rest));
+        out.push(piece);
+        rest = tail;
+    }
+    if !rest.is_empty() {
+        out.push(rest);
+    }
+    out
+}
+
+/// Where the first piece of `text`, which is longer than [`TARGET`], ends.
+fn cut(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let end = bytes.len().min(LIMIT);
+    for at in TARGET..end {
+        // Visible ASCII around the line feed: other characters might be spaces of Unicode.
+        if bytes[at - 1] == b'\n' && bytes[at].is_ascii_graphic() && bytes[at - 2].is_ascii_graphic() {
+            return at;
+        }
+    }
+    if end == bytes.len() { end } else { text.floor_char_boundary(end) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_join_to_the_text_and_stay_short() {
+        let lines: String = (0..4000).map(|i| format!("line {i} of the text\n")).collect();
+        let unbroken = "\u{e9}^ ".repeat(20_000);
+        for text in [lines.as_str(), unbroken.as_str(), "short", ""] {
+            let pieces = pieces(text);
+            assert_eq!(pieces.concat(), text);
+            assert!(pieces.iter().all(|p| p.len() <= LIMIT && !p.is_empty()));
+        }
+        assert!(pieces(&lines).iter().all(|p| p.ends_with('\n')));
+    }
+}
