@@ -21,6 +21,6 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { path: Vec::new(), tokenizer: "world".into(), val_fraction: 0.05, shuffle: true, world_seed: 1 }
+        DataConfig { path: Vec::new(), tokenizer: "world".into(), val_fraction: 0.1, shuffle: true, world_seed: 1 }
     }
 }

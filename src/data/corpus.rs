@@ -57,7 +57,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
     }
     let io = |e| Error::io(folder, e);
     let entries = std::fs::read_dir(folder).map_err(io)?.collect::<std::io::Result<Vec<_>>>().map_err(io)?;
-    let mut entries: Vec<_> = entries.into_iter().filter(|e| !e.file_name().as_encoded_bytes().starts_with(b".")).collect();
+    let mut entries: Vec<_> =
+        entries.into_iter().filter(|e| !e.file_name().as_encoded_bytes().starts_with(b".")).collect();
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();

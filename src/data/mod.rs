@@ -56,11 +56,17 @@ impl Dataset {
                 Box::new(Windows { world, split, length: sequence_length, tokenizer: tokenizer.clone() })
             };
             let (train, val) = (windows(Split::Train), windows(Split::Val));
-            return Ok(Dataset { source: Source::World { train, val, measured: OnceLock::new() }, length: sequence_length });
+            return Ok(Dataset {
+                source: Source::World { train, val, measured: OnceLock::new() },
+                length: sequence_length,
+            });
         }
         let fraction = config.val_fraction;
         if !(0.0..1.0).contains(&fraction) {
-            return Err(Error::config("data.val_fraction", format!("is {fraction}; it must be at least 0 and below 1")));
+            return Err(Error::config(
+                "data.val_fraction",
+                format!("is {fraction}; it must be at least 0 and below 1"),
+            ));
         }
         let corpus = Corpus::open(&config.path, tokenizer)?;
         let val = (corpus.ids.len() as f64 * fraction) as usize;
@@ -99,9 +105,7 @@ impl Dataset {
     pub fn val_window(&self, i: usize) -> Vec<u32> {
         match &self.source {
             Source::World { val, .. } => val.ids(i as u64),
-            Source::Files { corpus, train, .. } => {
-                corpus.ids[*train + i * self.length..][..self.length + 1].to_vec()
-            }
+            Source::Files { corpus, train, .. } => corpus.ids[*train + i * self.length..][..self.length + 1].to_vec(),
         }
     }
 
@@ -141,7 +145,7 @@ impl Dataset {
             Source::World { .. } => {
                 let (nats, bytes) = self.measured().unwrap_or_default();
                 format!(
-                    "embedded world: endless windows of {length} tokens, {bytes:.2} bytes and {nats:.3} nats of entropy a token"
+                    "embedded world: endless windows of {length} tokens; a token is {bytes:.2} bytes and {nats:.3} nats"
                 )
             }
             Source::Files { corpus, .. } => format!(

@@ -345,9 +345,6 @@ pub static KERNELS: &[&Kernel] = &[
     &sum_heads::KERNEL,
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
-    &rms_norm::KERNEL,
-    &rope::KERNEL,
-    &sum_heads::KERNEL,
 ];
 
 /// The kernel of this stem.

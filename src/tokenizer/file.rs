@@ -83,7 +83,10 @@ pub fn parse(json: &str, eos_name: Option<&str>) -> std::result::Result<Loaded, 
         if let Some(entry) = entry.as_ref().filter(|e| e.added)
             && tokenizer.token_to_id(&entry.text) != Some(id as u32)
         {
-            return Err(format!("added token {:?} cannot have the id {id}; number them on from the vocabulary", entry.text));
+            return Err(format!(
+                "added token {:?} cannot have the id {id}; number them on from the vocabulary",
+                entry.text
+            ));
         }
     }
     let find = |name: &str| tokens.iter().position(|t| t.as_ref().is_some_and(|t| t.text == name));
@@ -204,7 +207,9 @@ fn check_added(
         let text = token.get("content").and_then(Value::as_str).unwrap_or_default();
         let id = token.get("id").and_then(Value::as_u64).unwrap_or(MAX_VOCAB) as usize;
         if text.is_empty() || text.len() > MAX_TOKEN || id as u64 >= MAX_VOCAB {
-            return Err(format!("added_tokens[{i}] needs a content of 1 to {MAX_TOKEN} bytes and an id below {MAX_VOCAB}"));
+            return Err(format!(
+                "added_tokens[{i}] needs a content of 1 to {MAX_TOKEN} bytes and an id below {MAX_VOCAB}"
+            ));
         }
         let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
         let clash = vocab.get(text).is_some_and(|&known| known as usize != id)
@@ -223,7 +228,8 @@ fn check_added(
 const NORMALIZERS: &[&str] = &["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace"];
 const PRE_TOKENIZERS: &[&str] =
     &["Sequence", "ByteLevel", "Split", "Metaspace", "Whitespace", "WhitespaceSplit", "Digits", "Punctuation"];
-const DECODERS: &[&str] = &["Sequence", "ByteLevel", "ByteFallback", "Fuse", "Replace", "Strip", "Metaspace", "BPEDecoder"];
+const DECODERS: &[&str] =
+    &["Sequence", "ByteLevel", "ByteFallback", "Fuse", "Replace", "Strip", "Metaspace", "BPEDecoder"];
 
 /// Checks a component and those inside it against the `kinds` that are understood.
 fn check_component(key: &str, part: &Value, kinds: &[&str], depth: usize) -> std::result::Result<(), String> {
@@ -235,7 +241,9 @@ fn check_component(key: &str, part: &Value, kinds: &[&str], depth: usize) -> std
         return Err(format!("{key}.type {kind} is not supported; known are {}", kinds.join(", ")));
     }
     // A trailing strip underflows inside the crate on tokens shorter than it.
-    if kind == "Strip" && (part.get("stop").and_then(Value::as_u64) != Some(0) || part.get("start").and_then(Value::as_u64) > Some(16)) {
+    if kind == "Strip"
+        && (part.get("stop").and_then(Value::as_u64) != Some(0) || part.get("start").and_then(Value::as_u64) > Some(16))
+    {
         return Err(format!("{key}: Strip is supported with stop 0 and start up to 16"));
     }
     let pattern = part.get("pattern");
@@ -255,4 +263,92 @@ fn check_component(key: &str, part: &Value, kinds: &[&str], depth: usize) -> std
 fn mentions_byte_level(decoder: &Value) -> bool {
     decoder.get("type").and_then(Value::as_str) == Some("ByteLevel")
         || decoder.get("decoders").and_then(Value::as_array).is_some_and(|parts| parts.iter().any(mentions_byte_level))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A small sound file.
+    fn sound() -> Value {
+        json!({
+            "version": "1.0", "added_tokens": [{"id": 3, "content": "</s>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true}],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
+        })
+    }
+
+    #[test]
+    fn a_sound_file_is_read_and_its_special_token_is_not_made_from_text() {
+        let loaded = parse(&sound().to_string(), None).unwrap();
+        assert_eq!((loaded.eos, loaded.tokens.len(), loaded.byte_level), (3, 4, true));
+        assert_eq!(loaded.tokenizer.encode("abba</s>", false).unwrap().get_ids(), [2, 1, 0]);
+        assert_eq!(parse(&sound().to_string(), Some("ab")).unwrap().eos, 2);
+    }
+
+    #[test]
+    fn every_broken_part_is_refused_by_name() {
+        let cases: [(&str, Value, &str); 22] = [
+            ("/model", json!(5), "no model"),
+            ("/model/type", json!("Unigram"), "only BPE"),
+            ("/model/vocab", json!({}), "empty"),
+            ("/model/vocab", json!([1]), "not an object"),
+            ("/model/vocab/ab", json!(1), "twice"),
+            ("/model/vocab/ab", json!(-1), "no id"),
+            ("/model/vocab/ab", json!(1u64 << 40), "no id"),
+            ("/model/merges", json!(null), "not an array"),
+            ("/model/merges/0", json!("b a"), "\"ba\""),
+            ("/model/merges/0", json!(["a"]), "not a pair"),
+            ("/model/merges/0", json!(["a", "c"]), "\"c\""),
+            ("/model/merges/0", json!("ab"), "not a pair"),
+            ("/model/merges/0", json!(" ab"), "\"\""),
+            ("/added_tokens/0/id", json!(2), "contradicts"),
+            ("/added_tokens/0/id", json!(9), "cannot have the id"),
+            ("/added_tokens/0/id", json!(1u64 << 33), "id below"),
+            ("/added_tokens/0/content", json!(""), "1 to"),
+            ("/added_tokens/0/content", json!("words"), "no known end-of-text"),
+            ("/decoder/type", json!("Exec"), "decoder.type Exec"),
+            ("/decoder", json!({"type": "Strip", "content": " ", "start": 0, "stop": 9}), "stop 0"),
+            ("/pre_tokenizer", json!({"type": "Split", "pattern": {"Regex": "(".repeat(9000)}}), "patterns"),
+            (
+                "/pre_tokenizer",
+                json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}),
+                "built",
+            ),
+        ];
+        for (at, value, reason) in cases {
+            let mut root = sound();
+            *root.pointer_mut(at).unwrap() = value.clone();
+            let error = parse(&root.to_string(), None).err().unwrap_or_default();
+            assert!(error.contains(reason), "{at} {value}: {error:?}");
+        }
+        for (key, value) in
+            [("dropout", json!(0.5)), ("continuing_subword_prefix", json!("##")), ("unk_token", json!("?"))]
+        {
+            let mut root = sound();
+            root["model"][key] = value;
+            assert!(parse(&root.to_string(), None).err().unwrap_or_default().contains(key));
+        }
+        assert!(parse("[", None).is_err() && parse("[]", None).is_err() && parse(&"[".repeat(9000), None).is_err());
+        assert!(parse(&sound().to_string(), Some("<gone>")).err().unwrap().contains("tokenizer_config.json"));
+    }
+
+    #[test]
+    fn no_single_changed_byte_of_a_file_panics() {
+        let text = sound().to_string();
+        for at in 0..text.len() {
+            for byte in [b'0', b'"', b'}', b'-', b' '] {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] = byte;
+                let changed = String::from_utf8(bytes).unwrap();
+                if let Ok(loaded) = parse(&changed, None) {
+                    let ids = loaded.tokenizer.encode("abba ab</s>", false).unwrap();
+                    loaded.tokenizer.decode(ids.get_ids(), false).unwrap();
+                }
+            }
+        }
+    }
 }

@@ -30,7 +30,8 @@ pub fn tokenizer_json(tokens: &[Vec<u8>], special: &[(String, u32)], pattern: Op
         vocab.insert(content.clone(), json!(id));
     }
     let added: Vec<Value> = special.iter().map(|(content, id)| added_token(content, *id)).collect();
-    let byte_level = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
+    let byte_level =
+        |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
     let pre_tokenizer = match pattern {
         None => byte_level(true),
         Some(pattern) => json!({"type": "Sequence", "pretokenizers": [

@@ -172,7 +172,8 @@ impl Plot<'_> {
         self.act(traveller);
         let places = self.teller.lexicon.places.iter().enumerate();
         let here = self.at[traveller];
-        self.teller.set(Role::Q, Filling::Among(places.filter(|(i, _)| *i != here).map(|(i, p)| (i, p.weight)).collect()));
+        self.teller
+            .set(Role::Q, Filling::Among(places.filter(|(i, _)| *i != here).map(|(i, p)| (i, p.weight)).collect()));
         self.teller.tell(kind);
         self.at[traveller] = self.teller.get(Role::Q);
     }

@@ -106,7 +106,8 @@ pub fn probe_windows(seed: u64, n: usize, tokenizer: &Tokenizer, length: usize) 
     (0..n as u64)
         .map(|i| {
             let (ids, stories) = windows.fill(i);
-            let probes = stories.iter().flat_map(|(start, story)| token_probes(&ids, *start, story, tokenizer)).collect();
+            let probes =
+                stories.iter().flat_map(|(start, story)| token_probes(&ids, *start, story, tokenizer)).collect();
             ProbeWindow { ids, probes }
         })
         .collect()
