@@ -296,7 +296,9 @@ mod tests {
 
     #[test]
     fn every_broken_part_is_refused_by_name() {
-        let split = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
+        let split = |regex: &str| {
+            json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
+        };
         let cases: [(&str, Value, &str); 23] = [
             ("/model", json!(5), "no model"),
             ("/model/type", json!("Unigram"), "only BPE"),
