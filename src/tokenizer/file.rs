@@ -296,9 +296,8 @@ mod tests {
 
     #[test]
     fn every_broken_part_is_refused_by_name() {
-        let split = |regex: &str| {
-            json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
-        };
+        let isolated = |text: Value| json!({"type": "Split", "pattern": text, "behavior": "Isolated", "invert": false});
+        let split = |regex: &str| isolated(json!({"Regex": regex}));
         let cases: [(&str, Value, &str); 23] = [
             ("/model", json!(5), "no model"),
             ("/model/type", json!("Unigram"), "only BPE"),
