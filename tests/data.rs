@@ -351,6 +351,18 @@ fn text_encoded_in_parallel_pieces_is_text_encoded_at_once() {
 }
 
 #[test]
+fn pieces_have_the_tokens_of_the_whole_in_text_of_every_line_ending() {
+    let lines: Vec<String> =
+        world(1, 0, 200).into_iter().map(|s| s.text.replace(". ", ".\"  (so) 12 'tis\n")).collect();
+    for ending in ["\n", "\r\n", "\n\n", " "] {
+        let text = lines.join("\n").replace('\n', ending);
+        let (gpt2, cl100k) = (tiktoken_rs::r50k_base_singleton(), tiktoken_rs::cl100k_base_singleton());
+        assert_eq!(Tokenizer::load("gpt2").unwrap().encode(&text), gpt2.encode_ordinary(&text), "{ending:?}");
+        assert_eq!(Tokenizer::load("cl100k").unwrap().encode(&text), cl100k.encode_ordinary(&text), "{ending:?}");
+    }
+}
+
+#[test]
 fn unusable_data_are_named_in_the_error() {
     let dir = tempfile::tempdir().unwrap();
     let byte = Tokenizer::load("byte").unwrap();

@@ -1,8 +1,9 @@
 //! Cuts text into pieces that can be tokenised on their own, so that encoding is parallel and its worst case bounded.
 //!
 //! Byte-pair merging and backtracking expressions both degrade on very long runs of one character class; no piece is
-//! longer than [`LIMIT`]. Where the text has lines, the cut is a place where every supported pre-tokeniser cuts too
-//! (a single line feed between two visible characters), and the pieces' tokens are those of the whole.
+//! longer than [`LIMIT`]. Where the text has lines or words, the cut is a place where the byte-level pre-tokenisers
+//! cut too: after a single line feed, or before a single space, between visible characters. The pieces' tokens are
+//! then those of the whole. (A vocabulary that marks the beginning of a text marks that of each piece.)
 
 /// A piece is cut at the first good place after this many bytes.
 const TARGET: usize = 8 << 10;
@@ -28,13 +29,12 @@ pub fn pieces(text: &str) -> Vec<&str> {
 fn cut(text: &str) -> usize {
     let bytes = text.as_bytes();
     let end = bytes.len().min(LIMIT);
-    for at in TARGET..end {
-        // Visible ASCII around the line feed: other characters might be spaces of Unicode.
-        if bytes[at - 1] == b'\n' && bytes[at].is_ascii_graphic() && bytes[at - 2].is_ascii_graphic() {
-            return at;
-        }
-    }
-    if end == bytes.len() { end } else { text.floor_char_boundary(end) }
+    // Visible ASCII around the cut: other characters might be spaces of Unicode.
+    let visible = |at: usize| bytes[at].is_ascii_graphic();
+    let line = (TARGET..end).find(|&at| bytes[at - 1] == b'\n' && visible(at) && visible(at - 2));
+    let word =
+        || (TARGET..end - 1).find(|&at| bytes[at] == b' ' && visible(at - 1) && bytes[at + 1].is_ascii_alphabetic());
+    line.or_else(word).unwrap_or_else(|| text.floor_char_boundary(end))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The embedded world: a little harbour town that tells stories, with the exact probability of each.
 //!
 //! In reading order: [`lexicon`] (the facts and sentences of `assets/world.toml`), [`template`] (sentences with
-//! slots), [`teller`] (chooses, tells, and keeps account of the choices), [`plot`] (what can happen in a story),
-//! [`score`] (the probability of a text, found again by trying every choice), [`windows`] (stories as training
+//! slots), `teller` (chooses, tells, and keeps account of the choices), `plot` (what can happen in a story),
+//! `score` (the probability of a text, found again by trying every choice), `windows` (stories as training
 //! windows, with their entropy and their questions).
 //!
 //! Two kinds of things can be foretold in a story. Facts hold in all of them: that Mara is the baker, that the rope is

@@ -63,7 +63,8 @@ impl Windows {
     /// Entropy in nats and bytes of text, both summed over the targets of windows 0 to `n`.
     ///
     /// The entropy is estimated by the negative log-likelihood that the generator gives these very windows; where a
-    /// window cuts a story, by the choices that show before the cut.
+    /// window cuts a story, by the choices that begin to show before the cut. That counts the choice at the cut
+    /// in full: for windows of 128 tokens 0.2 % more than the exact sum, which [`World::score_prefix`] gives.
     pub fn entropy_and_bytes(&self, n: u64) -> (f64, usize) {
         let mut sum = (0.0, 0);
         for i in 0..n {
