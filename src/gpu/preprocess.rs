@@ -17,6 +17,7 @@ use std::collections::HashMap;
 const SHARED: &[(&str, &str)] = &[
     ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
+    ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
     ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/reduce", include_str!("../../shaders/shared/reduce.wgsl")),
     ("shared/sigmoid", include_str!("../../shaders/shared/sigmoid.wgsl")),

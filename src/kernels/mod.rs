@@ -13,6 +13,9 @@ pub mod copy_columns;
 pub mod dropout;
 mod elements;
 pub mod fill;
+pub mod matmul;
+pub mod matmul_experts;
+pub mod matmul_experts_weight_grad;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
@@ -21,6 +24,7 @@ pub mod swiglu;
 pub mod swiglu_backward;
 pub mod rope;
 pub mod sum_heads;
+pub mod tile;
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -282,6 +286,9 @@ pub static KERNELS: &[&Kernel] = &[
     &copy_columns::KERNEL,
     &dropout::KERNEL,
     &fill::KERNEL,
+    &matmul::KERNEL,
+    &matmul_experts::KERNEL,
+    &matmul_experts_weight_grad::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,

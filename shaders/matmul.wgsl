@@ -1,0 +1,84 @@
+// c = A B, c + A B, or residual + A B (ACCUMULATE 0, 1, 2). FORM 0: a is (m, k) and b (n, k); 1: (m, k) and (k, n);
+// 2: (k, m) and (k, n); all row-major with their own distances between rows.
+// One workgroup a tile of c, bands of BAND tile rows after each other. Overwrites or updates c's m x n elements only.
+// Reference: src/reference/matmul.rs.
+#define A_ALONG_K FORM != 2
+#define B_ALONG_K FORM == 0
+// A band's tiles run down before they run right, so that tiles in flight together share rows and columns in the cache.
+#define BAND 8
+#import shared/index
+#import shared/product
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    lda: u32,
+    ldb: u32,
+    ldc: u32,
+    a_offset: u32,
+    b_offset: u32,
+    c_offset: u32,
+    form: u32,
+    accumulate: u32,
+}
+var<immediate> p: Params;
+#if A_VEC4
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;       // (m, k) or (k, m)
+#else
+@group(0) @binding(0) var<storage, read> a: array<f32>;             // (m, k) or (k, m)
+#end
+#if B_VEC4
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;       // (n, k) or (k, n)
+#else
+@group(0) @binding(1) var<storage, read> b: array<f32>;             // (n, k) or (k, n)
+#end
+#if C_VEC4 && ACCUMULATE == 2
+@group(0) @binding(2) var<storage, read> residual: array<vec4<f32>>; // (m, n)
+#else
+@group(0) @binding(2) var<storage, read> residual: array<f32>;      // (m, n)
+#end
+#if C_VEC4
+@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // (m, n)
+#else
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;       // (m, n)
+#end
+
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let down = (p.m + #{TILE_M - 1}u) / #{TILE_M}u;
+    let across = (p.n + #{TILE_N - 1}u) / #{TILE_N}u;
+    let number = group_index(group, groups);
+    if (number >= down * across) {
+        return;
+    }
+    let band = number / (#{BAND}u * across) * #{BAND}u;
+    let height = min(#{BAND}u, down - band);
+    let within = number - band * across;
+    let row = (band + within % height) * #{TILE_M}u;
+    let column = within / height * #{TILE_N}u;
+
+    var t: Tile;
+#if A_ALONG_K
+    t.a = p.a_offset + row * p.lda;
+#else
+    t.a = p.a_offset + row;
+#end
+#if B_ALONG_K
+    t.b = p.b_offset + column * p.ldb;
+#else
+    t.b = p.b_offset + column;
+#end
+    t.c = p.c_offset + row * p.ldc + column;
+    t.lda = p.lda;
+    t.ldb = p.ldb;
+    t.ldc = p.ldc;
+    t.rows = p.m - row;
+    t.columns = p.n - column;
+    t.k = p.k;
+    store_tile(t, lane, tile_product(t, lane));
+}

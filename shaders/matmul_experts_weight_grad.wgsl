@@ -1,0 +1,68 @@
+// c[e] += a_e^T b_e, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e: gradients of the experts'
+// weights.
+// One workgroup a tile of one expert's gradient; an expert without rows keeps its old one.
+// Reference: src/reference/matmul_experts_weight_grad.rs.
+#define A_ALONG_K 0
+#define B_ALONG_K 0
+#define EDGE_K 1
+#define ACCUMULATE 1
+#import shared/index
+#import shared/product
+
+struct Params {
+    m: u32,
+    n: u32,
+    first_expert: u32,
+    expert_count: u32,
+}
+var<immediate> p: Params;
+#if A_VEC4
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;       // (rows, m)
+#else
+@group(0) @binding(0) var<storage, read> a: array<f32>;             // (rows, m)
+#end
+#if B_VEC4
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;       // (rows, n)
+#else
+@group(0) @binding(1) var<storage, read> b: array<f32>;             // (rows, n)
+#end
+@group(0) @binding(2) var<storage, read> offsets: array<u32>;       // (experts + 1)
+#if C_VEC4
+@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // (expert_count, m, n)
+#else
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;       // (expert_count, m, n)
+#end
+
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let down = (p.m + #{TILE_M - 1}u) / #{TILE_M}u;
+    let across = (p.n + #{TILE_N - 1}u) / #{TILE_N}u;
+    let number = group_index(group, groups);
+    let own = number / (down * across);
+    if (own >= p.expert_count) {
+        return;
+    }
+    let first = offsets[p.first_expert + own];
+    let end = offsets[p.first_expert + own + 1u];
+    if (first == end) {
+        return;
+    }
+    let row = number / across % down * #{TILE_M}u;
+    let column = number % across * #{TILE_N}u;
+
+    var t: Tile;
+    t.a = first * p.m + row;
+    t.lda = p.m;
+    t.b = first * p.n + column;
+    t.ldb = p.n;
+    t.c = (own * p.m + row) * p.n + column;
+    t.ldc = p.n;
+    t.rows = p.m - row;
+    t.columns = p.n - column;
+    t.k = end - first;
+    store_tile(t, lane, tile_product(t, lane));
+}

@@ -1,0 +1,143 @@
+//! The matrix product, in the three layouts that a linear layer and its backward pass need.
+
+use super::tile::{self, Tile};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, read, update};
+use crate::reference::{self, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Immediates of a dispatch. Offsets and distances count elements.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Rows of C.
+    pub m: u32,
+    /// Columns of C.
+    pub n: u32,
+    /// Length of a sum, at least 1.
+    pub k: u32,
+    /// Distance between rows of a.
+    pub lda: u32,
+    /// Distance between rows of b.
+    pub ldb: u32,
+    /// Distance between rows of c and of residual.
+    pub ldc: u32,
+    /// First element of a.
+    pub a_offset: u32,
+    /// First element of b.
+    pub b_offset: u32,
+    /// First element of c and of residual.
+    pub c_offset: u32,
+    /// One of [`NT`], [`NN`], [`TN`].
+    pub form: u32,
+    /// One of [`OVERWRITE`], [`ADD`], [`ADD_TO_RESIDUAL`].
+    pub accumulate: u32,
+}
+
+/// `C[m, n] = a[m, k] b[n, k]^T`: a linear layer forward.
+pub const NT: u32 = 0;
+/// `C[m, n] = a[m, k] b[k, n]`: the gradient of its input.
+pub const NN: u32 = 1;
+/// `C[m, n] = a[k, m]^T b[k, n]`: the gradient of its weight.
+pub const TN: u32 = 2;
+
+/// c = C.
+pub const OVERWRITE: u32 = 0;
+/// c += C.
+pub const ADD: u32 = 1;
+/// c = residual + C.
+pub const ADD_TO_RESIDUAL: u32 = 2;
+
+impl Params {
+    /// A product of dense matrices that begin at their buffers' first elements.
+    pub fn dense(form: u32, accumulate: u32, m: u32, n: u32, k: u32) -> Self {
+        let (lda, ldb) = (if form == TN { m } else { k }, if form == NT { k } else { n });
+        Params { m, n, k, lda, ldb, ldc: n, a_offset: 0, b_offset: 0, c_offset: 0, form, accumulate }
+    }
+
+    fn tile(&self) -> Tile {
+        Tile::choose(1, self.m as usize, self.n as usize, self.k as usize)
+    }
+}
+
+/// The row of the kernel table.
+pub static KERNEL: Kernel = Kernel::of::<Spec>();
+
+struct Spec;
+
+impl KernelSpec for Spec {
+    type Params = Params;
+    const STEM: &'static str = "matmul";
+    const SUMMARY: &'static str = "multiplies two matrices, either of them transposed, and may add to what is there";
+    const SHADER: &'static str = include_str!("../../shaders/matmul.wgsl");
+    const BINDS: &'static [Bind] = &[read("a"), read("b"), read("residual"), update("c")];
+
+    fn constants(p: &Params) -> Constants {
+        let tile = p.tile();
+        let mut constants = tile.constants();
+        let whole = p.m.is_multiple_of(tile.m as u32) && p.n.is_multiple_of(tile.n as u32);
+        let (a_line, b_line) = (if p.form == TN { p.m } else { p.k }, if p.form == NT { p.k } else { p.n });
+        constants.extend([
+            ("FORM", i64::from(p.form)),
+            ("ACCUMULATE", i64::from(p.accumulate)),
+            ("EDGE_K", i64::from(!p.k.is_multiple_of(tile::DEPTH as u32))),
+            ("EDGE_MN", i64::from(!whole)),
+            ("A_VEC4", i64::from(tile::fours(&[a_line, p.lda, p.a_offset]))),
+            ("B_VEC4", i64::from(tile::fours(&[b_line, p.ldb, p.b_offset]))),
+            ("C_VEC4", i64::from(tile::fours(&[p.n, p.ldc, p.c_offset]))),
+        ]);
+        constants
+    }
+
+    fn grid(p: &Params) -> [u32; 3] {
+        fold(p.tile().count(p.m as usize, p.n as usize))
+    }
+
+    fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
+        let [a, b, residual, c] = args.all();
+        reference::matmul::matmul(p, a.real(), b.real(), residual.real(), c.real_mut());
+    }
+
+    fn cases() -> Vec<Case> {
+        let dense = Params::dense;
+        let padded = |p: Params, pad: u32, offset: u32| Params {
+            lda: p.lda + pad,
+            ldb: p.ldb + 2 * pad,
+            ldc: p.ldc + 3 * pad,
+            a_offset: offset,
+            b_offset: 2 * offset,
+            c_offset: 3 * offset,
+            ..p
+        };
+        [
+            dense(NT, OVERWRITE, 1, 1, 1),
+            padded(dense(NT, ADD, 67, 71, 37), 1, 3),
+            padded(dense(NN, ADD_TO_RESIDUAL, 67, 71, 37), 3, 1),
+            padded(dense(TN, OVERWRITE, 67, 71, 37), 2, 5),
+            padded(dense(NT, ADD_TO_RESIDUAL, 68, 76, 36), 4, 8),
+            padded(dense(TN, ADD, 68, 76, 36), 4, 8),
+            dense(NN, ADD_TO_RESIDUAL, 128, 192, 32),
+            padded(dense(NT, OVERWRITE, 144, 176, 64), 4, 8),
+            padded(dense(TN, ADD, 272, 128, 96), 4, 8),
+            dense(TN, ADD, 36, 33, 1031),                     // small tiles
+            padded(dense(NT, ADD, 132, 8196, 20), 4, 4),      // large tiles
+            padded(dense(NN, OVERWRITE, 129, 8193, 3), 1, 1), // the same, ragged
+        ]
+        .into_iter()
+        .map(case)
+        .collect()
+    }
+}
+
+/// Random matrices in buffers just large enough for `p`.
+fn case(p: Params) -> Case {
+    let span = |offset: u32, lines: u32, distance: u32, line: u32| (offset + (lines - 1) * distance + line) as usize;
+    let a = if p.form == TN { span(p.a_offset, p.k, p.lda, p.m) } else { span(p.a_offset, p.m, p.lda, p.k) };
+    let b = if p.form == NT { span(p.b_offset, p.n, p.ldb, p.k) } else { span(p.b_offset, p.k, p.ldb, p.n) };
+    let c = span(p.c_offset, p.m, p.ldc, p.n);
+    let form = ["nt", "nn", "tn"][p.form as usize];
+    let name = format!("{form} {} x {} x {}, accumulate {}", p.m, p.n, p.k, p.accumulate);
+    let case = Case::new(name, &p).uniform(1, a).uniform(2, b);
+    let case = if p.accumulate == ADD_TO_RESIDUAL { case.uniform(3, c) } else { case.uniform(1, a) };
+    // Between padded rows stands what no product may touch; a large filler there would widen the tolerance.
+    if p.accumulate == ADD || p.ldc > p.n { case.uniform(4, c) } else { case.output(c) }
+}

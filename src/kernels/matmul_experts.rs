@@ -1,0 +1,123 @@
+//! Products of sorted rows with their experts' weights.
+
+use super::tile::{self, Tile};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, matmul, read, read_u32, update};
+use crate::reference::{self, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Most rows of one expert in a tile of the table. With some hundred rows an expert the last tile's empty rows cost
+/// little, and a weight is still read only a few times.
+pub const TILE_ROWS: usize = 64;
+
+/// The expert of a tile that the table does not use.
+pub const UNUSED: u32 = 0xffff_ffff;
+
+/// Immediates of a dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Rows of a and of c: pairs of a token and an expert, sorted by expert.
+    pub rows: u32,
+    /// Columns of c.
+    pub n: u32,
+    /// Columns of a, at least 1.
+    pub k: u32,
+    /// [`matmul::NT`]: an expert's weight is (n, k); [`matmul::NN`]: (k, n).
+    pub form: u32,
+    /// The expert whose weight is b's first.
+    pub first_expert: u32,
+    /// Weights in b.
+    pub expert_count: u32,
+    /// Tiles in the table.
+    pub tiles: u32,
+    /// [`matmul::OVERWRITE`] or [`matmul::ADD`].
+    pub accumulate: u32,
+}
+
+impl Params {
+    fn tile(&self) -> Tile {
+        let wide = Tile { m: TILE_ROWS, n: 128, thread_m: 8, thread_n: 8 };
+        let narrow = Tile { n: 64, ..wide };
+        if self.n > narrow.n as u32 { wide } else { narrow }
+    }
+}
+
+/// The row of the kernel table.
+pub static KERNEL: Kernel = Kernel::of::<Spec>();
+
+struct Spec;
+
+impl KernelSpec for Spec {
+    type Params = Params;
+    const STEM: &'static str = "matmul_experts";
+    const SUMMARY: &'static str = "multiplies rows sorted by expert with their experts' weights";
+    const SHADER: &'static str = include_str!("../../shaders/matmul_experts.wgsl");
+    const BINDS: &'static [Bind] = &[read("a"), read("b"), read_u32("tiles"), read_u32("offsets"), update("c")];
+
+    fn constants(p: &Params) -> Constants {
+        let mut constants = p.tile().constants();
+        constants.extend([
+            ("FORM", i64::from(p.form)),
+            ("ACCUMULATE", i64::from(p.accumulate)),
+            ("EDGE_K", i64::from(!p.k.is_multiple_of(tile::DEPTH as u32))),
+            ("A_VEC4", i64::from(tile::fours(&[p.k]))),
+            ("B_VEC4", i64::from(tile::fours(&[if p.form == matmul::NT { p.k } else { p.n }]))),
+            ("C_VEC4", i64::from(tile::fours(&[p.n]))),
+        ]);
+        constants
+    }
+
+    fn grid(p: &Params) -> [u32; 3] {
+        fold(p.tiles as usize * (p.n as usize).div_ceil(p.tile().n))
+    }
+
+    fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
+        let [a, b, tiles, offsets, c] = args.all();
+        reference::matmul_experts::matmul_experts(p, a.real(), b.real(), tiles.index(), offsets.index(), c.real_mut());
+    }
+
+    fn cases() -> Vec<Case> {
+        let base = Params { rows: 0, n: 0, k: 0, form: 0, first_expert: 0, expert_count: 0, tiles: 0, accumulate: 0 };
+        let (nt, nn) = (Params { form: matmul::NT, ..base }, Params { form: matmul::NN, ..base });
+        vec![
+            case("one row", Params { n: 1, k: 1, expert_count: 1, ..nt }, &[1]),
+            case("ragged", Params { n: 37, k: 29, expert_count: 4, accumulate: 1, ..nt }, &[65, 0, 1, 70]),
+            case("ragged, transposed", Params { n: 67, k: 31, expert_count: 4, ..nn }, &[3, 64, 0, 13]),
+            case("fours", Params { n: 132, k: 64, expert_count: 3, ..nt }, &[130, 7, 64]),
+            case("fours, a part", Params { n: 72, k: 36, first_expert: 1, expert_count: 2, ..nt }, &[5, 66, 9, 7]),
+            case(
+                "a part",
+                Params { n: 64, k: 20, first_expert: 2, expert_count: 2, accumulate: 1, ..nn },
+                &[5, 6, 70, 0],
+            ),
+        ]
+    }
+}
+
+/// Random rows for experts with these numbers of them; the table has unused tiles at its end.
+fn case(name: &str, p: Params, counts: &[u32]) -> Case {
+    let offsets = offsets(counts);
+    let mut tiles: Vec<u32> = (0..)
+        .zip(offsets.windows(2))
+        .flat_map(|(expert, range)| (range[0]..range[1]).step_by(TILE_ROWS).flat_map(move |row| [expert, row]))
+        .collect();
+    tiles.extend([UNUSED, 0, UNUSED, 0]);
+    let p = Params { rows: offsets[counts.len()], tiles: tiles.len() as u32 / 2, ..p };
+    let (rows, n, k) = (p.rows as usize, p.n as usize, p.k as usize);
+    let case = Case::new(name, &p).uniform(1, rows * k).uniform(2, p.expert_count as usize * n * k);
+    let case = case.index(tiles).index(offsets);
+    // Where rows of other experts stay as they are, a large filler would widen the tolerance.
+    let kept = p.expert_count as usize != counts.len();
+    if p.accumulate == matmul::ADD || kept { case.uniform(3, rows * n) } else { case.output(rows * n) }
+}
+
+/// First rows of experts with these numbers of rows, and the end.
+pub(super) fn offsets(counts: &[u32]) -> Vec<u32> {
+    let mut end = 0;
+    std::iter::once(0)
+        .chain(counts.iter().map(|count| {
+            end += count;
+            end
+        }))
+        .collect()
+}

@@ -1,0 +1,88 @@
+//! Gradients of the experts' weights.
+
+use super::matmul_experts::offsets;
+use super::tile::{self, Tile};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, read, read_u32, update};
+use crate::reference::{self, Real};
+use bytemuck::{Pod, Zeroable};
+
+/// Immediates of a dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Columns of a, rows of a gradient.
+    pub m: u32,
+    /// Columns of b and of a gradient.
+    pub n: u32,
+    /// The expert whose gradient is c's first.
+    pub first_expert: u32,
+    /// Gradients in c.
+    pub expert_count: u32,
+}
+
+impl Params {
+    fn tile(&self) -> Tile {
+        // How many rows an expert has is not known here, and many are not to be expected.
+        Tile::choose(self.expert_count as usize, self.m as usize, self.n as usize, 1)
+    }
+}
+
+/// The row of the kernel table.
+pub static KERNEL: Kernel = Kernel::of::<Spec>();
+
+struct Spec;
+
+impl KernelSpec for Spec {
+    type Params = Params;
+    const STEM: &'static str = "matmul_experts_weight_grad";
+    const SUMMARY: &'static str = "adds the gradients of the experts' weights from rows sorted by expert";
+    const SHADER: &'static str = include_str!("../../shaders/matmul_experts_weight_grad.wgsl");
+    const BINDS: &'static [Bind] = &[read("a"), read("b"), read_u32("offsets"), update("c")];
+
+    fn constants(p: &Params) -> Constants {
+        let tile = p.tile();
+        let whole = p.m.is_multiple_of(tile.m as u32) && p.n.is_multiple_of(tile.n as u32);
+        let mut constants = tile.constants();
+        constants.extend([
+            ("EDGE_MN", i64::from(!whole)),
+            ("A_VEC4", i64::from(tile::fours(&[p.m]))),
+            ("B_VEC4", i64::from(tile::fours(&[p.n]))),
+            ("C_VEC4", i64::from(tile::fours(&[p.n]))),
+        ]);
+        constants
+    }
+
+    fn grid(p: &Params) -> [u32; 3] {
+        fold(p.expert_count as usize * p.tile().count(p.m as usize, p.n as usize))
+    }
+
+    fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
+        let [a, b, offsets, c] = args.all();
+        let (a, b, offsets, c) = (a.real(), b.real(), offsets.index(), c.real_mut());
+        reference::matmul_experts_weight_grad::matmul_experts_weight_grad(p, a, b, offsets, c);
+    }
+
+    fn cases() -> Vec<Case> {
+        let all = |m, n, counts: &[u32]| case(m, n, 0, counts.len() as u32, counts);
+        vec![
+            all(1, 1, &[1]),
+            all(37, 70, &[5, 0, 33, 16]),
+            all(64, 128, &[32, 17, 0]),
+            all(68, 36, &[0, 3, 48]),
+            all(132, 260, &[9; 22]), // large tiles
+            case(20, 31, 1, 2, &[7, 18, 0, 5]),
+            case(36, 44, 2, 2, &[7, 18, 50, 1]),
+        ]
+    }
+}
+
+/// Random rows for experts with these numbers of them; c holds the gradients of `count` experts from `first` on.
+fn case(m: u32, n: u32, first: u32, count: u32, counts: &[u32]) -> Case {
+    let (offsets, name) = (offsets(counts), format!("{m} x {n}, experts from {first}, {} in all", counts.len()));
+    let rows = offsets[counts.len()];
+    Case::new(name, &Params { m, n, first_expert: first, expert_count: count })
+        .uniform(1, (rows * m) as usize)
+        .uniform(2, (rows * n) as usize)
+        .index(offsets)
+        .uniform(3, (count * m * n) as usize)
+}

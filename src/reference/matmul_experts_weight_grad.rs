@@ -1,0 +1,29 @@
+//! `c[e] += a_e^T b_e` over every expert's rows.
+
+use super::Real;
+use super::gemm::{Product, View, gemm};
+use crate::kernels::matmul_experts_weight_grad::Params;
+use rayon::prelude::*;
+
+/// Adds the gradients of the experts' weights: `c[e - first_expert, i, j] += sum_s a[s, i] b[s, j]` over s in
+/// `offsets[e]..offsets[e + 1]`.
+///
+/// Shapes: a (rows, m); b (rows, n); offsets (experts + 1); c (expert_count, m, n).
+pub fn matmul_experts_weight_grad<F: Real>(p: &Params, a: &[F], b: &[F], offsets: &[u32], c: &mut [F]) {
+    let (m, n) = (p.m as usize, p.n as usize);
+    c.par_chunks_mut(m * n).enumerate().for_each(|(own, c)| {
+        let expert = p.first_expert as usize + own;
+        let (first, end) = (offsets[expert] as usize, offsets[expert + 1] as usize);
+        let product = Product {
+            m,
+            n,
+            k: end - first,
+            alpha: F::one(),
+            a: View::transposed(&a[first * m..], m),
+            b: View::rows(&b[first * n..], n),
+            beta: F::one(),
+            c_stride: n,
+        };
+        gemm(product, c);
+    });
+}
