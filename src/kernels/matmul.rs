@@ -1,7 +1,7 @@
 //! The matrix product, in the three layouts that a linear layer and its backward pass need.
 
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, read, update};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, Variant, case::Case, fold, read, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -54,6 +54,14 @@ impl Params {
         Params { m, n, k, lda, ldb, ldc: n, a_offset: 0, b_offset: 0, c_offset: 0, form, accumulate }
     }
 
+    /// Whether the cooperative form can run this. It stores 16 x 16 elements at a time; below a tile's size most of its
+    /// work would be for nothing.
+    fn in_sixteens(&self) -> bool {
+        let sixteens = self.m.is_multiple_of(16) && self.n.is_multiple_of(16) && self.k.is_multiple_of(32);
+        let numbers = [self.lda, self.ldb, self.ldc, self.a_offset, self.b_offset, self.c_offset];
+        self.m >= 128 && self.n >= 128 && sixteens && tile::fours(&numbers)
+    }
+
     fn tile(&self) -> Tile {
         Tile::choose(1, self.m as usize, self.n as usize, self.k as usize)
     }
@@ -70,6 +78,13 @@ impl KernelSpec for Spec {
     const SUMMARY: &'static str = "multiplies two matrices, either of them transposed, and may add to what is there";
     const SHADER: &'static str = include_str!("../../shaders/matmul.wgsl");
     const BINDS: &'static [Bind] = &[read("a"), read("b"), read("residual"), update("c")];
+    const VARIANTS: &'static [Variant<Params>] = &[Variant {
+        suffix: "coop16",
+        shader: include_str!("../../shaders/matmul.coop16.wgsl"),
+        constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
+        grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
+        fits: Params::in_sixteens,
+    }];
 
     fn constants(p: &Params) -> Constants {
         let tile = p.tile();
