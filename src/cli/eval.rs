@@ -1,4 +1,131 @@
-use crate::error::Result;
-#[derive(clap::Args, Debug)]
-pub(super) struct EvalArgs {}
-pub(super) fn run(_: EvalArgs) -> Result<()> { Ok(()) }
+//! `hadal eval`
+
+use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer};
+use crate::config::Config;
+use crate::config::data::DataConfig;
+use crate::config::train::Precision;
+use crate::data::batch::Batch;
+use crate::data::Dataset;
+use crate::data::world::{ProbeWindow, probe_windows};
+use crate::data::world::ProbeKind;
+use crate::error::{Error, Result};
+use crate::model::inputs::BatchSize;
+use crate::model::params::parameters;
+use crate::model::program::{EVALUATE, Program, ProgramOptions};
+use crate::train::checkpoint::{self, model_folder};
+use crate::train::journal;
+use crate::train::session::Session;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Windows of the world that are searched for questions.
+const PROBE_WINDOWS: usize = 128;
+
+#[derive(Args, Debug)]
+pub(super) struct EvalArgs {
+    /// A run folder, a checkpoint or a Hugging Face folder
+    model: PathBuf,
+    /// UTF-8 text; the run's own held-out text by default
+    #[arg(long, value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// Batches at most
+    #[arg(long, default_value_t = 32)]
+    batches: usize,
+    /// Sequences in a batch
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Tokens in a sequence; that of the run, or 512, by default
+    #[arg(long)]
+    length: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: EvalArgs) -> Result<()> {
+    let folder = model_folder(&existing(&args.model)?)?;
+    let config = model_config(&folder)?;
+    let tokenizer = model_tokenizer(&folder, &config)?;
+    let run = run_config(&args)?;
+    let known = run.as_ref().map(|c| c.train.sequence_length);
+    let length = args.length.or(known).unwrap_or(512).clamp(1, config.max_position_embeddings);
+    let (data, seed) = source(&args, run.as_ref())?;
+    let dataset = Dataset::open(&data, &tokenizer, length, seed)?;
+    let whole = !args.data.is_empty();
+    let available = if whole { dataset.train_windows() } else { dataset.val_windows().map(|n| n as u64) };
+    let windows = available.unwrap_or(u64::MAX).min(args.batches.saturating_mul(args.batch) as u64) as usize;
+    if windows == 0 {
+        return Err(Error::Usage("there is no held-out window; give --data, or a smaller --length".to_owned()));
+    }
+    let window = |i: usize| if whole { dataset.train_window(i as u64) } else { dataset.val_window(i) };
+    let all: Vec<Vec<u32>> = (0..windows).map(window).collect();
+    let size = BatchSize { batch: args.batch.min(windows), length };
+    let device = args.device.open(Precision::F32)?;
+    let options =
+        ProgramOptions { size, binding_limit: device.binding_limit(), optimizer: None, logit_rows: None };
+    let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
+    load_weights(&folder, &config, |values| session.load(values))?;
+    let batches: Vec<Batch> = all.chunks_exact(size.batch).map(Batch::from_windows).collect();
+    let metrics = session.evaluate(&batches)?;
+    println!("loss {:.6}", metrics.loss());
+    println!("bits_per_byte {:.6}", metrics.loss() / std::f64::consts::LN_2 / dataset.bytes_per_token());
+    println!("perplexity {:.6}", metrics.loss().exp());
+    println!("token_accuracy {:.6}", metrics.accuracy());
+    println!("tokens {}", metrics.counted);
+    if data.path.is_empty() {
+        let probes = probe_windows(data.world_seed, PROBE_WINDOWS, &tokenizer, length);
+        print_probes(&mut session, &probes)?;
+    }
+    Ok(())
+}
+
+/// The configuration of the run that the model belongs to, if it is a run folder.
+fn run_config(args: &EvalArgs) -> Result<Option<Config>> {
+    let file = args.model.join(journal::CONFIG);
+    let is_run = args.model.join(checkpoint::CHECKPOINTS).is_dir() && file.is_file();
+    is_run.then(|| Config::resolve(Some(&file.to_string_lossy()), &[])).transpose()
+}
+
+/// What to evaluate on: the given files as a whole, or what the run held out.
+fn source(args: &EvalArgs, run: Option<&Config>) -> Result<(DataConfig, u64)> {
+    if !args.data.is_empty() {
+        let data = DataConfig { path: args.data.clone(), val_fraction: 0.0, shuffle: false, ..DataConfig::default() };
+        return Ok((data, 0));
+    }
+    match run {
+        Some(config) => Ok((config.data.clone(), config.train.seed)),
+        None => Err(Error::Usage("--data is needed where MODEL is not a run folder".to_owned())),
+    }
+}
+
+/// Accuracy on the world's questions, the two kinds apart, beside two baselines that look at no model.
+fn print_probes(session: &mut Session, windows: &[ProbeWindow]) -> Result<()> {
+    let size = session.program.inputs.size;
+    let kinds = [("fact", ProbeKind::Fact), ("story", ProbeKind::Story)];
+    let mut sums = [[0usize; 4]; 2]; // questions, right, majority right, last named right
+    for chunk in windows.chunks_exact(size.batch) {
+        let ids: Vec<Vec<u32>> = chunk.iter().map(|w| w.ids.clone()).collect();
+        session.feed(&Batch::from_windows(&ids))?;
+        session.run(EVALUATE)?;
+        let slots = session.program.inputs.loss;
+        let correct = session.read(slots.correct)?;
+        for (row, window) in chunk.iter().enumerate() {
+            for probe in &window.probes {
+                let Some(kind) = kinds.iter().position(|(_, kind)| *kind == probe.kind) else { continue };
+                // Position t predicts token t + 1 of the window.
+                let right = probe.tokens.clone().all(|t| correct[row * size.length + t - 1] == 1.0);
+                sums[kind][0] += 1;
+                sums[kind][1] += usize::from(right);
+                sums[kind][2] += usize::from(probe.majority_right);
+                sums[kind][3] += usize::from(probe.last_named_right);
+            }
+        }
+    }
+    for ((name, _), [asked, right, majority, last]) in kinds.iter().zip(sums) {
+        let share = |n: usize| n as f64 / asked.max(1) as f64;
+        println!("world_{name}_questions {asked}");
+        println!("world_{name}_accuracy {:.6}", share(right));
+        println!("world_{name}_majority_baseline {:.6}", share(majority));
+        println!("world_{name}_last_named_baseline {:.6}", share(last));
+    }
+    Ok(())
+}
