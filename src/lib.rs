@@ -12,5 +12,5 @@ pub mod check; // a GPU's results beside the reference's
 pub mod model; // the network, as the paper writes it
 // pub mod backend; // which device runs a program
 pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
-// pub mod plot; // loss curves as a picture
+pub mod plot; // loss curves as a picture
 pub mod train; // the loop, the run folder, the schedule
