@@ -1,0 +1,98 @@
+//! Loss curves as a picture: the loss above, the learning rate and the gradient norm below, one or several runs.
+//!
+//! Everything is drawn here, letters included, so that the same rows give the same bytes on every machine.
+
+pub mod axis; // ranges, ticks, labels
+pub mod canvas; // lines, texts and rectangles with soft edges
+pub mod font; // letters made of strokes
+pub mod panel; // one coordinate system
+pub mod series; // smoothing and thinning of points
+pub mod style; // measures and colours
+
+mod draw; // from runs to pixels
+mod legend; // what each kind of line means
+
+pub use draw::{Layout, layout, render};
+
+use crate::checkpoint::disk::replace_file;
+use crate::error::{Error, Result};
+use crate::train::journal::{self, Row};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use series::Point;
+use std::path::Path;
+
+/// The picture in a run folder.
+pub const PICTURE: &str = "loss.png";
+
+/// The curves of one run: (updates done, value) in ascending order; values that are not finite are gaps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Run {
+    /// Name in the legend.
+    pub name: String,
+    /// Training loss in nats a token.
+    pub train: Vec<Point>,
+    /// Validation loss in nats a token.
+    pub val: Vec<Point>,
+    /// Learning rate.
+    pub learning_rate: Vec<Point>,
+    /// Norm of the gradient before clipping; empty if it was not recorded.
+    pub grad_norm: Vec<Point>,
+}
+
+impl Run {
+    /// The curves in the rows of a journal.
+    pub fn from_rows(name: &str, rows: &[Row]) -> Run {
+        let mut run = Run { name: name.to_owned(), ..Run::default() };
+        for row in rows {
+            let step = row.step() as f64;
+            match row {
+                Row::Train(row) => {
+                    run.train.push((step, row.loss));
+                    run.learning_rate.push((step, row.lr));
+                    run.grad_norm.push((step, row.grad_norm));
+                }
+                Row::Val(row) => run.val.push((step, row.loss)),
+            }
+        }
+        run
+    }
+
+    /// The curves of a run folder, under the folder's name.
+    pub fn read(folder: &Path) -> Result<Run> {
+        let whole = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
+        let name = whole.file_name().map_or("run".into(), |name| name.to_string_lossy());
+        Ok(Run::from_rows(&name, &journal::read_rows(folder)?))
+    }
+}
+
+/// What a picture shows beside the runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlotOptions {
+    /// Heading; by default the run's name, or how many runs there are.
+    pub title: Option<String>,
+    /// Entropy of the text in nats a token, below which no model can stay: a horizontal line.
+    pub entropy: Option<f64>,
+}
+
+/// Draws the run in `folder` into its `loss.png`, replacing the old picture as a whole.
+pub fn draw_run(folder: &Path, entropy: Option<f64>) -> Result<()> {
+    let options = PlotOptions { title: None, entropy };
+    write_png(&render(&[Run::read(folder)?], &options), &folder.join(PICTURE))
+}
+
+/// Draws several run folders over each other into the PNG file `path`.
+pub fn draw_runs(folders: &[impl AsRef<Path>], options: &PlotOptions, path: &Path) -> Result<()> {
+    let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
+    write_png(&render(&runs, options), path)
+}
+
+/// Writes a picture as PNG: the old file stays until the new one is complete.
+pub fn write_png(picture: &RgbImage, path: &Path) -> Result<()> {
+    let mut bytes = Vec::new();
+    let (width, height) = picture.dimensions();
+    PngEncoder::new(&mut bytes)
+        .write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)
+        .map_err(|e| Error::io(path, std::io::Error::other(e)))?;
+    replace_file(path, |out| out.write_all(&bytes).map_err(|e| Error::io(path, e)))
+}

@@ -1,0 +1,52 @@
+//! The look of every picture: measures in pixels, and colours.
+
+use super::canvas::Color;
+
+/// Width of every picture in pixels.
+pub const WIDTH: u32 = 1600;
+/// Height of every picture in pixels.
+pub const HEIGHT: u32 = 1000;
+
+/// Left edge of the panels: room for labels such as "12,345.25".
+pub const LEFT: f64 = 130.0;
+/// Right edge of the panels: room for half of the last label.
+pub const RIGHT: f64 = WIDTH as f64 - 60.0;
+/// Bottom edge of the lowest panel: room for step labels and the axis' name.
+pub const BOTTOM: f64 = HEIGHT as f64 - 84.0;
+/// Height of a lower panel.
+pub const LOWER: f64 = 120.0;
+/// Distance of panels: room for the lower one's title.
+pub const SPACING: f64 = 52.0;
+
+/// Thickness of a curve with a point for each update.
+pub const RAW: f64 = 1.5;
+/// Thickness of a smoothed curve.
+pub const SMOOTHED: f64 = 3.0;
+/// Thickness of validation curves, and of everything in the lower panels.
+pub const VALIDATION: f64 = 2.0;
+/// Radius of a validation's marker.
+pub const MARKER: f64 = 6.0;
+/// Length and distance of dashes.
+pub const DASHES: (f64, f64) = (10.0, 18.0);
+
+/// The paper.
+pub const BACKGROUND: Color = [255, 255, 255];
+/// The title.
+pub const HEADING: Color = [32, 33, 36];
+/// Labels.
+pub const TEXT: Color = [60, 64, 67];
+/// Grid lines.
+pub const GRID: Color = [230, 232, 235];
+/// The horizontal axis.
+pub const FRAME: Color = [154, 160, 166];
+/// The entropy line: dark enough to read, different from every run.
+pub const ENTROPY: Color = [95, 99, 104];
+
+/// Colours of the runs: those of Okabe and Ito that stand out on white, which colour-blind readers can tell apart.
+const COLORS: [Color; 7] =
+    [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [60, 64, 67]];
+
+/// Colour of run `i`. A single run uses the first for training and the second for validation.
+pub fn color(i: usize) -> Color {
+    COLORS[i % COLORS.len()]
+}
