@@ -1,13 +1,8 @@
 // matmul.wgsl on cooperative matrices: a and b are rounded to f16 on their way into workgroup memory, and 16x16x16
 // products with f32 sums do the rest. An old value is where a sum begins.
 // One workgroup a tile of c, bands of BAND tile rows after each other; each subgroup of 32 owns 64 x 64 elements.
-<<<<<<< HEAD
-// Needs m and n in sixteens, k in BKs, lines and offsets in fours. Rows and columns past the end read a neighbour and are
-// not stored. Subgroup operations stay out of this file: with cooperative matrices beside them drivers have crashed.
-=======
 // Needs m and n in sixteens, k in BKs, lines and offsets in fours. Rows and columns past the end read a neighbour and
 // are not stored. Subgroup operations stay out of this file: with cooperative matrices beside them drivers have crashed.
->>>>>>> mm
 // Reference: src/reference/matmul.rs.
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -36,10 +31,6 @@ enable wgpu_cooperative_matrix;
 #define B_STRIDE B_LINE + 2
 #define A_ITEMS TILE_M * BK / 4 / THREADS
 #define B_ITEMS TILE_N * BK / 4 / THREADS
-<<<<<<< HEAD
-#import shared/index
-=======
->>>>>>> mm
 
 struct Params {
     m: u32,
@@ -96,13 +87,9 @@ fn main(
 ) {
     let down = (p.m + #{TILE_M - 1}u) / #{TILE_M}u;
     let across = (p.n + #{TILE_N - 1}u) / #{TILE_N}u;
-<<<<<<< HEAD
-    let number = group_index(group, groups);
-=======
     // `group_index` of shared/index, in place: naga takes no call's result to be the same for a whole workgroup, and
     // cooperative operations may only follow returns that are.
     let number = group.y * groups.x + group.x;
->>>>>>> mm
     if (number >= down * across) {
         return;
     }
@@ -121,12 +108,8 @@ fn main(
 #if ACCUMULATE == 0
     var sum#{i}_#{j} = coop_mat16x16<f32, C>();
 #else
-<<<<<<< HEAD
-    let old#{i}_#{j} = p.c_offset + min(row + y + #{i * 16}u, p.m - 16u) * ldc + min(column + x + #{j * 16}u, p.n - 16u);
-=======
     let old#{i}_#{j} =
         p.c_offset + min(row + y + #{i * 16}u, p.m - 16u) * ldc + min(column + x + #{j * 16}u, p.n - 16u);
->>>>>>> mm
 #if ACCUMULATE == 1
     var sum#{i}_#{j} = coopLoadT<coop_mat16x16<f32, C>>(&c[old#{i}_#{j}], ldc);
 #else
@@ -136,25 +119,13 @@ fn main(
 #end
 #end
 
-<<<<<<< HEAD
-=======
 #if PREFETCH
->>>>>>> mm
 #for i in 0..A_ITEMS
     var a#{i} = fetch_a(row, 0u, lane + #{i * THREADS}u);
 #end
 #for i in 0..B_ITEMS
     var b#{i} = fetch_b(column, 0u, lane + #{i * THREADS}u);
 #end
-<<<<<<< HEAD
-    for (var k0 = 0u; k0 < p.k; k0 += #{BK}u) {
-#if PREFETCH == 0
-#for i in 0..A_ITEMS
-        a#{i} = fetch_a(row, k0, lane + #{i * THREADS}u);
-#end
-#for i in 0..B_ITEMS
-        b#{i} = fetch_b(column, k0, lane + #{i * THREADS}u);
-=======
 #end
     for (var k0 = 0u; k0 < p.k; k0 += #{BK}u) {
 #if PREFETCH == 0
@@ -163,7 +134,6 @@ fn main(
 #end
 #for i in 0..B_ITEMS
         let b#{i} = fetch_b(column, k0, lane + #{i * THREADS}u);
->>>>>>> mm
 #end
 #end
         workgroupBarrier(); // the part before may still be read

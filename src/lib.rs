@@ -13,7 +13,6 @@ pub mod backend; // which device runs a program
 pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
 pub mod tokenizer; // text to token numbers and back
 pub mod data; // the embedded world, files, batches
-pub mod plot; // loss curves as a picture
 pub mod train; // the loop, the run folder, the schedule
 pub mod sample; // drawing text from a model
 pub mod plot; // the loss as a picture

@@ -18,5 +18,5 @@ pub(super) struct PlotArgs {
 
 pub(super) fn run(args: PlotArgs) -> Result<()> {
     let runs: Result<Vec<PathBuf>> = args.runs.iter().map(|run| existing(run)).collect();
-    plot::draw_runs(&runs?, &args.output)
+    plot::draw_runs(&runs?, &plot::PlotOptions::default(), &args.output)
 }

@@ -1,11 +1,7 @@
 //! The matrix product, in the three layouts that a linear layer and its backward pass need.
 
 use super::tile::{self, Tile};
-<<<<<<< HEAD
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, read, update};
-=======
 use super::{Args, Bind, Constants, Kernel, KernelSpec, Variant, case::Case, fold, read, update};
->>>>>>> mm
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -58,8 +54,6 @@ impl Params {
         Params { m, n, k, lda, ldb, ldc: n, a_offset: 0, b_offset: 0, c_offset: 0, form, accumulate }
     }
 
-<<<<<<< HEAD
-=======
     /// Whether the cooperative form can run this. It stores 16 x 16 elements at a time; below a tile's size most of its
     /// work would be for nothing.
     fn in_sixteens(&self) -> bool {
@@ -68,7 +62,6 @@ impl Params {
         self.m >= 128 && self.n >= 128 && sixteens && tile::fours(&numbers)
     }
 
->>>>>>> mm
     fn tile(&self) -> Tile {
         Tile::choose(1, self.m as usize, self.n as usize, self.k as usize)
     }
@@ -85,8 +78,6 @@ impl KernelSpec for Spec {
     const SUMMARY: &'static str = "multiplies two matrices, either of them transposed, and may add to what is there";
     const SHADER: &'static str = include_str!("../../shaders/matmul.wgsl");
     const BINDS: &'static [Bind] = &[read("a"), read("b"), read("residual"), update("c")];
-<<<<<<< HEAD
-=======
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul.coop16.wgsl"),
@@ -94,7 +85,6 @@ impl KernelSpec for Spec {
         grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
         fits: Params::in_sixteens,
     }];
->>>>>>> mm
 
     fn constants(p: &Params) -> Constants {
         let tile = p.tile();
@@ -140,13 +130,9 @@ impl KernelSpec for Spec {
             padded(dense(TN, OVERWRITE, 67, 71, 37), 2, 5),
             padded(dense(NT, ADD_TO_RESIDUAL, 68, 76, 36), 4, 8),
             padded(dense(TN, ADD, 68, 76, 36), 4, 8),
-<<<<<<< HEAD
-            dense(NN, ADD_TO_RESIDUAL, 64, 128, 48),
-=======
             dense(NN, ADD_TO_RESIDUAL, 128, 192, 32),
             padded(dense(NT, OVERWRITE, 144, 176, 64), 4, 8),
             padded(dense(TN, ADD, 272, 128, 96), 4, 8),
->>>>>>> mm
             dense(TN, ADD, 36, 33, 1031),                     // small tiles
             padded(dense(NT, ADD, 132, 8196, 20), 4, 4),      // large tiles
             padded(dense(NN, OVERWRITE, 129, 8193, 3), 1, 1), // the same, ragged

@@ -46,8 +46,6 @@ pub mod state;
 pub mod sum_heads;
 pub mod swiglu;
 pub mod swiglu_backward;
-pub mod rope;
-pub mod sum_heads;
 pub mod tile;
 
 use crate::reference::Real;

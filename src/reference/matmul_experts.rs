@@ -8,15 +8,9 @@ use rayon::prelude::*;
 
 /// Multiplies rows with the weights of their experts: `c[s] = a[s] W_e` for s in `offsets[e]..offsets[e + 1]`.
 ///
-<<<<<<< HEAD
-/// Shapes: a (rows, k); b (expert_count, n, k) in form 0, `W_e = b[e - first_expert]^T`, or (expert_count, k, n) in form
-/// 1; offsets (experts + 1); c (rows, n). Accumulate 1 adds to c. Rows of experts without a weight in b keep their values.
-/// The table of tiles only cuts these ranges for the shader.
-=======
 /// Shapes: a (rows, k); b (expert_count, n, k) in form 0, `W_e = b[e - first_expert]^T`, or (expert_count, k, n) in
 /// form 1; offsets (experts + 1); c (rows, n). Accumulate 1 adds to c. Rows of experts without a weight in b keep their
 /// values. The table of tiles only cuts these ranges for the shader.
->>>>>>> mm
 pub fn matmul_experts<F: Real>(p: &Params, a: &[F], b: &[F], _tiles: &[u32], offsets: &[u32], c: &mut [F]) {
     let (n, k, first) = (p.n as usize, p.k as usize, p.first_expert as usize);
     let ranges = &offsets[first..=first + p.expert_count as usize];
