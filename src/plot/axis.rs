@@ -49,6 +49,13 @@ impl Axis {
         Axis { low: 10f64.powf(logs.low), high: 10f64.powf(logs.high), scale: Scale::Log }
     }
 
+    /// A linear axis from 0 to a little over the largest of the finite `values`, or to 1 if none is positive.
+    pub fn from_zero(values: impl Iterator<Item = f64>) -> Axis {
+        let largest = extent(values).map_or(0.0, |(_, high)| high.min(LARGEST));
+        let high = if largest > 1.0 / LARGEST { largest * 1.08 } else { 1.0 };
+        Axis { low: 0.0, high, scale: Scale::Linear }
+    }
+
     /// Position of a value: 0 at the low end, 1 at the high end, beyond these outside. NaN where there is none.
     pub fn share(&self, value: f64) -> f64 {
         match self.scale {
@@ -77,7 +84,8 @@ impl Axis {
         let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let label = |value| match self.scale {
             Scale::Linear => label(value, step, largest),
-            Scale::Log => label(value, value, value),
+            Scale::Log if (1e-3..1e5).contains(&value) => label(value, value, value),
+            Scale::Log => scientific(value, value),
         };
         values.into_iter().map(|value| Tick { value, label: label(value) }).collect()
     }
@@ -146,10 +154,18 @@ fn label(value: f64, step: f64, largest: f64) -> String {
     }
     let step = if step.is_finite() { step } else { value.abs() };
     let digits = decimals(step);
-    if largest >= 1e7 || largest < 1e-3 || (largest < 1e-2 && digits > 3) {
+    if !(1e-3..1e7).contains(&largest) || (largest < 1e-2 && digits > 3) {
         return scientific(value, step);
     }
     thousands(&format!("{value:.digits$}"))
+}
+
+/// A number to three digits.
+pub fn short(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    label(value, decimal(1.0, value.abs().log10().floor() as i32 - 2), value.abs())
 }
 
 /// `value` as a short mantissa and a power of ten, exact to `step`.
@@ -230,8 +246,18 @@ mod tests {
         assert_eq!(log(0.09, 11.0, 4), ["0.1", "1", "10"]);
         assert_eq!(log(0.9, 11.0, 5), ["1", "2", "5", "10"]);
         assert_eq!(log(0.9, 1100.0, 4), ["1", "10", "100", "1,000"]);
-        assert_eq!(log(1e-9, 1e9, 4), ["1e-5", "1", "100,000"]);
+        assert_eq!(log(1e-9, 1e9, 4), ["1e-5", "1", "1e5"]);
         assert_eq!(log(2.2, 3.9, 4), ["2.5", "3", "3.5"]);
+    }
+
+    #[test]
+    fn a_number_is_shortened_to_three_digits() {
+        let numbers =
+            [(5e-4, "5e-4"), (4.2e-4, "4.2e-4"), (0.00123456, "1.23e-3"), (0.5, "0.500"), (12345.0, "12,345")];
+        for (value, text) in numbers {
+            assert_eq!(short(value), text);
+        }
+        assert_eq!(short(0.0), "0");
     }
 
     #[test]
@@ -256,7 +282,8 @@ mod tests {
             &[f64::MIN_POSITIVE, f64::MAX],
         ];
         for values in sets {
-            for axis in [Axis::linear(values.iter().copied(), 0.05), Axis::log(values.iter().copied(), 0.05)] {
+            let all = || values.iter().copied();
+            for axis in [Axis::linear(all(), 0.05), Axis::log(all(), 0.05), Axis::from_zero(all())] {
                 assert!(axis.low < axis.high, "{values:?}: {axis:?}");
                 let ticks = axis.ticks(5);
                 assert!((1..=40).contains(&ticks.len()), "{values:?}: {axis:?} {ticks:?}");

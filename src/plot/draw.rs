@@ -1,6 +1,6 @@
 //! From runs to pixels: where the panels lie and what is drawn in them.
 
-use super::axis::{Axis, Scale, extent};
+use super::axis::{Axis, Scale, extent, short};
 use super::canvas::{Align, Canvas, Mask, Rect, Size};
 use super::legend;
 use super::panel::Panel;
@@ -25,16 +25,19 @@ pub struct Layout {
 
 /// The layout that [`render`] uses for these runs.
 pub fn layout(runs: &[Run], options: &PlotOptions) -> Layout {
-    arrange(runs, options, legend::rows(&legend::entries(runs, options, 1.0)).len())
+    let y = loss_axis(runs, options);
+    let entries = legend::entries(runs, options, y.scale, 1.0);
+    arrange(runs, y, legend::rows(&entries).lines.len())
 }
 
 /// Draws the runs over each other.
 pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
     let mut canvas = Canvas::new(WIDTH, HEIGHT, BACKGROUND);
     let faint = raw_opacity(runs);
-    let entries = legend::entries(runs, options, faint);
+    let y = loss_axis(runs, options);
+    let entries = legend::entries(runs, options, y.scale, faint);
     let rows = legend::rows(&entries);
-    let layout = arrange(runs, options, rows.len());
+    let layout = arrange(runs, y, rows.lines.len());
 
     let title = options.title.clone().unwrap_or_else(|| match runs {
         [run] => run.name.clone(),
@@ -49,18 +52,20 @@ pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
         panel.draw_frame(&mut canvas, &format!("gradient norm before clipping{note}"), false);
         for (i, run) in runs.iter().enumerate() {
             canvas.paint(&panel.curve(&run.grad_norm, RAW), color(i), faint);
-            canvas.paint(&panel.curve(&smoothed(&run.grad_norm), VALIDATION), color(i), 1.0);
+            canvas.paint(&panel.curve(&smoothed(&run.grad_norm, panel.y.scale), VALIDATION), color(i), 1.0);
         }
     }
-    layout.learning_rate.draw_frame(&mut canvas, "learning rate", true);
+    let peak = extent(runs.iter().flat_map(|run| run.learning_rate.iter().map(|p| p.1)));
+    let peak = peak.map_or(String::new(), |(_, peak)| format!(", peak {}", short(peak)));
+    layout.learning_rate.draw_frame(&mut canvas, &format!("learning rate{peak}"), true);
     for (i, run) in runs.iter().enumerate() {
         canvas.paint(&layout.learning_rate.curve(&run.learning_rate, VALIDATION), color(i), 1.0);
     }
     canvas.image
 }
 
-fn smoothed(points: &[Point]) -> Vec<Point> {
-    smooth(points, smoothing_reach(points.len()))
+fn smoothed(points: &[Point], scale: Scale) -> Vec<Point> {
+    smooth(points, smoothing_reach(points.len()), scale)
 }
 
 /// How much a raw curve hides of what is under it: the less, the denser its points and the more runs there are.
@@ -70,7 +75,7 @@ fn raw_opacity(runs: &[Run]) -> f64 {
     if runs.len() > 1 { alone * 0.6 } else { alone }
 }
 
-fn arrange(runs: &[Run], options: &PlotOptions, legend_lines: usize) -> Layout {
+fn arrange(runs: &[Run], loss: Axis, legend_lines: usize) -> Layout {
     let curves = |run: &Run| {
         let ends = |points: &[Point]| extent(points.iter().map(|p| p.0));
         [&run.train, &run.val, &run.learning_rate, &run.grad_norm].into_iter().filter_map(|c| ends(c)).collect()
@@ -88,16 +93,10 @@ fn arrange(runs: &[Run], options: &PlotOptions, legend_lines: usize) -> Layout {
     let norm_area = area(rate_area.top - SPACING - LOWER, rate_area.top - SPACING);
     let above = if has_norms { norm_area.top } else { rate_area.top };
     Layout {
-        loss: Panel { area: area(top, above - SPACING), x, y: loss_axis(runs, options) },
+        loss: Panel { area: area(top, above - SPACING), x, y: loss },
         grad_norm: has_norms.then(|| Panel { area: norm_area, x, y: norm_axis(norms()) }),
-        learning_rate: Panel { area: rate_area, x, y: from_zero(values(|run| &run.learning_rate)) },
+        learning_rate: Panel { area: rate_area, x, y: Axis::from_zero(values(|run| &run.learning_rate)) },
     }
-}
-
-/// Linear from 0 to a little over the largest value.
-fn from_zero(values: impl Iterator<Item = f64>) -> Axis {
-    let high = extent(values).map_or(0.0, |(_, high)| high);
-    Axis { low: 0.0, high: if high > 0.0 { high * 1.08 } else { 1.0 }, scale: Scale::Linear }
 }
 
 /// Linear from 0, or logarithmic where a few large norms would flatten the others.
@@ -106,7 +105,11 @@ fn norm_axis(norms: impl Iterator<Item = f64>) -> Axis {
     let count = norms.len();
     let high = norms.iter().fold(0.0f64, |high, v| high.max(*v));
     let middle = if count > 0 { *norms.select_nth_unstable_by(count / 2, f64::total_cmp).1 } else { 0.0 };
-    if middle > 0.0 && high > 20.0 * middle { Axis::log(norms.into_iter(), 0.05) } else { from_zero(norms.into_iter()) }
+    if middle > 0.0 && high > 20.0 * middle {
+        Axis::log(norms.into_iter(), 0.05)
+    } else {
+        Axis::from_zero(norms.into_iter())
+    }
 }
 
 /// Holds the smoothed curves, the validations, and the raw values but for the extreme hundredth: these leave the panel
@@ -120,7 +123,7 @@ fn loss_axis(runs: &[Run], options: &PlotOptions) -> Axis {
                 values.push(*raw.select_nth_unstable_by(place, f64::total_cmp).1);
             }
         }
-        values.extend(smoothed(&run.train).iter().map(|p| p.1));
+        values.extend(smoothed(&run.train, Scale::Linear).iter().map(|p| p.1));
         values.extend(run.val.iter().map(|p| p.1));
     }
     match extent(values.iter().copied()) {
@@ -149,7 +152,7 @@ fn draw_losses(canvas: &mut Canvas, panel: &Panel, runs: &[Run], options: &PlotO
         canvas.paint(&mask, ENTROPY, 1.0);
     }
     for (i, run) in runs.iter().enumerate() {
-        paint(canvas, panel.curve(&smoothed(&run.train), SMOOTHED), i, 1.0);
+        paint(canvas, panel.curve(&smoothed(&run.train, panel.y.scale), SMOOTHED), i, 1.0);
     }
     for (i, run) in runs.iter().enumerate() {
         // Among several runs a validation has its run's colour, and its line steps back behind the markers.
@@ -162,7 +165,7 @@ fn draw_losses(canvas: &mut Canvas, panel: &Panel, runs: &[Run], options: &PlotO
         label.draw(canvas);
     }
     if runs.iter().all(|run| run.train.is_empty() && run.val.is_empty()) {
-        let (x, y) = ((panel.area.left + panel.area.right) / 2.0, (panel.area.top + panel.area.bottom) / 2.0);
+        let (x, y) = ((panel.area.left + panel.area.right) / 2.0, panel.area.top + panel.area.height() / 4.0);
         canvas.text("no updates yet", x, y, Align::Center, Size::NORMAL, TEXT);
     }
 }

@@ -1,6 +1,6 @@
 //! The legend: what each kind of line means, with the figure it ends at, above the panels where no curve can hide it.
 
-use super::axis::thousands;
+use super::axis::{Scale, thousands};
 use super::canvas::{Align, Canvas, Color, Mask, Rect, Size};
 use super::series::{Point, smooth, smoothing_reach};
 use super::style::{BACKGROUND, DASHES, ENTROPY, LEFT, MARKER, RAW, RIGHT, SMOOTHED, TEXT, VALIDATION, color};
@@ -13,10 +13,13 @@ pub const LINE: f64 = 30.0;
 /// More lines than this would leave no room for the curves.
 const MOST_LINES: usize = 5;
 
-/// Width of a sample, and the room behind a sample and behind an entry.
+/// Width of a sample of a line and of a patch of colour, and the room behind a sample and behind an entry.
 const SAMPLE: f64 = 44.0;
+const PATCH: f64 = 24.0;
 const SAMPLE_GAP: f64 = 12.0;
 const ENTRY_GAP: f64 = 40.0;
+/// Room for "and 123 more".
+const MORE: f64 = 180.0;
 /// Longest name of a run among several.
 const NAME: f64 = 320.0;
 
@@ -36,22 +39,30 @@ enum Mark {
     Smoothed,
     Validation,
     Dashes,
+    /// A patch of the run's colour.
+    Run,
 }
 
-/// The entries for these runs, of which raw curves have the opacity `faint`.
-pub fn entries(runs: &[Run], options: &PlotOptions, faint: f64) -> Vec<Entry> {
-    let mut entries = match runs {
-        [run] => of_one(run, faint),
-        _ => of_many(runs),
-    };
-    if let Some(entropy) = options.entropy.filter(|e| e.is_finite()) {
-        let label = format!("entropy of the text{}", figure(Some(entropy)));
-        entries.push(Entry { label, color: ENTROPY, mark: Mark::Dashes });
+impl Mark {
+    fn width(self) -> f64 {
+        if self == Mark::Run { PATCH } else { SAMPLE }
     }
-    entries
 }
 
-fn of_one(run: &Run, faint: f64) -> Vec<Entry> {
+/// The entries for these runs, of which raw curves have the opacity `faint` and the loss axis has this scale.
+pub fn entries(runs: &[Run], options: &PlotOptions, scale: Scale, faint: f64) -> Vec<Entry> {
+    let entropy = options.entropy.filter(|e| e.is_finite()).map(|entropy| {
+        let label = format!("entropy of the text{}", figure(Some(entropy)));
+        Entry { label, color: ENTROPY, mark: Mark::Dashes }
+    });
+    match runs {
+        [run] => of_one(run, scale, faint).into_iter().chain(entropy).collect(),
+        // What is common to all comes first, as many runs may not all find room.
+        _ => of_all(runs).into_iter().chain(entropy).chain(of_each(runs, scale)).collect(),
+    }
+}
+
+fn of_one(run: &Run, scale: Scale, faint: f64) -> Vec<Entry> {
     let mut entries = Vec::new();
     let reach = smoothing_reach(run.train.len());
     if reach > 0 {
@@ -59,8 +70,8 @@ fn of_one(run: &Run, faint: f64) -> Vec<Entry> {
     }
     if !run.train.is_empty() {
         let window = thousands(&(2 * reach + 1).to_string());
-        let name = if reach > 0 { format!("train, mean of {window} updates") } else { "train".to_owned() };
-        let label = format!("{name}{}", figure(smoothed_end(run)));
+        let name = if reach > 0 { format!("train, smoothed over {window} updates") } else { "train".to_owned() };
+        let label = format!("{name}{}", figure(smoothed_end(run, scale)));
         entries.push(Entry { label, color: color(0), mark: Mark::Smoothed });
     }
     if !run.val.is_empty() {
@@ -70,16 +81,10 @@ fn of_one(run: &Run, faint: f64) -> Vec<Entry> {
     entries
 }
 
-fn of_many(runs: &[Run]) -> Vec<Entry> {
+fn of_all(runs: &[Run]) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for (i, run) in runs.iter().enumerate() {
-        let name = Size::NORMAL.shortened(&run.name, NAME);
-        let figures = match (end(&run.val), smoothed_end(run)) {
-            (Some(val), _) => format!("  val{}", figure(Some(val))),
-            (None, Some(train)) => format!("  train{}", figure(Some(train))),
-            (None, None) => String::new(),
-        };
-        entries.push(Entry { label: format!("{name}{figures}"), color: color(i), mark: Mark::Smoothed });
+    if runs.iter().any(|run| !run.train.is_empty()) {
+        entries.push(Entry { label: "train, smoothed".to_owned(), color: TEXT, mark: Mark::Smoothed });
     }
     if runs.iter().any(|run| !run.val.is_empty()) {
         entries.push(Entry { label: "validation".to_owned(), color: TEXT, mark: Mark::Validation });
@@ -87,13 +92,27 @@ fn of_many(runs: &[Run]) -> Vec<Entry> {
     entries
 }
 
+fn of_each(runs: &[Run], scale: Scale) -> Vec<Entry> {
+    let widest = if runs.len() > 6 { NAME / 2.0 } else { NAME };
+    let entry = |(i, run): (usize, &Run)| {
+        let figures = match (end(&run.val), smoothed_end(run, scale)) {
+            (Some(val), _) => format!("  val{}", figure(Some(val))),
+            (None, Some(train)) => format!("  train{}", figure(Some(train))),
+            (None, None) => String::new(),
+        };
+        let name = Size::NORMAL.shortened(&run.name, widest);
+        Entry { label: format!("{name}{figures}"), color: color(i), mark: Mark::Run }
+    };
+    runs.iter().enumerate().map(entry).collect()
+}
+
 /// The last value of a curve that is a number.
 fn end(points: &[Point]) -> Option<f64> {
     points.iter().rev().map(|p| p.1).find(|y| y.is_finite())
 }
 
-fn smoothed_end(run: &Run) -> Option<f64> {
-    end(&smooth(&run.train, smoothing_reach(run.train.len())))
+fn smoothed_end(run: &Run, scale: Scale) -> Option<f64> {
+    end(&smooth(&run.train, smoothing_reach(run.train.len()), scale))
 }
 
 /// A loss behind a name.
@@ -105,21 +124,34 @@ fn figure(value: Option<f64>) -> String {
     }
 }
 
-/// The entries with their left edges, line by line. What needs more than the allowed lines is left out.
-pub fn rows(entries: &[Entry]) -> Vec<Vec<(f64, &Entry)>> {
-    let mut rows: Vec<Vec<(f64, &Entry)>> = Vec::new();
+/// Entries in their places.
+#[derive(Clone, Debug, Default)]
+pub struct Rows<'a> {
+    /// Line by line, each entry with its left edge.
+    pub lines: Vec<Vec<(f64, &'a Entry)>>,
+    /// What stands behind the last one where not all found room.
+    rest: Option<(f64, String)>,
+}
+
+/// Places the entries, as many as the allowed lines hold.
+pub fn rows(entries: &[Entry]) -> Rows<'_> {
+    let mut rows = Rows::default();
     let mut x = f64::INFINITY;
-    for entry in entries {
-        let width = SAMPLE + SAMPLE_GAP + Size::NORMAL.width(&entry.label);
-        if x + width > RIGHT {
-            if rows.len() == MOST_LINES {
+    for (i, entry) in entries.iter().enumerate() {
+        let width = entry.mark.width() + SAMPLE_GAP + Size::NORMAL.width(&entry.label);
+        // The last line keeps room for the count of those that do not fit.
+        let last = rows.lines.len() == MOST_LINES;
+        let end = if last && i + 1 < entries.len() { RIGHT - MORE } else { RIGHT };
+        if x + width > end {
+            if last {
+                rows.rest = Some((x, format!("and {} more", entries.len() - i)));
                 break;
             }
-            rows.push(Vec::new());
+            rows.lines.push(Vec::new());
             x = LEFT;
         }
-        if let Some(row) = rows.last_mut() {
-            row.push((x, entry));
+        if let Some(line) = rows.lines.last_mut() {
+            line.push((x, entry));
         }
         x += width + ENTRY_GAP;
     }
@@ -127,19 +159,22 @@ pub fn rows(entries: &[Entry]) -> Vec<Vec<(f64, &Entry)>> {
 }
 
 /// Draws the lines of the legend.
-pub fn draw(canvas: &mut Canvas, rows: &[Vec<(f64, &Entry)>]) {
-    for (line, row) in rows.iter().enumerate() {
-        let top = TOP + LINE * line as f64;
-        let y = top + Size::NORMAL.height() / 2.0;
+pub fn draw(canvas: &mut Canvas, rows: &Rows) {
+    let top = |line: usize| TOP + LINE * line as f64;
+    for (line, row) in rows.lines.iter().enumerate() {
+        let y = top(line) + Size::NORMAL.height() / 2.0;
         for (x, entry) in row {
             draw_sample(canvas, *x, y, entry);
-            canvas.text(&entry.label, x + SAMPLE + SAMPLE_GAP, top, Align::Left, Size::NORMAL, TEXT);
+            canvas.text(&entry.label, x + entry.mark.width() + SAMPLE_GAP, top(line), Align::Left, Size::NORMAL, TEXT);
         }
+    }
+    if let Some((x, text)) = &rows.rest {
+        canvas.text(text, *x, top(rows.lines.len() - 1), Align::Left, Size::NORMAL, TEXT);
     }
 }
 
 fn draw_sample(canvas: &mut Canvas, x: f64, y: f64, entry: &Entry) {
-    let area = Rect::new(x, y - MARKER - 1.0, x + SAMPLE, y + MARKER + 1.0);
+    let area = Rect::new(x, y - MARKER - 2.0, x + SAMPLE, y + MARKER + 2.0);
     let (from, to, middle) = ((x + 2.0, y), (x + SAMPLE - 2.0, y), (x + SAMPLE / 2.0, y));
     let mut mask = Mask::new(&area);
     let mut opacity = 1.0;
@@ -154,6 +189,7 @@ fn draw_sample(canvas: &mut Canvas, x: f64, y: f64, entry: &Entry) {
             mask.segment(middle, middle, MARKER);
         }
         Mark::Dashes => mask.dashes(x, x + SAMPLE, y, DASHES),
+        Mark::Run => mask.segment((x + 7.0, y), (x + PATCH - 7.0, y), 7.0),
     }
     canvas.paint(&mask, entry.color, opacity);
     if entry.mark == Mark::Validation {

@@ -42,9 +42,20 @@ pub const FRAME: Color = [154, 160, 166];
 /// The entropy line: dark enough to read, different from every run.
 pub const ENTROPY: Color = [95, 99, 104];
 
-/// Colours of the runs: those of Okabe and Ito that stand out on white, which colour-blind readers can tell apart.
-const COLORS: [Color; 7] =
-    [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [60, 64, 67]];
+/// Colours of the runs: those of Okabe and Ito that stand out on white, which colour-blind readers can tell apart, and
+/// three more for large comparisons.
+const COLORS: [Color; 10] = [
+    [0, 114, 178],
+    [213, 94, 0],
+    [0, 158, 115],
+    [204, 121, 167],
+    [230, 159, 0],
+    [86, 180, 233],
+    [0, 0, 0],
+    [136, 34, 85],
+    [153, 153, 51],
+    [128, 128, 128],
+];
 
 /// Colour of run `i`. A single run uses the first for training and the second for validation.
 pub fn color(i: usize) -> Color {
