@@ -70,7 +70,9 @@ impl Device {
 
     fn cpu(precision: Precision, note: String) -> Result<Device> {
         match precision {
-            Precision::Mixed => Err(Error::config("train.precision", "the CPU executor computes in f32; set f32 or auto")),
+            Precision::Mixed => {
+                Err(Error::config("train.precision", "the CPU executor computes in f32; set f32 or auto"))
+            }
             Precision::F32 | Precision::Auto => Ok(Device::Cpu { note }),
         }
     }

@@ -28,9 +28,7 @@ fn objective(program: &Program, moved: Option<(hadal::graph::Tensor, usize, f64)
         cpu.set(tensor, &values);
     }
     cpu.run(0).expect("the CPU runs");
-    let sum = |(tensor, factors): &(_, Vec<f64>)| {
-        cpu.get(*tensor).iter().zip(factors).map(|(y, f)| y * f).sum::<f64>()
-    };
+    let sum = |(tensor, factors): &(_, Vec<f64>)| cpu.get(*tensor).iter().zip(factors).map(|(y, f)| y * f).sum::<f64>();
     program.objective.iter().map(sum).sum()
 }
 

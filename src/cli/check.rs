@@ -77,6 +77,8 @@ fn report(findings: &[Finding]) -> Result<()> {
     }
     match failures.len() {
         0 => Ok(println!("{} comparisons, all within their tolerance", findings.len())),
-        n => Err(Error::CheckFailed(format!("{n} of {} comparisons failed; the first: {}", findings.len(), failures[0]))),
+        n => {
+            Err(Error::CheckFailed(format!("{n} of {} comparisons failed; the first: {}", findings.len(), failures[0])))
+        }
     }
 }

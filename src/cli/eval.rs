@@ -4,10 +4,10 @@ use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer};
 use crate::config::Config;
 use crate::config::data::DataConfig;
 use crate::config::train::Precision;
-use crate::data::batch::Batch;
 use crate::data::Dataset;
-use crate::data::world::{ProbeWindow, probe_windows};
+use crate::data::batch::Batch;
 use crate::data::world::ProbeKind;
+use crate::data::world::{ProbeWindow, probe_windows};
 use crate::error::{Error, Result};
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
@@ -60,8 +60,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let all: Vec<Vec<u32>> = (0..windows).map(window).collect();
     let size = BatchSize { batch: args.batch.min(windows), length };
     let device = args.device.open(Precision::F32)?;
-    let options =
-        ProgramOptions { size, binding_limit: device.binding_limit(), optimizer: None, logit_rows: None };
+    let options = ProgramOptions { size, binding_limit: device.binding_limit(), optimizer: None, logit_rows: None };
     let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
     load_weights(&folder, &config, |values| session.load(values))?;
     let batches: Vec<Batch> = all.chunks_exact(size.batch).map(Batch::from_windows).collect();

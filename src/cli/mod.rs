@@ -112,7 +112,12 @@ fn fits(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<()> {
     if tokenizer.vocab_size() > config.vocab_size {
         return Err(Error::config(
             "model.vocab_size",
-            format!("is {}, less than the {} tokens of {}", config.vocab_size, tokenizer.vocab_size(), tokenizer.name()),
+            format!(
+                "is {}, less than the {} tokens of {}",
+                config.vocab_size,
+                tokenizer.vocab_size(),
+                tokenizer.name()
+            ),
         ));
     }
     Ok(())

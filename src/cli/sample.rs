@@ -38,8 +38,7 @@ pub(super) struct SampleArgs {
 }
 
 pub(super) fn run(args: SampleArgs) -> Result<()> {
-    let sampling =
-        Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
+    let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     sampling.validate()?;
     let folder = model_folder(&existing(&args.model)?)?;
     let config = model_config(&folder)?;

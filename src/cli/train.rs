@@ -83,8 +83,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         0 => None,
         _ => Some(Sampler::new(&config.model, size.length, &device)?),
     };
-    let outcome =
-        Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
+    let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
     eprintln!("{}", verdict(&outcome, &dataset, &device, &out, started.elapsed()));
     Ok(())
 }
@@ -156,9 +155,8 @@ fn free_folder(config: Option<&str>) -> PathBuf {
 pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -> String {
     let model = &config.model;
     let (length, train) = (config.train.sequence_length, &config.train);
-    let of = |pattern: &str| -> u64 {
-        specs.iter().filter(|s| s.name.contains(pattern)).map(|s| s.elements() as u64).sum()
-    };
+    let of =
+        |pattern: &str| -> u64 { specs.iter().filter(|s| s.name.contains(pattern)).map(|s| s.elements() as u64).sum() };
     let (embedding, attention) = (of("embed_tokens") + of("lm_head"), of("self_attn"));
     let (experts, shared, router) = (of(".experts."), of("shared_experts"), of("mlp.gate.weight"));
     let total = model.total_parameters();
@@ -224,7 +222,9 @@ fn verdict(outcome: &Outcome, dataset: &Dataset, device: &Device, out: &Path, ti
         device.describe(),
         out.display()
     );
-    if let (Some(first), Some(last), Some(entropy)) = (outcome.first_loss, outcome.val_loss, dataset.entropy_per_token()) {
+    if let (Some(first), Some(last), Some(entropy)) =
+        (outcome.first_loss, outcome.val_loss, dataset.entropy_per_token())
+    {
         text += &format!(
             "\nvalidation loss {last:.4}; the text's own entropy is {entropy:.4} nats a token: {:.1} % of the way from \
              the first loss, {first:.4}",

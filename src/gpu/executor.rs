@@ -85,7 +85,11 @@ impl GpuExecutor {
     }
 
     fn write(&mut self, tensor: Tensor, bytes: &[u8]) -> Result<()> {
-        assert!(bytes.len() as u64 <= self.tensors.info(tensor).bytes(), "{}: too long", self.tensors.info(tensor).name);
+        assert!(
+            bytes.len() as u64 <= self.tensors.info(tensor).bytes(),
+            "{}: too long",
+            self.tensors.info(tensor).name
+        );
         let Some(buffer) = self.buffer(tensor) else { return Ok(()) }; // no step uses it
         for (i, part) in bytes.chunks(UPLOAD_BYTES).enumerate() {
             self.gpu.queue.write_buffer(buffer, (i * UPLOAD_BYTES) as u64, part);
@@ -184,7 +188,8 @@ fn bind(
             let slot = plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", tensors.info(tensor).name));
             // Vectors of four are bound whole: sizes are rounded up, which every buffer has room for.
             let size = wgpu::BufferSize::new(tensors.info(tensor).bytes().max(4).next_multiple_of(16));
-            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffers[slot], offset: 0, size });
+            let resource =
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffers[slot], offset: 0, size });
             wgpu::BindGroupEntry { binding, resource }
         })
         .collect();

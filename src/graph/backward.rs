@@ -139,8 +139,7 @@ impl Op {
                 let [tokens, experts] = shape2(r, *probs);
                 let sequences = balance.sequences as u32;
                 let d_probs = r.activation_like("d_probs", *probs);
-                let params =
-                    kernels::balance_loss_backward::Params { sequences, length: tokens / sequences, experts };
+                let params = kernels::balance_loss_backward::Params { sequences, length: tokens / sequences, experts };
                 r.step(&kernels::balance_loss_backward::KERNEL, &params, &[*slope, balance.real, d_probs]);
                 g.join(r, *probs, d_probs);
             }
@@ -217,14 +216,7 @@ fn linear(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, d
 }
 
 /// As [`linear`], expert by expert.
-fn linear_experts(
-    r: &mut Recorder<'_>,
-    g: &mut Gradients,
-    x: Tensor,
-    weight: &Weight,
-    routing: Routing,
-    d_y: Tensor,
-) {
+fn linear_experts(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, routing: Routing, d_y: Tensor) {
     let (n, m) = (shape2(r, x)[1], shape2(r, d_y)[1]);
     for (first_expert, expert_count, part) in spans(weight) {
         let Some(d_weight) = r.tensors.gradient_of(part) else { continue };

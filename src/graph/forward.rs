@@ -108,14 +108,8 @@ pub(super) fn copy(
     rows: u32,
     columns: u32,
 ) {
-    let params = kernels::copy_columns::Params {
-        rows,
-        columns,
-        source_stride,
-        source_offset,
-        target_stride,
-        target_offset,
-    };
+    let params =
+        kernels::copy_columns::Params { rows, columns, source_stride, source_offset, target_stride, target_offset };
     r.step(&kernels::copy_columns::KERNEL, &params, &[source, target]);
 }
 

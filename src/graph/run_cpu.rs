@@ -1,9 +1,9 @@
 //! The CPU executor: replays a recording through the reference functions, in f32 to train or in f64 to judge.
 
+use super::Executor;
 use super::plan::Plan;
 use super::recording::{Recording, Step};
 use super::tensor::{Dtype, Tensor, Tensors};
-use super::Executor;
 use crate::error::Result;
 use crate::kernels::case::Case;
 use crate::kernels::{Access, Arg, Args, Kernel};
@@ -77,7 +77,8 @@ impl<F: CpuReal> CpuExecutor<F> {
     /// Runs one step.
     pub fn run_step(&mut self, step: &Step) {
         let started = self.profile.is_some().then(std::time::Instant::now);
-        let slot = |tensor: Tensor| self.plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", step.kernel.stem));
+        let slot =
+            |tensor: Tensor| self.plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", step.kernel.stem));
         let mut written: Vec<(usize, Memory<F>)> = Vec::new();
         for (tensor, _) in step.uses().filter(|(_, access)| *access != Access::Read) {
             let at = slot(tensor);

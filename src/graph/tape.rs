@@ -255,7 +255,11 @@ impl<'t> Tape<'t> {
     }
 
     /// The forward steps, then backward steps from given gradients of some tensors: for tests of single operations.
-    pub fn finish_with_gradients(self, name: &'static str, seeds: &[(Tensor, Tensor)]) -> (Recording, super::backward::Gradients) {
+    pub fn finish_with_gradients(
+        self,
+        name: &'static str,
+        seeds: &[(Tensor, Tensor)],
+    ) -> (Recording, super::backward::Gradients) {
         let mut recorder = Recorder::new(self.tensors);
         self.ops.iter().for_each(|op| op.forward(&mut recorder));
         let gradients = super::backward::backward(&self.ops, &mut recorder, seeds.to_vec());

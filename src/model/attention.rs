@@ -25,26 +25,26 @@ pub fn attention(
     let (heads, dq, dr) = (config.num_attention_heads, config.qk_head_dim(), config.qk_rope_head_dim);
 
     let q = match config.q_lora_rank {
-        None => t.linear(x, w("q_proj")),                           // (N, H dq)
+        None => t.linear(x, w("q_proj")), // (N, H dq)
         Some(_) => {
-            let c_q = t.linear(x, w("q_a_proj"));                   // (N, rq)           eq. 12
+            let c_q = t.linear(x, w("q_a_proj")); // (N, rq)           eq. 12
             let c_q = t.rms_norm(c_q, norm("q_a_layernorm"), LATENT_EPSILON);
-            t.linear(c_q, w("q_b_proj"))                            // (N, H dq)         eqs. 13, 14
+            t.linear(c_q, w("q_b_proj")) // (N, H dq)         eqs. 13, 14
         }
     };
-    let q = t.rope(q, inputs.rotation(heads, dq, dr));              // (N, H dq)         eq. 14
-    let down = t.linear(x, w("kv_a_proj_with_mqa"));                // (N, r + dr)       eqs. 9, 15
-    let (c_kv, k_rope) = t.split(down, config.kv_lora_rank);        // (N, r), (N, dr)
+    let q = t.rope(q, inputs.rotation(heads, dq, dr)); // (N, H dq)         eq. 14
+    let down = t.linear(x, w("kv_a_proj_with_mqa")); // (N, r + dr)       eqs. 9, 15
+    let (c_kv, k_rope) = t.split(down, config.kv_lora_rank); // (N, r), (N, dr)
     let c_kv = t.rms_norm(c_kv, norm("kv_a_layernorm"), LATENT_EPSILON);
-    let kv = t.linear(c_kv, w("kv_b_proj"));                        // (N, H (dn + dv))  eqs. 10, 11
-    let k_rope = t.rope(k_rope, inputs.rotation(1, dr, dr));        // (N, dr), for all heads, eq. 15
+    let kv = t.linear(c_kv, w("kv_b_proj")); // (N, H (dn + dv))  eqs. 10, 11
+    let k_rope = t.rope(k_rope, inputs.rotation(1, dr, dr)); // (N, dr), for all heads, eq. 15
     let out = t.attention(q, kv, k_rope, inputs.mask(), sizes(config, inputs)); // (N, H dv)  eqs. 16 to 18
     if t.is_training() && config.resid_dropout > 0.0 {
-        let out = t.linear(out, w("o_proj"));                       // (N, d)            eq. 19
+        let out = t.linear(out, w("o_proj")); // (N, d)            eq. 19
         let out = t.dropout(out, inputs.state, config.resid_dropout);
         return t.add(residual, out);
     }
-    t.linear_residual(out, w("o_proj"), residual)                   // (N, d)            eq. 19
+    t.linear_residual(out, w("o_proj"), residual) // (N, d)            eq. 19
 }
 
 fn sizes(config: &ModelConfig, inputs: &Inputs) -> AttentionSizes {

@@ -19,12 +19,12 @@ pub fn block(
     h: Tensor,
 ) -> Tensor {
     let norm = |name: &str| weights.vector(&format!("model.layers.{layer}.{name}.weight"));
-    let x = t.rms_norm(h, norm("input_layernorm"), config.rms_norm_eps);          // (N, d)
-    let h = attention(t, config, weights, inputs, layer, x, h);                   // (N, d)
+    let x = t.rms_norm(h, norm("input_layernorm"), config.rms_norm_eps); // (N, d)
+    let h = attention(t, config, weights, inputs, layer, x, h); // (N, d)
     let x = t.rms_norm(h, norm("post_attention_layernorm"), config.rms_norm_eps); // (N, d)
     if config.is_moe(layer) {
-        moe(t, config, weights, inputs, layer, x, h)                              // (N, d)
+        moe(t, config, weights, inputs, layer, x, h) // (N, d)
     } else {
-        feed_forward(t, weights, &format!("model.layers.{layer}.mlp"), x, h)      // (N, d)
+        feed_forward(t, weights, &format!("model.layers.{layer}.mlp"), x, h) // (N, d)
     }
 }

@@ -23,22 +23,22 @@ pub fn moe(
     let prefix = format!("model.layers.{layer}.mlp");
     let w = |name: &str| weights.get(&format!("{prefix}.{name}.weight"));
 
-    let logits = t.linear(x, w("gate"));                                  // (N, E)
+    let logits = t.linear(x, w("gate")); // (N, E)
     let (probs, chosen, gates) = t.router(logits, sizes(config, inputs)); // (N, E), (N, K), (N, K)  eqs. 20 to 22
-    t.balance_loss(probs, chosen, balance(config, inputs));               // section 2.2.3
+    t.balance_loss(probs, chosen, balance(config, inputs)); // section 2.2.3
     let routing = t.expert_sort(chosen, config.n_routed_experts);
 
-    let xs = t.expert_gather(x, routing);                                 // (N K, d)
-    let gate = t.linear_experts(xs, w("experts.gate_proj"), routing);     // (N K, Im)
-    let up = t.linear_experts(xs, w("experts.up_proj"), routing);         // (N K, Im)
-    let h = t.swiglu(gate, up);                                           // (N K, Im)
-    let o = t.linear_experts(h, w("experts.down_proj"), routing);         // (N K, d)
+    let xs = t.expert_gather(x, routing); // (N K, d)
+    let gate = t.linear_experts(xs, w("experts.gate_proj"), routing); // (N K, Im)
+    let up = t.linear_experts(xs, w("experts.up_proj"), routing); // (N K, Im)
+    let h = t.swiglu(gate, up); // (N K, Im)
+    let o = t.linear_experts(h, w("experts.down_proj"), routing); // (N K, d)
 
     let shared = match config.n_shared_experts {
         0 => residual,
         _ => feed_forward(t, weights, &format!("{prefix}.shared_experts"), x, residual), // (N, d)
     };
-    t.expert_combine(shared, o, gates, routing)                           // (N, d)  eq. 20
+    t.expert_combine(shared, o, gates, routing) // (N, d)  eq. 20
 }
 
 /// How probabilities become weights: see [`RouterWeights`].

@@ -161,16 +161,16 @@ impl Program {
             let weight_decay = if decays { optimizer.weight_decay as f32 } else { 0.0 };
             for (_, _, tensor) in parameter.weight.spans() {
                 let info = self.tensors.info(tensor).clone();
-                let mut moment = |kind: &str| {
-                    self.tensors.real(format!("{kind}.{}", info.name), &info.shape, Role::Moment)
-                };
+                let mut moment =
+                    |kind: &str| self.tensors.real(format!("{kind}.{}", info.name), &info.shape, Role::Moment);
                 let moments = Moments { parameter: tensor, first: moment("m"), second: moment("v") };
                 parts.push((moments, info.elements() as u32, weight_decay));
             }
         }
         let total = parts.iter().map(|&(_, count, _)| grad_norm::partials(count)).sum();
         let partials = self.tensors.real("norm_partials", &[total as usize], Role::State);
-        let gradient = |t: &Tensors, p: Tensor| t.gradient_of(p).unwrap_or_else(|| panic!("a parameter has no gradient"));
+        let gradient =
+            |t: &Tensors, p: Tensor| t.gradient_of(p).unwrap_or_else(|| panic!("a parameter has no gradient"));
         let mut r = Recorder::new(&mut self.tensors);
         let mut first_partial = 0;
         for &(moments, count, _) in &parts {

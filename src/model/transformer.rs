@@ -11,12 +11,12 @@ use crate::graph::tape::Tape;
 /// Hidden states after the final norm: (N, d).
 pub fn hidden(t: &mut Tape<'_>, config: &ModelConfig, weights: &Weights, inputs: &Inputs) -> Tensor {
     let table = weights.get("model.embed_tokens.weight");
-    let h = t.embed(inputs.ids, table, inputs.token_order, inputs.segments);      // (N, d)
-    let mut h = t.dropout(h, inputs.state, config.embed_dropout);                 // (N, d)
+    let h = t.embed(inputs.ids, table, inputs.token_order, inputs.segments); // (N, d)
+    let mut h = t.dropout(h, inputs.state, config.embed_dropout); // (N, d)
     for layer in 0..config.num_hidden_layers {
-        h = block(t, config, weights, inputs, layer, h);                          // (N, d)
+        h = block(t, config, weights, inputs, layer, h); // (N, d)
     }
-    t.rms_norm(h, weights.vector("model.norm.weight"), config.rms_norm_eps)       // (N, d)
+    t.rms_norm(h, weights.vector("model.norm.weight"), config.rms_norm_eps) // (N, d)
 }
 
 /// The head's matrix: its own, or the embedding's when tied. (V, d)

@@ -131,9 +131,7 @@ impl Session {
 
     fn moments_of(&self, second: bool) -> impl Fn(Tensor) -> Option<Tensor> + use<> {
         let moments = self.program.moments.clone();
-        move |part| {
-            moments.iter().find(|m| m.parameter == part).map(|m| if second { m.second } else { m.first })
-        }
+        move |part| moments.iter().find(|m| m.parameter == part).map(|m| if second { m.second } else { m.first })
     }
 
     /// Uploads a batch, of at most the program's size.
