@@ -3,7 +3,6 @@
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
 use crate::error::{Error, Result};
-
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
