@@ -82,7 +82,8 @@ fn main(
 #end
         sum = fma(sum, shrink, vec4(dot(e0, vec4(1.0)), dot(e1, vec4(1.0)), dot(e2, vec4(1.0)), dot(e3, vec4(1.0))));
 #for j in 0..4
-        tile[(key_lane + #{j * KEY_LANES}u) * #{QUERY_STRIDE}u + query_lane] = vec4(w0[#{j}], w1[#{j}], w2[#{j}], w3[#{j}]);
+        tile[(key_lane + #{j * KEY_LANES}u) * #{QUERY_STRIDE}u + query_lane] =
+            vec4(w0[#{j}], w1[#{j}], w2[#{j}], w3[#{j}]);
 #end
         for (var first = 0u; first < #{KEYS}u; first += #{PANEL}u) {
 #for u in 0..(PANEL * PANEL_STRIDE + THREADS - 1) / THREADS

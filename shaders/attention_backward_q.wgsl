@@ -1,6 +1,7 @@
 // d_q of causal attention: with P = exp(scale q k^T - lse) on visible keys and D the saved sums of d_out out,
 // d_q = scale (P (Z (d_out value^T) - D)) k. Recomputes scores tile by tile; visibility, Z and k as in attention.wgsl.
-// One workgroup a tile of QUERIES queries of one head; overwrites d_q. Reference: src/reference/attention_backward_q.rs.
+// One workgroup a tile of QUERIES queries of one head; overwrites d_q.
+// Reference: src/reference/attention_backward_q.rs.
 #define PRODUCTS 2
 #import shared/attention
 #define SLOTS (WIDTH + 3) / 4
@@ -72,7 +73,8 @@ fn main(
         let d#{r} = p#{r} * (dropout_factors(at, query#{r}, keys) * d_weights[#{r}] - stats#{r}.y);
 #end
 #for j in 0..4
-        tile[(key_lane + #{j * KEY_LANES}u) * #{QUERY_STRIDE}u + query_lane] = vec4(d0[#{j}], d1[#{j}], d2[#{j}], d3[#{j}]);
+        tile[(key_lane + #{j * KEY_LANES}u) * #{QUERY_STRIDE}u + query_lane] =
+            vec4(d0[#{j}], d1[#{j}], d2[#{j}], d3[#{j}]);
 #end
         for (var first = 0u; first < #{KEYS}u; first += #{PANEL}u) {
 #for u in 0..(PANEL * PANEL_STRIDE + THREADS - 1) / THREADS

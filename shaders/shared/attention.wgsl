@@ -1,9 +1,10 @@
 // What the attention shaders share: tiles of products, visibility and dropout factors.
-// A workgroup owns one head of one sequence and walks over tiles of QUERIES x KEYS scores. In a tile an invocation holds
-// the queries query_lane + r QUERY_LANES, r = 0..4 (the vectors of a mat4x4), and of each the keys key_lane +
-// j KEY_LANES, j = 0..4 (their components). Such strided fours make neighbouring invocations read neighbouring addresses.
-// The importer declares p, q, kv, k_rope, document_start and state, the constants of kernels::attention::constants, and
-// PRODUCTS: 1 for scores alone, 2 for d_out value^T as well (then also d_out).
+// A workgroup owns one head of one sequence and walks over tiles of QUERIES x KEYS scores (equal numbers). In a tile an
+// invocation holds the queries query_lane + r QUERY_LANES, r = 0..4 (the vectors of a mat4x4), and of each the keys
+// key_lane + j KEY_LANES, j = 0..4 (their components). With such strided fours, neighbouring invocations read
+// neighbouring addresses.
+// The importer declares p, q, kv, k_rope, document_start and state, and PRODUCTS: 1 for scores alone, 2 for
+// d_out value^T as well (then also d_out). The other constants come from kernels::attention::tile_constants.
 #import shared/index
 #import shared/random
 #import shared/state

@@ -1,7 +1,7 @@
 //! Causal attention of every head, and what its backward passes share.
 
 use super::gemm::{Product, View, gemm_serial};
-use super::{Real, random, vector};
+use super::{Real, random};
 use crate::kernels::attention::Params;
 use crate::kernels::state::{STATE_KEY0, STATE_KEY1};
 use rayon::prelude::*;
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// Queries (or keys, where gradients of keys are computed) of a task: enough for efficient products, few enough that
 /// little is computed above the diagonal.
-pub(super) const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 64;
 
 /// What the forward pass and both backward passes read.
 #[derive(Clone, Copy)]
@@ -20,7 +20,7 @@ pub struct Inputs<'a, F> {
     pub kv: &'a [F],
     /// Rotated key columns of all heads, (tokens, rope).
     pub k_rope: &'a [F],
-    /// First visible key of each token, counted within the sequence.
+    /// First visible key of each token, counted within the sequence; never falls along a sequence.
     pub document_start: &'a [u32],
     /// Words of the shared state; the dropout keys.
     pub state: &'a [u32],
@@ -46,51 +46,49 @@ impl<F: Real> Inputs<'_, F> {
         (&self.kv[(at.sequence * p.length as usize + row) * stride + at.head * p.kv_width()..], stride)
     }
 
-    /// Rows of `k_rope` from token `row` of the sequence on.
-    pub(super) fn shared_keys(&self, p: &Params, at: Head, row: usize) -> &[F] {
-        &self.k_rope[(at.sequence * p.length as usize + row) * p.rope as usize..]
-    }
-
-    /// Writes `scale * q k^T` for these queries and keys, row-major and dense.
-    pub(super) fn scores(&self, p: &Params, at: Head, queries: Range<usize>, keys: Range<usize>, scores: &mut [F]) {
+    /// The keys of a head, its own columns before the shared ones: dense rows of nope + rope.
+    pub(super) fn keys(&self, p: &Params, at: Head, keys: Range<usize>) -> Vec<F> {
         let (nope, rope) = (p.nope as usize, p.rope as usize);
-        let ((q, q_stride), (k, k_stride)) =
-            (self.queries(p, at, queries.start), self.keys_and_values(p, at, keys.start));
-        let product = Product {
-            m: queries.len(),
-            n: keys.len(),
-            k: nope,
-            alpha: F::of(f64::from(p.scale)),
-            a: View::rows(q, q_stride),
-            b: View::transposed(k, k_stride),
-            beta: F::zero(),
-            c_stride: keys.len(),
-        };
-        gemm_serial(product, scores);
-        let a = View::rows(&q[nope..], q_stride);
-        let b = View::transposed(self.shared_keys(p, at, keys.start), rope);
-        gemm_serial(Product { k: rope, a, b, beta: F::one(), ..product }, scores);
+        let (kv, stride) = self.keys_and_values(p, at, keys.start);
+        let shared = &self.k_rope[(at.sequence * p.length as usize + keys.start) * rope..];
+        let mut dense = Vec::with_capacity(keys.len() * (nope + rope));
+        for row in 0..keys.len() {
+            dense.extend_from_slice(&kv[row * stride..][..nope]);
+            dense.extend_from_slice(&shared[row * rope..][..rope]);
+        }
+        dense
     }
 
-    /// The visible ones among `keys` for a query, counted from the first of `keys`.
+    /// The ones among `queries` that see a key, counted from the first of them.
+    pub(super) fn seeing(&self, p: &Params, at: Head, key: usize, queries: &Range<usize>) -> Range<usize> {
+        let tokens = at.sequence * p.length as usize;
+        let starts = &self.document_start[tokens + queries.start..tokens + queries.end];
+        let end = starts.partition_point(|&start| start as usize <= key);
+        key.saturating_sub(queries.start).min(end)..end
+    }
+
+    /// The visible ones among `keys` for a query, counted from the first of them.
     pub(super) fn visible(&self, p: &Params, at: Head, query: usize, keys: &Range<usize>) -> Range<usize> {
         let start = self.document_start[at.sequence * p.length as usize + query] as usize;
         let end = (query + 1).clamp(keys.start, keys.end);
         start.clamp(keys.start, end) - keys.start..end - keys.start
     }
 
-    /// Multiplies the values of one query and `keys` by their dropout factors: 0 or 1 / (1 - rate).
-    pub(super) fn drop_out(&self, p: &Params, at: Head, query: usize, keys: &Range<usize>, values: &mut [F]) {
+    /// Multiplies `values` by dropout factors, 0 or 1 / (1 - rate): the first by that of this query and key, each next
+    /// one by that of `step` elements further in the tensor (batch, heads, queries, keys).
+    pub(super) fn drop_out(&self, p: &Params, at: Head, [query, key]: [usize; 2], step: u32, values: &mut [F]) {
         if p.dropout == 0.0 {
             return;
         }
-        let key = random::random_key(self.state[STATE_KEY0], self.state[STATE_KEY1], p.site);
+        let mask_key = random::random_key(self.state[STATE_KEY0], self.state[STATE_KEY1], p.site);
         let (threshold, kept) = (random::keep_threshold(p.dropout), F::one() / F::of(1.0 - f64::from(p.dropout)));
         let row = (at.sequence as u32).wrapping_mul(p.heads).wrapping_add(at.head as u32);
-        let first = row.wrapping_mul(p.length).wrapping_add(query as u32).wrapping_mul(p.length);
-        for (value, key_index) in values.iter_mut().zip(keys.start as u32..) {
-            let keep = random::random_at(key, first.wrapping_add(key_index)) >= threshold;
+        let row = row.wrapping_mul(p.length).wrapping_add(query as u32);
+        let mut element = row.wrapping_mul(p.length).wrapping_add(key as u32);
+        for value in values {
+            let keep = random::random_at(mask_key, element) >= threshold;
             *value *= if keep { kept } else { F::zero() };
+            element = element.wrapping_add(step);
         }
     }
 
@@ -144,22 +142,22 @@ fn one_head<F: Real>(
     lse: &mut Vec<F>,
 ) {
     let keys = inputs.first_visible(p, at, queries.clone())..queries.end;
-    let scores = &mut scores[..queries.len() * keys.len()];
-    inputs.scores(p, at, queries.clone(), keys.clone(), scores);
-    let mut inverse_sums = [F::zero(); BLOCK];
-    for ((row, query), inverse_sum) in scores.chunks_exact_mut(keys.len()).zip(queries.clone()).zip(&mut inverse_sums) {
-        let visible = inputs.visible(p, at, query, &keys);
-        row[..visible.start].fill(F::zero());
-        row[visible.end..].fill(F::zero());
-        let row = &mut row[visible.clone()];
-        let maximum = vector::max(row);
-        row.iter_mut().for_each(|s| *s -= maximum);
-        F::exp_all(row);
-        let sum = vector::sum(row);
-        lse.push(if row.is_empty() { maximum } else { maximum + sum.ln() });
-        *inverse_sum = if row.is_empty() { F::zero() } else { sum.recip() };
-        inputs.drop_out(p, at, query, &(keys.start + visible.start..keys.start + visible.end), row);
-    }
+    let scores = &mut scores[..keys.len() * queries.len()];
+    let (q, q_stride) = inputs.queries(p, at, queries.start);
+    let dense_keys = inputs.keys(p, at, keys.clone());
+    // One row of scores a key: softmax then works on all queries at once, and the product with the values packs fast.
+    let product = Product {
+        m: keys.len(),
+        n: queries.len(),
+        k: p.query_width(),
+        alpha: F::of(f64::from(p.scale)),
+        a: View::rows(&dense_keys, p.query_width()),
+        b: View::transposed(q, q_stride),
+        beta: F::zero(),
+        c_stride: queries.len(),
+    };
+    gemm_serial(product, scores);
+    let sums = softmax(p, inputs, at, queries.clone(), keys.clone(), scores, lse);
     let (width, stride) = (p.value as usize, p.heads as usize * p.value as usize);
     let (kv, kv_stride) = inputs.keys_and_values(p, at, keys.start);
     let out = &mut out[at.head * width..];
@@ -168,13 +166,47 @@ fn one_head<F: Real>(
         n: width,
         k: keys.len(),
         alpha: F::one(),
-        a: View::rows(scores, keys.len()),
+        a: View::transposed(scores, queries.len()),
         b: View::rows(&kv[p.nope as usize..], kv_stride),
         beta: F::zero(),
         c_stride: stride,
     };
     gemm_serial(product, out);
-    for (row, inverse_sum) in out.chunks_mut(stride).zip(inverse_sums) {
-        row[..width].iter_mut().for_each(|o| *o *= inverse_sum);
+    for (row, sum) in out.chunks_mut(stride).zip(sums) {
+        let inverse = if sum > F::zero() { sum.recip() } else { F::zero() };
+        row[..width].iter_mut().for_each(|o| *o *= inverse);
     }
+}
+
+/// Replaces scores, a row a key, by `exp(score - maximum) Z`, appends to `lse` and returns the sums without Z.
+fn softmax<F: Real>(
+    p: &Params,
+    inputs: &Inputs<'_, F>,
+    at: Head,
+    queries: Range<usize>,
+    keys: Range<usize>,
+    scores: &mut [F],
+    lse: &mut Vec<F>,
+) -> [F; BLOCK] {
+    let width = queries.len();
+    let mut maxima = [F::of(-1e30); BLOCK];
+    for (row, key) in scores.chunks_exact(width).zip(keys.clone()) {
+        let seeing = inputs.seeing(p, at, key, &queries);
+        for (maximum, &score) in maxima[seeing.clone()].iter_mut().zip(&row[seeing]) {
+            *maximum = if score > *maximum { score } else { *maximum };
+        }
+    }
+    let mut sums = [F::zero(); BLOCK];
+    for (row, key) in scores.chunks_exact_mut(width).zip(keys) {
+        let seeing = inputs.seeing(p, at, key, &queries);
+        row[..seeing.start].fill(F::zero());
+        row[seeing.end..].fill(F::zero());
+        let row = &mut row[seeing.clone()];
+        row.iter_mut().zip(&maxima[seeing.clone()]).for_each(|(score, &maximum)| *score -= maximum);
+        F::exp_all(row);
+        sums[seeing.clone()].iter_mut().zip(&*row).for_each(|(sum, &e)| *sum += e);
+        inputs.drop_out(p, at, [queries.start + seeing.start, key], p.length, row);
+    }
+    lse.extend(maxima.iter().zip(&sums).take(width).map(|(&m, &s)| if s > F::zero() { m + s.ln() } else { m }));
+    sums
 }

@@ -50,10 +50,26 @@ fn one_head<F: Real>(
     d_heads: &mut [F],
 ) {
     let (weights, d_scores) = scratch.split_at_mut(queries.len() * keys.len());
-    gradients.of_scores(p, inputs, at, [queries.clone(), keys.clone()], [weights, d_scores]);
     let ((q, q_stride), (d_out, d_out_stride)) =
         (inputs.queries(p, at, queries.start), gradients.rows(p, at, queries.start));
+    let (kv, kv_stride) = inputs.keys_and_values(p, at, keys.start);
     let (nope, value, rope) = (p.nope as usize, p.value as usize, p.rope as usize);
+    let dense_keys = inputs.keys(p, at, keys.clone());
+    // One row a query: the products with the gradients below then pack fast.
+    let product = Product {
+        m: queries.len(),
+        n: keys.len(),
+        k: nope + rope,
+        alpha: F::of(f64::from(p.scale)),
+        a: View::rows(q, q_stride),
+        b: View::transposed(&dense_keys, nope + rope),
+        beta: F::zero(),
+        c_stride: keys.len(),
+    };
+    gemm_serial(product, weights);
+    let (a, b) = (View::rows(d_out, d_out_stride), View::transposed(&kv[nope..], kv_stride));
+    gemm_serial(Product { k: value, alpha: F::one(), a, b, ..product }, d_scores);
+    gradients.of_scores(p, inputs, at, [queries.clone(), keys.clone()], false, [weights, d_scores]);
     let d_key = Product {
         m: keys.len(),
         n: nope,

@@ -23,49 +23,54 @@ impl<F: Real> Gradients<'_, F> {
         (&self.d_out[(at.sequence * p.length as usize + row) * stride + at.head * width..], stride)
     }
 
-    /// Writes, for these queries and keys, the dropped-out probabilities `P Z` to `weights` and the gradients of the
-    /// scores `P (Z (d_out value^T) - D)` to `d_scores`, both row-major and dense.
+    /// Turns scores into dropped-out probabilities `P Z`, and `d_scores`, which holds `d_out value^T`, into the
+    /// gradients of the scores `P (Z (d_out value^T) - D)`. Both are row-major and dense with a row a key or, unless
+    /// `keys_first`, a row a query.
     pub(super) fn of_scores(
         &self,
         p: &Params,
         inputs: &Inputs<'_, F>,
         at: Head,
         [queries, keys]: [Range<usize>; 2],
-        [weights, d_scores]: [&mut [F]; 2],
+        keys_first: bool,
+        [scores, d_scores]: [&mut [F]; 2],
     ) {
-        inputs.scores(p, at, queries.clone(), keys.clone(), weights);
-        let ((d_out, d_out_stride), (kv, kv_stride)) =
-            (self.rows(p, at, queries.start), inputs.keys_and_values(p, at, keys.start));
-        let product = Product {
-            m: queries.len(),
-            n: keys.len(),
-            k: p.value as usize,
-            alpha: F::one(),
-            a: View::rows(d_out, d_out_stride),
-            b: View::transposed(&kv[p.nope as usize..], kv_stride),
-            beta: F::zero(),
-            c_stride: keys.len(),
-        };
-        gemm_serial(product, d_scores);
-        let stats = (at.sequence * p.heads as usize + at.head) * p.length as usize;
-        let mut factors = vec![F::one(); keys.len()];
-        let rows = weights.chunks_exact_mut(keys.len()).zip(d_scores.chunks_exact_mut(keys.len()));
-        for ((weights, d_scores), query) in rows.zip(queries) {
-            let visible = inputs.visible(p, at, query, &keys);
-            for row in [&mut *weights, &mut *d_scores] {
-                row[..visible.start].fill(F::zero());
-                row[visible.end..].fill(F::zero());
+        let (rows, columns) = if keys_first { (keys, queries.clone()) } else { (queries.clone(), keys) };
+        let first = (at.sequence * p.heads as usize + at.head) * p.length as usize;
+        let stats = |query: usize| [0, 1].map(|which| self.row_stats[2 * (first + query) + which]);
+        let [mut lse, mut delta, mut factors] = [0; 3].map(|_| vec![F::one(); columns.len()]);
+        if keys_first {
+            for ((lse, delta), query) in lse.iter_mut().zip(&mut delta).zip(queries) {
+                [*lse, *delta] = stats(query);
             }
-            let (lse, delta) = (self.row_stats[2 * (stats + query)], self.row_stats[2 * (stats + query) + 1]);
-            let (weights, d_scores) = (&mut weights[visible.clone()], &mut d_scores[visible.clone()]);
-            weights.iter_mut().for_each(|s| *s -= lse);
-            F::exp_all(weights);
-            let factors = &mut factors[visible.clone()];
+        }
+        let width = columns.len();
+        for ((scores, d_scores), row) in scores.chunks_exact_mut(width).zip(d_scores.chunks_exact_mut(width)).zip(rows)
+        {
+            let (shown, place, step) = if keys_first {
+                let shown = inputs.seeing(p, at, row, &columns);
+                (shown.clone(), [columns.start + shown.start, row], p.length)
+            } else {
+                let shown = inputs.visible(p, at, row, &columns);
+                let [row_lse, row_delta] = stats(row);
+                lse.fill(row_lse);
+                delta.fill(row_delta);
+                (shown.clone(), [row, columns.start + shown.start], 1)
+            };
+            for values in [&mut *scores, &mut *d_scores] {
+                values[..shown.start].fill(F::zero());
+                values[shown.end..].fill(F::zero());
+            }
+            let (scores, d_scores) = (&mut scores[shown.clone()], &mut d_scores[shown.clone()]);
+            scores.iter_mut().zip(&lse[shown.clone()]).for_each(|(score, &lse)| *score -= lse);
+            F::exp_all(scores);
+            let factors = &mut factors[shown.clone()];
             if p.dropout > 0.0 {
                 factors.fill(F::one());
-                inputs.drop_out(p, at, query, &(keys.start + visible.start..keys.start + visible.end), factors);
+                inputs.drop_out(p, at, place, step, factors);
             }
-            for ((weight, d_score), &factor) in weights.iter_mut().zip(d_scores).zip(&*factors) {
+            let columns = scores.iter_mut().zip(d_scores).zip(&*factors).zip(&delta[shown]);
+            for (((weight, d_score), &factor), &delta) in columns {
                 *d_score = *weight * (factor * *d_score - delta);
                 *weight *= factor;
             }
@@ -103,22 +108,35 @@ fn one_head<F: Real>(
     d_q: &mut [F],
 ) {
     let keys = inputs.first_visible(p, at, queries.clone())..queries.end;
-    let (weights, d_scores) = scratch[..2 * queries.len() * keys.len()].split_at_mut(queries.len() * keys.len());
-    gradients.of_scores(p, inputs, at, [queries.clone(), keys.clone()], [weights, d_scores]);
+    let (scores, d_scores) = scratch[..2 * queries.len() * keys.len()].split_at_mut(queries.len() * keys.len());
+    let ((q, q_stride), (d_out, d_out_stride)) =
+        (inputs.queries(p, at, queries.start), gradients.rows(p, at, queries.start));
     let (kv, kv_stride) = inputs.keys_and_values(p, at, keys.start);
-    let (nope, rope) = (p.nope as usize, p.rope as usize);
+    let dense_keys = inputs.keys(p, at, keys.clone());
+    // One row a key, as in the forward pass.
+    let product = Product {
+        m: keys.len(),
+        n: queries.len(),
+        k: p.query_width(),
+        alpha: F::of(f64::from(p.scale)),
+        a: View::rows(&dense_keys, p.query_width()),
+        b: View::transposed(q, q_stride),
+        beta: F::zero(),
+        c_stride: queries.len(),
+    };
+    gemm_serial(product, scores);
+    let a = View::rows(&kv[p.nope as usize..], kv_stride);
+    let b = View::transposed(d_out, d_out_stride);
+    gemm_serial(Product { k: p.value as usize, alpha: F::one(), a, b, ..product }, d_scores);
+    gradients.of_scores(p, inputs, at, [queries.clone(), keys.clone()], true, [scores, d_scores]);
     let product = Product {
         m: queries.len(),
-        n: nope,
+        n: p.query_width(),
         k: keys.len(),
-        alpha: F::of(f64::from(p.scale)),
-        a: View::rows(&*d_scores, keys.len()),
-        b: View::rows(kv, kv_stride),
-        beta: F::zero(),
+        a: View::transposed(&*d_scores, queries.len()),
+        b: View::rows(&dense_keys, p.query_width()),
         c_stride: p.heads as usize * p.query_width(),
+        ..product
     };
-    let first = at.head * p.query_width();
-    gemm_serial(product, &mut d_q[first..]);
-    let b = View::rows(inputs.shared_keys(p, at, keys.start), rope);
-    gemm_serial(Product { n: rope, b, ..product }, &mut d_q[first + nope..]);
+    gemm_serial(product, &mut d_q[at.head * p.query_width()..]);
 }

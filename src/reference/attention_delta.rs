@@ -6,7 +6,8 @@ use crate::kernels::attention_delta::Params;
 /// Pairs each query's `lse` with `D = sum_c d_out[c] out[c]`, which equals the sum of probability times gradient of the
 /// probability over the row, with dropout as without.
 ///
-/// Shapes: `d_out`, out (batch * length, heads, value); lse (batch, heads, length); `row_stats` (batch, heads, length, 2).
+/// Shapes: `d_out`, out (batch * length, heads, value); lse (batch, heads, length); `row_stats` (batch, heads, length,
+/// 2).
 /// Source: Dao and others 2022, equation 4.
 pub fn attention_delta<F: Real>(p: &Params, d_out: &[F], out: &[F], lse: &[F], row_stats: &mut [F]) {
     let (length, heads, value) = (p.length as usize, p.heads as usize, p.value as usize);

@@ -5,33 +5,6 @@ use super::Real;
 
 const LANES: usize = 8;
 
-/// The largest element, -1e30 if there is none. NaN does not count.
-pub fn max<F: Real>(values: &[F]) -> F {
-    let larger = |a: F, b: F| if b > a { b } else { a };
-    let mut lanes = [F::of(-1e30); LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, &v) in lanes.iter_mut().zip(chunk) {
-            *lane = larger(*lane, v);
-        }
-    }
-    rest.iter().chain(&lanes).fold(F::of(-1e30), |m, &v| larger(m, v))
-}
-
-/// The sum of the elements.
-pub fn sum<F: Real>(values: &[F]) -> F {
-    let mut lanes = [F::zero(); LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, &v) in lanes.iter_mut().zip(chunk) {
-            *lane += v;
-        }
-    }
-    lanes.iter().chain(rest).fold(F::zero(), |s, &v| s + v)
-}
-
 /// The sum of products of two slices of equal length.
 pub fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     assert_eq!(a.len(), b.len(), "dot: lengths differ");
@@ -51,10 +24,11 @@ pub(super) fn exp_f64(values: &mut [f64]) {
     values.iter_mut().for_each(|x| *x = x.exp());
 }
 
-/// Replaces every x by `exp(x)`, within two units in the last place, several at a time. Below -87 it stays at `exp(-87)`.
+/// Replaces every x by `exp(x)`, within two units in the last place, several at a time. Below -87 it stays at
+/// `exp(-87)`.
 ///
-/// `exp(x) = 2^n exp(r)` with n the integer nearest to x / ln 2, hence |r| <= ln(2) / 2, where eight terms of the series
-/// leave 5e-9. Adding and taking away 1.5 * 2^23 rounds to an integer and leaves n in the low bits of the sum.
+/// `exp(x) = 2^n exp(r)` with n the integer nearest to x / ln 2, hence |r| <= ln(2) / 2, where eight terms of the
+/// series leave 5e-9. Adding and taking away 1.5 * 2^23 rounds to an integer and leaves n in the low bits of the sum.
 pub(super) fn exp_f32(values: &mut [f32]) {
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts: n times the first is exact, so r keeps all of its bits.
@@ -100,7 +74,6 @@ mod tests {
     #[test]
     fn lanes_and_remainder_both_count() {
         let values: Vec<f64> = (1..=19).map(f64::from).collect();
-        assert_eq!((sum(&values), max(&values), dot(&values, &values)), (190.0, 19.0, 2470.0));
-        assert_eq!(max::<f32>(&[]), -1e30);
+        assert_eq!(dot(&values, &values), 2470.0);
     }
 }
