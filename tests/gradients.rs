@@ -50,7 +50,8 @@ fn judge(program: &Program, recorded: &mut CpuExecutor<f64>) -> Result<(), Strin
         let largest = numeric.iter().fold(0.0f64, |m, g| m.max(g.abs()));
         assert!(largest > 0.0, "{}: {} does not matter", program.name, program.tensors.info(x).name);
         for (i, (g, n)) in gradient.iter().zip(&numeric).enumerate() {
-            if !((g - n).abs() <= TOLERANCE * largest) {
+            let within = (g - n).abs() <= TOLERANCE * largest; // false for a NaN
+            if !within {
                 let name = &program.tensors.info(x).name;
                 return Err(format!("{}: d {name}[{i}] is {g}, differences say {n}", program.name));
             }

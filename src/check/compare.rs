@@ -38,8 +38,8 @@ pub fn compare_reals(
     let mut worst = 0.0f64;
     for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs();
-        // A NaN compares false with everything: ask for what passes, not for what fails.
-        if !(error <= allowed) {
+        let within = error <= allowed; // false for a NaN, which compares with nothing
+        if !within {
             return Err(Mismatch { what: what.to_owned(), index, found, expected, error, allowed });
         }
         worst = worst.max(if allowed > 0.0 { error / allowed } else { 0.0 });

@@ -75,10 +75,12 @@ fn report(findings: &[Finding]) -> Result<()> {
     for failure in &failures {
         println!("{failure}");
     }
-    match failures.len() {
-        0 => Ok(println!("{} comparisons, all within their tolerance", findings.len())),
-        n => {
-            Err(Error::CheckFailed(format!("{n} of {} comparisons failed; the first: {}", findings.len(), failures[0])))
+    let (n, all) = (failures.len(), findings.len());
+    match failures.first() {
+        Some(first) => Err(Error::CheckFailed(format!("{n} of {all} comparisons failed; the first: {first}"))),
+        None => {
+            println!("{all} comparisons, all within their tolerance");
+            Ok(())
         }
     }
 }

@@ -10,6 +10,9 @@ const LARGEST_MODEL: u128 = 1 << 40;
 /// Twice the tensors of the largest published model of this family.
 const MOST_TENSORS: usize = 100_000;
 
+/// A size under its key.
+type NamedSize = (&'static str, usize);
+
 impl ModelConfig {
     /// Checks that a network of these sizes can exist; its count of parameters is then below 2^40.
     ///
@@ -23,7 +26,7 @@ impl ModelConfig {
     }
 
     /// Every size with its key; those that must not be 0 first.
-    fn sizes(&self) -> (Vec<(&'static str, usize)>, Vec<(&'static str, usize)>) {
+    fn sizes(&self) -> (Vec<NamedSize>, Vec<NamedSize>) {
         let mut positive = vec![
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),

@@ -116,14 +116,15 @@ impl GpuExecutor {
         encoder.finish()
     }
 
-    /// Maps the buffers of finished read-backs; with `wait`, of all.
-    fn collect(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>> {
+    /// Maps the buffers of finished read-backs; with `wait`, waits for the oldest.
+    fn collect(&mut self, mut wait: bool) -> Result<Vec<(u64, Vec<f32>)>> {
         let mut values = Vec::new();
         while let Some(pending) = self.pending.front() {
             if wait {
                 let submission_index = Some(pending.submission.clone());
                 let polled = self.gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
                 polled.map_err(|e| Error::Device(e.to_string()))?;
+                wait = false;
             } else {
                 self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| Error::Device(e.to_string()))?;
             }

@@ -31,7 +31,7 @@ pub trait Executor {
     fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>>;
     /// Asks for a tensor's present value without waiting; [`Executor::arrived`] yields it under `tag`, in order.
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()>;
-    /// The values asked for by `read_later` that are there; with `wait`, all of them.
+    /// The values asked for by `read_later` that are there; with `wait`, at least the oldest.
     fn arrived(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>>;
     /// Measures the time of each kernel from now on; slows replays down.
     fn profile(&mut self) -> Result<()>;

@@ -232,12 +232,15 @@ pub struct AnyVariant {
     /// The shader's text.
     pub shader: &'static str,
     /// Constants for the bytes of a `Params`.
-    pub constants: Box<dyn Fn(&[u8]) -> Constants + Send + Sync>,
+    pub constants: OfBytes<Constants>,
     /// Workgroups for the bytes of a `Params`.
-    pub grid: Box<dyn Fn(&[u8]) -> [u32; 3] + Send + Sync>,
+    pub grid: OfBytes<[u32; 3]>,
     /// Whether the variant can run the bytes of a `Params`.
-    pub fits: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    pub fits: OfBytes<bool>,
 }
+
+/// A function of the bytes of a `Params`.
+pub type OfBytes<T> = Box<dyn Fn(&[u8]) -> T + Send + Sync>;
 
 /// A kernel with its parameter type erased: one row of [`KERNELS`].
 pub struct Kernel {

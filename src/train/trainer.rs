@@ -176,7 +176,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Turns results that have arrived into rows; with `wait`, of all updates so far.
+    /// Turns results that have arrived into rows; with `wait`, waits for the oldest.
     fn collect(&mut self, wait: bool) -> Result<()> {
         for (tag, words) in self.session.executor().arrived(wait)? {
             if tag % 2 == 0 {
