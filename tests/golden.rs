@@ -54,3 +54,9 @@ fn the_golden_files_together_stay_below_400_kilobytes() {
     let total: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(total < 400_000, "{total} bytes");
 }
+
+#[test]
+fn a_difference_that_is_not_a_number_is_never_forgotten() {
+    assert!(relative(&[f64::NAN, 1.0], &[1.0, 1.0]).is_nan());
+    assert_eq!(relative(&[1.0, 1.5], &[1.0, 2.0]), 0.25);
+}

@@ -19,6 +19,7 @@ use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, initial, parameters};
 use crate::model::program::{MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
 use crate::model::rope;
+use crate::train::session::feed;
 use std::sync::Arc;
 
 /// Allowed relative L2 error of a parameter's gradient in f32 against f64, whole model.
@@ -83,14 +84,7 @@ pub fn fill(
     targets.iter_mut().step_by(5).for_each(|target| *target = state::IGNORED);
     let mut batch = Batch::new(ids, targets, inputs.size.batch, inputs.size.length);
     batch.set_weight(PASSES * batch.counted());
-    executor.upload_indices(inputs.ids, &batch.ids)?;
-    executor.upload_indices(inputs.token_order, &batch.token_order)?;
-    executor.upload_indices(inputs.segments, &batch.segments)?;
-    executor.upload_indices(inputs.positions, &batch.positions)?;
-    executor.upload_indices(inputs.document_start, &batch.document_start)?;
-    executor.upload_indices(inputs.real, &batch.real)?;
-    executor.upload_indices(inputs.loss.targets, &batch.targets)?;
-    executor.upload(inputs.loss.loss_weights, &batch.loss_weights)?;
+    feed(executor, inputs, &batch)?;
     let bits = |x: f64| (x as f32).to_bits();
     let mut words = [0; state::STATE_WORDS];
     words[state::STATE_KEY0] = 5;

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::graph::op::Weight;
 use crate::graph::{Executor, Tensor};
 use crate::kernels::state;
+use crate::model::inputs::Inputs;
 use crate::model::params::ParamSpec;
 use crate::model::program::Program;
 use crate::model::rope;
@@ -136,16 +137,7 @@ impl Session {
 
     /// Uploads a batch, of at most the program's size.
     pub fn feed(&mut self, batch: &Batch) -> Result<()> {
-        let inputs = self.program.inputs;
-        let e = &mut self.executor;
-        e.upload_indices(inputs.ids, &batch.ids)?;
-        e.upload_indices(inputs.token_order, &batch.token_order)?;
-        e.upload_indices(inputs.segments, &batch.segments)?;
-        e.upload_indices(inputs.positions, &batch.positions)?;
-        e.upload_indices(inputs.document_start, &batch.document_start)?;
-        e.upload_indices(inputs.real, &batch.real)?;
-        e.upload_indices(inputs.loss.targets, &batch.targets)?;
-        e.upload(inputs.loss.loss_weights, &batch.loss_weights)
+        feed(self.executor.as_mut(), &self.program.inputs, batch)
     }
 
     /// Dropout keys of the coming micro-step: a function of seed, step and micro-step alone.
@@ -202,6 +194,18 @@ impl Session {
         }
         self.metrics()
     }
+}
+
+/// Uploads a batch to the inputs of a program.
+pub fn feed(executor: &mut dyn Executor, inputs: &Inputs, batch: &Batch) -> Result<()> {
+    executor.upload_indices(inputs.ids, &batch.ids)?;
+    executor.upload_indices(inputs.token_order, &batch.token_order)?;
+    executor.upload_indices(inputs.segments, &batch.segments)?;
+    executor.upload_indices(inputs.positions, &batch.positions)?;
+    executor.upload_indices(inputs.document_start, &batch.document_start)?;
+    executor.upload_indices(inputs.real, &batch.real)?;
+    executor.upload_indices(inputs.loss.targets, &batch.targets)?;
+    executor.upload(inputs.loss.loss_weights, &batch.loss_weights)
 }
 
 /// A permutation of the 64-bit words with good avalanche (the finaliser of SplitMix64).

@@ -134,14 +134,7 @@ impl<'a> Trainer<'a> {
         let train = &self.config.train;
         let (batch, passes) = (train.micro_batch, train.accumulation);
         let mut window: Vec<Batch> = (0..passes).map(|i| self.batch(step, i)).collect();
-        let counted: Vec<usize> = window.iter().map(Batch::counted).collect();
-        let targets: usize = counted.iter().sum();
-        for (micro, &own) in window.iter_mut().zip(&counted) {
-            match train.loss_reduction {
-                LossReduction::Tokens => micro.set_weight(targets),
-                LossReduction::Seed => micro.set_weight(own * passes),
-            }
-        }
+        let targets = weigh(&mut window, train.loss_reduction);
         let optimizer = &self.config.optimizer;
         let rate = learning_rate(self.config, step);
         self.session.run(RESET)?;
@@ -280,6 +273,19 @@ impl<'a> Trainer<'a> {
         self.last_row = Instant::now();
         Ok(())
     }
+}
+
+/// Gives the targets of a window's micro-batches their loss weights; returns the number of targets.
+pub fn weigh(window: &mut [Batch], reduction: LossReduction) -> usize {
+    let counted: Vec<usize> = window.iter().map(Batch::counted).collect();
+    let (targets, passes) = (counted.iter().sum(), window.len());
+    for (micro, &own) in window.iter_mut().zip(&counted) {
+        match reduction {
+            LossReduction::Tokens => micro.set_weight(targets),
+            LossReduction::Seed => micro.set_weight(own * passes),
+        }
+    }
+    targets
 }
 
 /// One line a kernel, slowest first.

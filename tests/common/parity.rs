@@ -164,5 +164,5 @@ pub fn relative(found: &[f64], expected: &[f64]) -> f64 {
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     let worst = found.iter().zip(expected).map(|(f, e)| (f - e).abs());
     // A NaN is the worst of all.
-    worst.fold(0.0f64, |m, x| if x <= m { m } else { x }) / largest
+    worst.fold(0.0f64, |m, x| if x <= m || m.is_nan() { m } else { x }) / largest
 }

@@ -1,0 +1,114 @@
+//! Accumulating micro-batches with unequal numbers of targets gives the gradient of one big batch.
+
+mod common;
+#[path = "common/models.rs"]
+mod models;
+
+use hadal::backend::Device;
+use hadal::config::train::LossReduction;
+use hadal::data::batch::{Batch, IGNORED};
+use hadal::gpu::pipeline::Allowed;
+use hadal::graph::Executor;
+use hadal::graph::run_cpu::{CpuExecutor, CpuReal};
+use hadal::kernels::case::indices;
+use hadal::model::params::initial;
+use hadal::model::program::{MICRO_STEP, Program, RESET};
+use hadal::train::session::{Metrics, Session, feed};
+use hadal::train::trainer::weigh;
+use models::{NO_LIMIT, gradients, program, relative, relative_l2, state_words, tiny};
+
+const PASSES: usize = 3;
+const LENGTH: usize = 11;
+
+/// The rows of a window one by one, with 10, 3 and 7 targets, or all in one batch.
+fn window(together: bool) -> Vec<Batch> {
+    let n = PASSES * LENGTH;
+    let (ids, mut targets) = (indices(21, n, 17), indices(22, n, 17));
+    for (row, counted) in [10, 3, 7].into_iter().enumerate() {
+        targets[row * LENGTH + counted..(row + 1) * LENGTH].fill(IGNORED);
+    }
+    let part = |ids: &[u32], targets: &[u32]| Batch::new(ids.to_vec(), targets.to_vec(), ids.len() / LENGTH, LENGTH);
+    let rows = if together { n } else { LENGTH };
+    ids.chunks(rows).zip(targets.chunks(rows)).map(|(ids, targets)| part(ids, targets)).collect()
+}
+
+fn program_for(batch: &Batch) -> Program {
+    program(&tiny(), NO_LIMIT, batch.batch, batch.length)
+}
+
+/// The gradient of a window on the CPU executor in the precision of `F`.
+fn on_cpu<F: CpuReal>(together: bool, reduction: LossReduction) -> Vec<f64> {
+    let mut window = window(together);
+    let program = program_for(&window[0]);
+    let mut cpu = CpuExecutor::<F>::new(&program.tensors, &program.recordings);
+    hadal::check::model::fill(&program, &mut cpu, |spec| Ok(initial(spec, 3))).unwrap();
+    weigh(&mut window, reduction);
+    cpu.upload_indices(program.inputs.state, &state_words(PASSES)).unwrap();
+    for batch in &window {
+        feed(&mut cpu, &program.inputs, batch).unwrap();
+        cpu.run(program.recording(MICRO_STEP)).unwrap();
+    }
+    gradients(&program, &cpu).concat()
+}
+
+/// The gradient and the sums of a window through a session on `device`.
+fn on_device(device: &Device, together: bool) -> (Vec<f64>, Metrics) {
+    let mut window = window(together);
+    weigh(&mut window, LossReduction::Tokens);
+    let mut session = Session::new(program_for(&window[0]), device, None).unwrap();
+    session.load(|spec| Ok(initial(spec, 3))).unwrap();
+    session.run(RESET).unwrap();
+    session.set_sequences(PASSES).unwrap();
+    for batch in &window {
+        session.feed(batch).unwrap();
+        session.run(MICRO_STEP).unwrap();
+    }
+    let parameters = 0..session.program.weights.all.len();
+    let gradient = parameters.flat_map(|i| session.gradient(i).unwrap()).map(f64::from).collect();
+    (gradient, session.metrics().unwrap())
+}
+
+#[test]
+fn three_unequal_micro_batches_have_the_gradient_of_one_batch_in_f64() {
+    let [apart, together] = [false, true].map(|t| on_cpu::<f64>(t, LossReduction::Tokens));
+    // The same terms, summed in another order; loss weights are f32 on both sides.
+    assert!(relative_l2(&apart, &together) <= 1e-12, "{:e}", relative_l2(&apart, &together));
+}
+
+#[test]
+fn three_unequal_micro_batches_have_the_gradient_of_one_batch_in_f32() {
+    let [apart, together] = [false, true].map(|t| on_cpu::<f32>(t, LossReduction::Tokens));
+    // Orders of summation differ in some ten roundings of 6e-8 a term, of either sign.
+    assert!(relative_l2(&apart, &together) <= 1e-6, "{:e}", relative_l2(&apart, &together));
+}
+
+#[test]
+fn a_mean_of_means_is_another_gradient() {
+    let [tokens, seed] = [LossReduction::Tokens, LossReduction::Seed].map(|r| on_cpu::<f64>(false, r));
+    assert!(relative_l2(&seed, &tokens) > 0.01, "{:e}", relative_l2(&seed, &tokens));
+    // With one micro-batch the two agree.
+    let [tokens, seed] = [LossReduction::Tokens, LossReduction::Seed].map(|r| on_cpu::<f64>(true, r));
+    assert_eq!(tokens, seed);
+}
+
+#[test]
+fn sessions_on_the_cpu_and_on_the_adapter_accumulate_to_the_gradient_of_one_batch() {
+    let mut devices = vec![Device::Cpu { note: String::new() }];
+    if let Some(gpu) = common::gpu() {
+        devices.push(Device::Gpu { gpu, allowed: Allowed::portable(), note: String::new() });
+    }
+    for device in devices {
+        let [(apart, sums), (together, whole)] = [false, true].map(|t| on_device(&device, t));
+        // As above; a device may sum the tiles of a product in orders of its own.
+        assert!(
+            relative_l2(&apart, &together) <= 1e-5,
+            "{:e} on {}",
+            relative_l2(&apart, &together),
+            device.describe()
+        );
+        assert_eq!((sums.counted, sums.correct), (whole.counted, whole.correct));
+        let (found, expected) = ([sums.loss_sum, sums.balance], [whole.loss_sum, whole.balance]);
+        assert!(relative(&found[..1], &expected[..1]) < 1e-6 && relative(&found[1..], &expected[1..]) < 1e-6);
+        assert!(whole.balance > 0.1, "the balance loss is part of this");
+    }
+}

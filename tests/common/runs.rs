@@ -1,0 +1,97 @@
+//! Short runs of the trainer on the embedded world, in folders of their own.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use hadal::backend::Device;
+use hadal::config::Config;
+use hadal::data::Dataset;
+use hadal::gpu::device::Gpu;
+use hadal::gpu::pipeline::Allowed;
+use hadal::model::inputs::BatchSize;
+use hadal::model::params::{initial, parameters};
+use hadal::model::program::{Program, ProgramOptions};
+use hadal::tokenizer::Tokenizer;
+use hadal::train::checkpoint::{self, TrainerState};
+use hadal::train::journal::{Journal, Row, read_rows};
+use hadal::train::session::Session;
+use hadal::train::trainer::Trainer;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A configuration of seconds: two layers, two passes of two rows an update.
+pub fn config(steps: u64) -> Config {
+    let sets = [
+        "model.hidden_size=32",
+        "model.num_hidden_layers=2",
+        "model.num_attention_heads=2",
+        "model.intermediate_size=48",
+        "model.moe_intermediate_size=16",
+        "model.aux_loss_alpha=0.01",
+        "train.micro_batch=2",
+        "train.accumulation=2",
+        "train.sequence_length=16",
+        "train.eval_batches=2",
+        "train.eval_interval=2",
+        "train.checkpoint_interval=2",
+        "train.keep=0",
+        "train.sample_interval=0",
+        "schedule.warmup_steps=1",
+        "log.interval=0",
+        "log.plot_interval=0",
+    ];
+    let mut sets: Vec<String> = sets.iter().map(|&s| s.to_owned()).collect();
+    sets.push(format!("train.steps={steps}"));
+    Config::resolve(None, &sets).unwrap()
+}
+
+/// The CPU executor.
+pub fn cpu() -> Device {
+    Device::Cpu { note: String::new() }
+}
+
+/// An adapter in f32.
+pub fn gpu(gpu: &Arc<Gpu>) -> Device {
+    Device::Gpu { gpu: gpu.clone(), allowed: Allowed::portable(), note: String::new() }
+}
+
+/// A session for `config` without weights.
+pub fn session(config: &Config, device: &Device) -> Session {
+    let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
+    let optimizer = Some(config.optimizer.clone());
+    let options = ProgramOptions { size, binding_limit: device.binding_limit(), optimizer, logit_rows: None };
+    Session::new(Program::new(&config.model, &parameters(&config.model), &options), device, None).unwrap()
+}
+
+/// Tokenizer and text of `config`.
+pub fn text(config: &Config) -> (Tokenizer, Dataset) {
+    let tokenizer = Tokenizer::load(&config.data.tokenizer).unwrap();
+    let dataset = Dataset::open(&config.data, &tokenizer, config.train.sequence_length, config.train.seed).unwrap();
+    (tokenizer, dataset)
+}
+
+/// Trains in the new folder `run`, from fresh weights or from the checkpoint folder `from`; returns the rows of metrics.
+pub fn train(
+    config: &Config,
+    device: &Device,
+    (tokenizer, dataset): &(Tokenizer, Dataset),
+    run: &Path,
+    from: Option<&Path>,
+) -> Vec<Row> {
+    let mut session = session(config, device);
+    let journal = Journal::create(run, config, false).unwrap();
+    let seed = config.train.seed;
+    let state = match from {
+        Some(folder) => checkpoint::load(folder, &mut session).unwrap(),
+        None => {
+            session.load(|spec| Ok(initial(spec, seed))).unwrap();
+            TrainerState { step: 0, tokens: 0, seed, best_val_loss: None }
+        }
+    };
+    Trainer::new(config, session, dataset, tokenizer, journal, state, None).run(false).unwrap();
+    read_rows(run).unwrap()
+}
+
+/// Losses of the updates.
+pub fn losses(rows: &[Row]) -> Vec<f64> {
+    let loss = |row: &Row| if let Row::Train(row) = row { Some(row.loss) } else { None };
+    rows.iter().filter_map(loss).collect()
+}

@@ -1,0 +1,189 @@
+//! The same run twice gives the same bits: of parameters, moments and metrics, in one piece or resumed.
+
+mod common;
+#[path = "common/models.rs"]
+mod models;
+#[path = "common/runs.rs"]
+mod runs;
+
+use hadal::backend::Device;
+use hadal::config::Config;
+use hadal::config::model::ModelConfig;
+use hadal::graph::Executor;
+use hadal::model::params::initial;
+use hadal::model::program::{MICRO_STEP, RESET, UPDATE};
+use hadal::train::checkpoint::CHECKPOINTS;
+use hadal::train::journal::Row;
+use hadal::train::session::Session;
+use models::{Fixture, NO_LIMIT, tiny};
+use std::path::Path;
+
+/// Four updates with every kind of dropout, whose masks follow from seed and step.
+fn config() -> Config {
+    let mut config = runs::config(4);
+    for rate in [&mut config.model.attention_dropout, &mut config.model.embed_dropout, &mut config.model.resid_dropout]
+    {
+        *rate = 0.1;
+    }
+    config
+}
+
+/// What must not differ between runs: the files of the checkpoint of `step`, and the rows without their times.
+fn evidence(run: &Path, step: u64, mut rows: Vec<Row>) -> Vec<(String, Vec<u8>)> {
+    let checkpoint = run.join(CHECKPOINTS).join(format!("step-{step:08}"));
+    let mut found = Vec::new();
+    for file in ["model.safetensors", "optimizer.safetensors", "trainer_state.json"] {
+        found.push((file.to_owned(), std::fs::read(checkpoint.join(file)).unwrap()));
+    }
+    for row in &mut rows {
+        if let Row::Train(row) = row {
+            row.tokens_per_second = 0.0;
+        }
+        let text = serde_json::to_vec(row).unwrap(); // shortest decimals that read back as the same bits
+        found.push((format!("row of step {}", row.step()), text));
+    }
+    found
+}
+
+/// The first piece of evidence that differs.
+fn difference(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) -> Option<String> {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).find(|(a, b)| a != b).map(|(a, _)| a.0.clone())
+}
+
+#[test]
+fn the_same_run_twice_leaves_the_same_bits_on_the_cpu_and_on_the_adapter() {
+    let (config, folder) = (config(), tempfile::tempdir().unwrap());
+    let text = runs::text(&config);
+    let mut devices = vec![runs::cpu()];
+    devices.extend(common::gpu().map(|gpu| runs::gpu(&gpu)));
+    for (i, device) in devices.iter().enumerate() {
+        let again = |name: String| {
+            let run = folder.path().join(name);
+            let rows = runs::train(&config, device, &text, &run, None);
+            assert_eq!(rows.len(), 4 + 3, "four updates, and validations before, in between and after");
+            evidence(&run, 4, rows)
+        };
+        let [first, second] = ["first", "second"].map(|name| again(format!("{name}-{i}")));
+        assert_eq!(difference(&first, &second), None, "on {}", device.describe());
+    }
+}
+
+#[test]
+fn another_seed_leaves_other_bits() {
+    let (config, folder) = (config(), tempfile::tempdir().unwrap());
+    let text = runs::text(&config);
+    let mut other = config.clone();
+    other.train.seed += 1;
+    let of = |config: &Config, name: &str| {
+        let run = folder.path().join(name);
+        let rows = runs::train(config, &runs::cpu(), &text, &run, None);
+        evidence(&run, 4, rows)
+    };
+    let (first, second) = (of(&config, "first"), of(&other, "second"));
+    assert_eq!(difference(&first, &second).as_deref(), Some("model.safetensors"));
+}
+
+#[test]
+fn a_run_resumed_at_its_second_update_ends_in_the_bits_of_an_uninterrupted_one() {
+    let (config, folder) = (config(), tempfile::tempdir().unwrap());
+    let text = runs::text(&config);
+    let [whole, rest] = ["whole", "rest"].map(|name| folder.path().join(name));
+    let mut rows = runs::train(&config, &runs::cpu(), &text, &whole, None);
+    let middle = whole.join(CHECKPOINTS).join("step-00000002");
+    let resumed = runs::train(&config, &runs::cpu(), &text, &rest, Some(&middle));
+    rows.retain(|row| row.step() > 2);
+    assert_eq!(difference(&evidence(&rest, 4, resumed), &evidence(&whole, 4, rows)), None);
+}
+
+/// Bits of all parameters, their moments and the sums, after each of two windows of two passes.
+fn two_windows(session: &mut Session, fresh: Option<&mut Session>) -> Vec<u32> {
+    window(session, 0);
+    let mut bits = bits_of(session);
+    match fresh {
+        None => {
+            window(session, 1);
+            bits.extend(bits_of(session));
+        }
+        Some(fresh) => {
+            for i in 0..session.program.weights.all.len() {
+                fresh.load_parameter(i, &session.parameter(i).unwrap()).unwrap();
+                fresh.load_moment(i, false, &session.moment(i, false).unwrap()).unwrap();
+                fresh.load_moment(i, true, &session.moment(i, true).unwrap()).unwrap();
+            }
+            window(fresh, 1);
+            bits.extend(bits_of(fresh));
+        }
+    }
+    bits
+}
+
+fn window(session: &mut Session, step: u64) {
+    let mut batch = Fixture::new("window", tiny(), NO_LIMIT).batch;
+    batch.set_weight(2 * batch.counted());
+    session.run(RESET).unwrap();
+    session.set_sequences(2 * batch.batch).unwrap();
+    session.set_update(1e-2, 0.9, 0.95, step + 1).unwrap();
+    session.feed(&batch).unwrap();
+    for pass in 0..2 {
+        session.set_keys(7, step, pass).unwrap();
+        session.run(MICRO_STEP).unwrap();
+    }
+    session.run(UPDATE).unwrap();
+}
+
+fn bits_of(session: &mut Session) -> Vec<u32> {
+    let mut all = session.read(session.program.inputs.loss.metrics).unwrap();
+    for i in 0..session.program.weights.all.len() {
+        all.extend(session.parameter(i).unwrap());
+        all.extend(session.moment(i, false).unwrap());
+        all.extend(session.moment(i, true).unwrap());
+    }
+    all.into_iter().map(f32::to_bits).collect()
+}
+
+fn dropping() -> ModelConfig {
+    ModelConfig { attention_dropout: 0.25, resid_dropout: 0.25, ..tiny() }
+}
+
+#[test]
+fn replaying_a_recording_gives_the_bits_of_recording_it_afresh() {
+    let mut devices = vec![runs::cpu()];
+    devices.extend(common::gpu().map(|gpu| runs::gpu(&gpu)));
+    for device in &devices {
+        let session = || -> Session {
+            let program = Fixture::new("replay", dropping(), NO_LIMIT).program();
+            let mut session = Session::new(program, device as &Device, None).unwrap();
+            session.load(|spec| Ok(initial(spec, 3))).unwrap();
+            session
+        };
+        let replayed = two_windows(&mut session(), None);
+        let afresh = two_windows(&mut session(), Some(&mut session()));
+        assert!(replayed == afresh, "on {}", device.describe());
+        let half = replayed.len() / 2;
+        assert!(replayed[..half] != replayed[half..], "the second window changes something");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    // Wide and long enough that loops over rows, heads and elements are cut into several tasks.
+    let config = ModelConfig { vocab_size: 700, hidden_size: 96, intermediate_size: 300, ..dropping() };
+    let fixture = Fixture::new("threads", config, NO_LIMIT);
+    let outcome = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let program = fixture.program();
+            let mut cpu = fixture.executor::<f32>(&program);
+            for recording in [RESET, MICRO_STEP, MICRO_STEP, UPDATE] {
+                cpu.run(program.recording(recording)).unwrap();
+            }
+            let values = program.tensors.iter().filter(|(_, info)| info.role != hadal::graph::Role::Activation);
+            let floats = values.filter(|(_, info)| info.dtype == hadal::graph::Dtype::F32);
+            floats.flat_map(|(tensor, _)| cpu.get(tensor).iter().map(|x| x.to_bits())).collect::<Vec<u32>>()
+        })
+    };
+    let one = outcome(1);
+    assert!(one.len() > 400_000, "{} numbers", one.len());
+    assert!(one == outcome(3));
+}
