@@ -121,6 +121,14 @@ impl Device {
         }
     }
 
+    /// What computes, in a few words.
+    pub fn name(&self) -> &str {
+        match self {
+            Device::Cpu { .. } => "the CPU",
+            Device::Gpu { gpu, .. } => &gpu.summary.name,
+        }
+    }
+
     /// One line: what runs where, and why.
     pub fn describe(&self) -> String {
         match self {

@@ -233,7 +233,7 @@ fn verdict(outcome: &Outcome, dataset: &Dataset, device: &Device, out: &Path, ti
         "step {} reached after {:.1} s on {}; loss.png, metrics and checkpoints in {}",
         outcome.steps,
         time.as_secs_f64(),
-        device.describe(),
+        device.name(),
         out.display()
     );
     if let (Some(last), Some(entropy)) = (outcome.val_loss, dataset.entropy_per_token()) {
