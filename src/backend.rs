@@ -41,7 +41,8 @@ pub enum Device {
     },
 }
 
-const NO_ADAPTER: &str = "no GPU adapter found (a driver brings one: mesa-vulkan-drivers for AMD, Intel and software \
+/// What is said where there is no GPU.
+pub const NO_ADAPTER: &str = "no GPU adapter found (a driver brings one: mesa-vulkan-drivers for AMD, Intel and software \
      Vulkan, the NVIDIA driver with libvulkan1 for NVIDIA)";
 
 impl Device {
@@ -105,19 +106,26 @@ impl Device {
     pub fn executor(&self, program: &Program, cap: Option<u64>) -> Result<Box<dyn Executor>> {
         let bytes = program.plan().bytes();
         if let Some(cap) = cap.filter(|&cap| bytes > cap) {
-            let gib = |b: u64| b as f64 / f64::from(1 << 30);
-            return Err(Error::Memory(format!(
-                "the plan needs {:.2} GiB, more than the {:.2} GiB allowed; lower train.micro_batch (raise \
-                 train.accumulation to keep the batch) or train.sequence_length",
-                gib(bytes),
-                gib(cap)
-            )));
+            return Err(too_large(bytes, cap, "allowed"));
         }
         match self {
-            Device::Cpu { .. } => Ok(Box::new(CpuExecutor::<f32>::new(&program.tensors, &program.recordings))),
+            Device::Cpu { .. } => {
+                if let Some(free) = available_memory().filter(|&free| bytes > free) {
+                    return Err(too_large(bytes, free, "that the machine has free"));
+                }
+                Ok(Box::new(CpuExecutor::<f32>::new(&program.tensors, &program.recordings)))
+            }
             Device::Gpu { gpu, allowed, .. } => {
                 Ok(Box::new(GpuExecutor::new(gpu.clone(), &program.tensors, &program.recordings, allowed)?))
             }
+        }
+    }
+
+    /// What computes, in a few words.
+    pub fn name(&self) -> &str {
+        match self {
+            Device::Cpu { .. } => "the CPU",
+            Device::Gpu { gpu, .. } => &gpu.summary.name,
         }
     }
 
@@ -132,6 +140,24 @@ impl Device {
             }
         }
     }
+}
+
+fn too_large(bytes: u64, limit: u64, whose: &str) -> Error {
+    let mib = |b: u64| b as f64 / f64::from(1 << 20);
+    Error::Memory(format!(
+        "the plan needs {:.1} MiB, more than the {:.1} MiB {whose}; lower train.micro_batch (raise train.accumulation \
+         to keep the batch) or train.sequence_length",
+        mib(bytes),
+        mib(limit)
+    ))
+}
+
+/// Memory that a program can still get, where the system tells (Linux). Asking for more than there is would not fail
+/// at once: the system would end the run, or another program, in the middle of it.
+fn available_memory() -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let row = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    row.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 fn named<'a>(found: &'a [AdapterSummary], wanted: &str) -> Result<&'a AdapterSummary> {

@@ -38,7 +38,7 @@ pub enum Error {
 
     // Disk: exit code 5.
     /// Reading or writing failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), plain(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -81,6 +81,16 @@ impl Error {
         Error::Io { path: path.as_ref().to_owned(), source }
     }
 
+    /// An error of making or replacing `path`. A folder that is missing then is the disk's fault, not the user's: what
+    /// the user names is looked up before.
+    pub fn write(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => std::io::ErrorKind::Other,
+            kind => kind,
+        };
+        Error::io(path, std::io::Error::new(kind, format!("cannot be written: {}", plain(&source))))
+    }
+
     /// The process exit code: 1 failed check, 2 bad input, 3 memory, 4 device, 5 disk, 6 locked, 7 numerics.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -95,4 +105,10 @@ impl Error {
             Error::Numerics(_) => 7,
         }
     }
+}
+
+/// The operating system's word without its number.
+fn plain(source: &std::io::Error) -> String {
+    let text = source.to_string();
+    text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_owned())
 }

@@ -34,12 +34,13 @@ impl Default for Sampling {
 impl Sampling {
     /// Refuses settings that leave nothing to draw from.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |flag: &str, reason: &str| Err(Error::Usage(format!("--{flag} {reason}")));
+        let wrong =
+            |flag: &str, x: f64, wanted: &str| Err(Error::Usage(format!("--{flag} is {x}; it must be {wanted}")));
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return wrong("temperature", "must be 0 or a positive number");
+            return wrong("temperature", self.temperature, "0 or a positive number");
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return wrong("top-p", "must be above 0 and at most 1");
+            return wrong("top-p", self.top_p, "above 0 and at most 1");
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 /// One process at a time may write a given path: the temporary name is fixed, so a leftover is replaced, not piled up.
 pub fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let temporary = temporary_beside(path)?;
-    let done = write_new(&temporary, write).and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::io(path, e)));
+    let made = |e| Error::write(path, e);
+    let done = write_new(&temporary, made, write).and_then(|()| fs::rename(&temporary, path).map_err(made));
     if done.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_file(&temporary);
@@ -36,8 +37,11 @@ fn temporary_beside(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-fn write_new(temporary: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let io = |e| Error::io(temporary, e);
+fn write_new(
+    temporary: &Path,
+    io: impl Fn(io::Error) -> Error + Copy,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
     // Removed and created anew, so that a link planted under this name is not followed.
     match fs::remove_file(temporary) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// At most this many names of one kind in a message.
-const MOST_NAMES: usize = 100;
+const MOST_NAMES: usize = 5;
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 /// Rotation frequencies, which old files store and every reader computes.

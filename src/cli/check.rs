@@ -9,6 +9,7 @@ use crate::config::train::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::self_test;
 use crate::model::params::parameters;
+use crate::terminal::print;
 use crate::train::checkpoint::model_folder;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ pub(super) struct CheckArgs {
 pub(super) fn run(args: CheckArgs) -> Result<()> {
     let device = Device::open(Backend::Gpu, args.adapter.as_deref(), Precision::F32)?;
     let Device::Gpu { gpu, .. } = &device else { return Err(Error::Device("there is no GPU to check".to_owned())) };
-    println!("checking {}", device.describe());
+    print(format_args!("checking {}", device.describe()))?;
     let mut findings = check_ops(gpu, None)?;
     if !args.ops {
         match &args.model {
@@ -52,8 +53,8 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
         }
     }
     match self_test::cooperative_16(gpu) {
-        Ok(()) => println!("matrix units: 16x16x16 products are exact on whole numbers"),
-        Err(reason) => println!("matrix units: not used, since {reason}"),
+        Ok(()) => print("matrix units: 16x16x16 products are exact on whole numbers")?,
+        Err(reason) => print(format_args!("matrix units: not used, since {reason}"))?,
     }
     report(&findings)
 }
@@ -69,18 +70,15 @@ fn report(findings: &[Finding]) -> Result<()> {
     }
     for (stem, (count, worst)) in &rows {
         let verdict = if *worst <= 1.0 { "ok" } else { "FAILED" };
-        println!("{stem:<28} {count:>5} comparisons, worst {worst:.3} of the allowed error  {verdict}");
+        print(format_args!("{stem:<28} {count:>5} comparisons, worst {worst:.3} of the allowed error  {verdict}"))?;
     }
     let failures: Vec<&String> = findings.iter().filter_map(|f| f.outcome.as_ref().err()).collect();
     for failure in &failures {
-        println!("{failure}");
+        print(failure)?;
     }
     let (n, all) = (failures.len(), findings.len());
     match failures.first() {
         Some(first) => Err(Error::CheckFailed(format!("{n} of {all} comparisons failed; the first: {first}"))),
-        None => {
-            println!("{all} comparisons, all within their tolerance");
-            Ok(())
-        }
+        None => print(format_args!("{all} comparisons, all within their tolerance")),
     }
 }

@@ -1,5 +1,6 @@
 //! `hadal data`
 
+use super::output;
 use crate::data::world::World;
 use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
@@ -39,10 +40,13 @@ enum Kind {
 
 pub(super) fn run(args: DataArgs) -> Result<()> {
     let What::World { kind: Kind::Text, stories, seed, out } = args.what;
+    output(&out)?;
     let world = World::new(seed);
     let file = std::fs::File::create_new(&out).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::Usage(format!("{}: exists already", out.display())),
-        _ => Error::io(&out, e),
+        std::io::ErrorKind::AlreadyExists => {
+            Error::Usage(format!("{}: exists already; name a new file", out.display()))
+        }
+        _ => Error::write(&out, e),
     })?;
     let mut file = std::io::BufWriter::new(file);
     for n in 0..stories {

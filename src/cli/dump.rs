@@ -1,6 +1,6 @@
 //! `hadal dump`: numbers to hold against other programs.
 
-use super::{DeviceArgs, existing, load_weights, model_config};
+use super::{DeviceArgs, existing, load_weights, model_config, output};
 use crate::checkpoint::tensors::{Tensor, Values, read_tensors, write_tensors};
 use crate::config::model::ModelConfig;
 use crate::config::train::{OptimizerConfig, Precision};
@@ -53,6 +53,10 @@ fn optimizer() -> OptimizerConfig {
 }
 
 pub(super) fn run(args: DumpArgs) -> Result<()> {
+    output(&args.output)?;
+    if matches!((args.input.canonicalize(), args.output.canonicalize()), (Ok(a), Ok(b)) if a == b) {
+        return Err(Error::Usage("--output names the file of --input, which it would replace".to_owned()));
+    }
     let folder = model_folder(&existing(&args.model)?)?;
     let config = ModelConfig { aux_loss_alpha: 0.0, ..model_config(&folder)? };
     let mut batch = read_batch(&args.input, &config)?;
@@ -126,20 +130,24 @@ fn trajectory(session: &mut Session, steps: u64) -> Result<[Named; 2]> {
 }
 
 fn read_batch(path: &Path, config: &ModelConfig) -> Result<Batch> {
-    let tensors = read_tensors(path)?;
+    let tensors = read_tensors(&existing(path)?)?;
     let integers = |name: &str| match tensors.get(name) {
         Some(Tensor { shape, values: Values::Index(values) }) if shape.len() == 2 => Ok((shape.clone(), values)),
-        Some(_) => Err(Error::file(path, format!("{name} is not a matrix of integers (B, T)"))),
+        Some(_) => Err(Error::file(path, format!("{name} is not a matrix (B, T) of I64 or I32"))),
         None => Err(Error::file(path, format!("holds no tensor {name}"))),
     };
     let ((shape, ids), (label_shape, labels)) = (integers("input_ids")?, integers("labels")?);
-    if shape != label_shape || shape.contains(&0) {
-        return Err(Error::file(path, "input_ids and labels differ in shape or are empty"));
+    if shape != label_shape {
+        return Err(Error::file(path, format!("input_ids is {shape:?} but labels is {label_shape:?}")));
+    }
+    if shape.contains(&0) {
+        return Err(Error::file(path, "input_ids and labels are empty; give at least one token"));
     }
     if shape[1] > config.max_position_embeddings {
         let (length, limit) = (shape[1], config.max_position_embeddings);
         return Err(Error::file(path, format!("input_ids has {length} positions, the model at most {limit}")));
     }
+    config.check_pass("input_ids", shape[0].saturating_mul(shape[1]))?;
     let token = |id: &i64| match u32::try_from(*id) {
         Ok(id) if (id as usize) < config.vocab_size => Ok(id),
         _ => Err(Error::file(path, format!("token {id} is not in 0..{}", config.vocab_size))),

@@ -1,17 +1,17 @@
 //! `hadal eval`
 
-use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer};
+use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer, positive};
 use crate::config::Config;
 use crate::config::data::DataConfig;
 use crate::config::train::Precision;
 use crate::data::Dataset;
 use crate::data::batch::Batch;
-use crate::data::world::ProbeKind;
-use crate::data::world::{ProbeWindow, probe_windows};
+use crate::data::world::{ProbeKind, ProbeWindow, probe_windows};
 use crate::error::{Error, Result};
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{EVALUATE, Program, ProgramOptions};
+use crate::terminal::print;
 use crate::train::checkpoint::{self, model_folder};
 use crate::train::journal;
 use crate::train::session::Session;
@@ -29,13 +29,13 @@ pub(super) struct EvalArgs {
     #[arg(long, value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Batches at most
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = positive())]
     batches: usize,
     /// Sequences in a batch
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = positive())]
     batch: usize,
     /// Tokens in a sequence; that of the run, or 512, by default
-    #[arg(long)]
+    #[arg(long, value_parser = positive())]
     length: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -47,7 +47,8 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let tokenizer = model_tokenizer(&folder, &config)?;
     let run = run_config(&args)?;
     let known = run.as_ref().map(|c| c.train.sequence_length);
-    let length = args.length.or(known).unwrap_or(512).clamp(1, config.max_position_embeddings);
+    let length = args.length.or(known).unwrap_or(512).min(config.max_position_embeddings);
+    config.check_pass("--batch", args.batch.saturating_mul(length))?;
     let (data, seed) = source(&args, run.as_ref())?;
     let dataset = Dataset::open(&data, &tokenizer, length, seed)?;
     let whole = !args.data.is_empty();
@@ -65,11 +66,11 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     load_weights(&folder, &config, |values| session.load(values))?;
     let batches: Vec<Batch> = all.chunks_exact(size.batch).map(Batch::from_windows).collect();
     let metrics = session.evaluate(&batches)?;
-    println!("loss {:.6}", metrics.loss());
-    println!("bits_per_byte {:.6}", metrics.loss() / std::f64::consts::LN_2 / dataset.bytes_per_token());
-    println!("perplexity {:.6}", metrics.loss().exp());
-    println!("token_accuracy {:.6}", metrics.accuracy());
-    println!("tokens {}", metrics.counted);
+    print(format_args!("loss {:.6}", metrics.loss()))?;
+    print(format_args!("bits_per_byte {:.6}", metrics.loss() / std::f64::consts::LN_2 / dataset.bytes_per_token()))?;
+    print(format_args!("perplexity {:.6}", metrics.loss().exp()))?;
+    print(format_args!("token_accuracy {:.6}", metrics.accuracy()))?;
+    print(format_args!("tokens {}", metrics.counted))?;
     if data.path.is_empty() {
         let probes = probe_windows(data.world_seed, PROBE_WINDOWS, &tokenizer, length);
         print_probes(&mut session, &probes)?;
@@ -121,10 +122,10 @@ fn print_probes(session: &mut Session, windows: &[ProbeWindow]) -> Result<()> {
     }
     for ((name, _), [asked, right, majority, last]) in kinds.iter().zip(sums) {
         let share = |n: usize| n as f64 / asked.max(1) as f64;
-        println!("world_{name}_questions {asked}");
-        println!("world_{name}_accuracy {:.6}", share(right));
-        println!("world_{name}_majority_baseline {:.6}", share(majority));
-        println!("world_{name}_last_named_baseline {:.6}", share(last));
+        print(format_args!("world_{name}_questions {asked}"))?;
+        print(format_args!("world_{name}_accuracy {:.6}", share(right)))?;
+        print(format_args!("world_{name}_majority_baseline {:.6}", share(majority)))?;
+        print(format_args!("world_{name}_last_named_baseline {:.6}", share(last)))?;
     }
     Ok(())
 }

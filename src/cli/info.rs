@@ -1,26 +1,34 @@
 //! `hadal info`
 
+use crate::backend::NO_ADAPTER;
 use crate::error::Result;
 use crate::gpu::device::adapters;
+use crate::terminal::print;
 
 pub(super) fn run() -> Result<()> {
     let found = adapters();
-    println!("CPU executor: {} threads", rayon::current_num_threads());
+    print(format_args!("CPU executor: {} threads", rayon::current_num_threads()))?;
     if found.is_empty() {
-        println!("no GPU adapter: install a Vulkan driver (mesa-vulkan-drivers for AMD, Intel and software Vulkan)");
+        print(NO_ADAPTER)?;
     }
     for s in found {
-        println!("{} {} through {}, {}", s.index, s.name, s.backend, s.driver);
-        println!("    kind                      {:?}", s.kind);
-        println!("    largest binding           {} bytes", s.limits.max_storage_buffer_binding_size);
-        println!("    largest buffer            {} bytes", s.limits.max_buffer_size);
-        println!("    workgroup memory          {} bytes", s.limits.max_compute_workgroup_storage_size);
-        println!("    invocations a workgroup   {}", s.limits.max_compute_invocations_per_workgroup);
-        println!("    storage buffers a kernel  {}", s.limits.max_storage_buffers_per_shader_stage);
-        println!("    subgroup                  {} to {}", s.subgroup.0, s.subgroup.1);
-        println!("    features                  {:?}", s.features);
+        print(format_args!("{} {} through {}, {}", s.index, s.name, s.backend, s.driver))?;
+        let features: Vec<&str> = s.features.iter_names().map(|(name, _)| name).collect();
         let variants = if s.cooperative_16 { "portable, coop16 (after its self-test)" } else { "portable" };
-        println!("    kernel variants           {variants}");
+        let rows = [
+            ("kind", format!("{:?}", s.kind)),
+            ("largest binding", format!("{} bytes", s.limits.max_storage_buffer_binding_size)),
+            ("largest buffer", format!("{} bytes", s.limits.max_buffer_size)),
+            ("workgroup memory", format!("{} bytes", s.limits.max_compute_workgroup_storage_size)),
+            ("invocations a workgroup", s.limits.max_compute_invocations_per_workgroup.to_string()),
+            ("storage buffers a kernel", s.limits.max_storage_buffers_per_shader_stage.to_string()),
+            ("subgroup", format!("{} to {}", s.subgroup.0, s.subgroup.1)),
+            ("features", features.join(", ")),
+            ("kernel variants", variants.to_owned()),
+        ];
+        for (name, value) in rows {
+            print(format_args!("    {name:<25} {value}"))?;
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::preprocess::preprocess;
 use crate::kernels::{KERNELS, find, table};
+use crate::terminal::print;
 use clap::Args;
 
 #[derive(Args, Debug)]
@@ -17,8 +18,7 @@ pub(super) struct KernelsArgs {
 
 pub(super) fn run(args: KernelsArgs) -> Result<()> {
     let Some(stem) = args.show else {
-        println!("{}", table());
-        return Ok(());
+        return print(table());
     };
     let kernel = find(&stem).ok_or_else(|| {
         let stems: Vec<_> = KERNELS.iter().map(|k| k.stem).collect();
@@ -37,6 +37,5 @@ pub(super) fn run(args: KernelsArgs) -> Result<()> {
         }
     };
     let text = preprocess(shader, &constants.unwrap_or_default()).map_err(|e| Error::Usage(format!("{stem}: {e}")))?;
-    println!("{text}");
-    Ok(())
+    print(text)
 }

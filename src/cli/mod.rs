@@ -8,6 +8,7 @@ mod info;
 mod kernels;
 mod plan;
 mod plot;
+mod resume; // what --resume takes over
 mod sample;
 mod train;
 
@@ -17,7 +18,9 @@ use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
 use crate::model::params::parameters;
+use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -91,7 +94,7 @@ impl Cli {
 /// The configuration in a model's folder; warnings go to standard error.
 fn model_config(folder: &Path) -> Result<ModelConfig> {
     let (config, warnings) = read_config(folder)?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| note(format_args!("warning: {}", printable(warning))));
     config.validate()?;
     Ok(config)
 }
@@ -103,24 +106,11 @@ fn model_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
         return Err(Error::file(&path, "is missing; text needs the model's tokenizer"));
     }
     let tokenizer = Tokenizer::load(&path.to_string_lossy())?;
-    fits(&tokenizer, config)?;
-    Ok(tokenizer)
-}
-
-/// Refuses a tokenizer with more tokens than the model has rows.
-fn fits(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<()> {
-    if tokenizer.vocab_size() > config.vocab_size {
-        return Err(Error::config(
-            "model.vocab_size",
-            format!(
-                "is {}, less than the {} tokens of {}",
-                config.vocab_size,
-                tokenizer.vocab_size(),
-                tokenizer.name()
-            ),
-        ));
+    let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
+    if tokens > rows {
+        return Err(Error::file(&path, format!("has {tokens} tokens, but the model beside it has vocab_size {rows}")));
     }
-    Ok(())
+    Ok(tokenizer)
 }
 
 /// Reads sizes such as `24GiB`, `512MiB`, `8e9` or plain bytes.
@@ -148,6 +138,22 @@ fn load_weights(
     let weights = crate::checkpoint::weights::Weights::open(folder)?;
     weights.check(&parameters(config))?;
     load(&mut |spec| weights.load(spec))
+}
+
+/// Checks, before any work is done for it, that a file can be written at `path`.
+fn output(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::file(path, "is a folder; name a file"));
+    }
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => Err(Error::file(folder, "is not a folder; make it first")),
+        _ => Ok(()),
+    }
+}
+
+/// Reads whole numbers from 1 on.
+fn positive() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 /// Checks that a path argument names something.

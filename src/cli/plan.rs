@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{Program, ProgramOptions};
+use crate::terminal::print;
 use clap::Args;
 
 #[derive(Args, Debug)]
@@ -27,7 +28,7 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     let config = Config::resolve(args.config.as_deref(), &args.set)?;
     config.validate()?;
     config.model.validate()?;
-    println!("{}", summary(&config, &parameters(&config.model), &program(&config, &args)));
+    print(summary(&config, &parameters(&config.model), &program(&config, &args)))?;
     let Some(limit) = args.vram else { return Ok(()) };
     let needs = |micro_batch: usize| {
         let mut config = config.clone();
@@ -48,8 +49,8 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
         }
         step /= 2;
     }
-    println!("largest micro-batch within {:.2} GiB: {largest} ({:.2} GiB)", gib(limit), gib(needs(largest)));
-    Ok(())
+    let found = gib(needs(largest));
+    print(format_args!("largest micro-batch within {:.2} GiB: {largest} ({found:.2} GiB)", gib(limit)))
 }
 
 fn program(config: &Config, args: &PlanArgs) -> Program {

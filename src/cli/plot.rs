@@ -1,8 +1,9 @@
 //! `hadal plot`
 
-use super::existing;
-use crate::error::Result;
+use super::{existing, output};
+use crate::error::{Error, Result};
 use crate::plot;
+use crate::train::journal::METRICS;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -17,6 +18,11 @@ pub(super) struct PlotArgs {
 }
 
 pub(super) fn run(args: PlotArgs) -> Result<()> {
-    let runs: Result<Vec<PathBuf>> = args.runs.iter().map(|run| existing(run)).collect();
-    plot::draw_runs(&runs?, &plot::PlotOptions::default(), &args.output)
+    output(&args.output)?;
+    for run in &args.runs {
+        if !existing(run)?.join(METRICS).is_file() {
+            return Err(Error::file(run, format!("holds no {METRICS}; give run folders")));
+        }
+    }
+    plot::draw_runs(&args.runs, &plot::PlotOptions::default(), &args.output)
 }

@@ -1,15 +1,16 @@
 //! `hadal train`
 
-use super::{DeviceArgs, bytes, fits, gib};
+use super::{DeviceArgs, bytes, gib, resume};
 use crate::backend::Device;
 use crate::config::Config;
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Role;
 use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, initial, parameters};
 use crate::model::program::{Program, ProgramOptions};
 use crate::sample::Sampler;
+use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::{self, TrainerState};
 use crate::train::journal::Journal;
@@ -35,11 +36,11 @@ pub(super) struct TrainArgs {
     /// Run folder; runs/NAME-N by default
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on from the newest checkpoint in --out
+    /// Go on from the newest checkpoint in --out, with the run's own configuration unless CONFIG names another
     #[arg(long, requires = "out")]
     resume: bool,
     /// Updates in all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<u64>,
     /// Refuse a plan that needs more memory, such as 24GiB
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -71,7 +72,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         format!("data: {}", dataset.describe()),
         summary(&config, &specs, &program),
     ];
-    head.iter().for_each(|line| eprintln!("{line}"));
+    head.iter().for_each(note);
     let mut session = Session::new(program, &device, args.vram)?;
     if args.profile {
         session.executor().profile()?;
@@ -84,13 +85,14 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         _ => Some(Sampler::new(&config.model, size.length, &device)?),
     };
     let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
-    eprintln!("{}", verdict(&outcome, &dataset, &device, &out, started.elapsed()));
+    note(verdict(&outcome, &dataset, &device, &out, started.elapsed()));
     Ok(())
 }
 
 /// Layers the command line over the configuration and checks that everything fits together.
 fn configure(args: &TrainArgs) -> Result<(Config, Tokenizer)> {
-    let mut config = Config::resolve(args.config.as_deref(), &args.set)?;
+    let own = args.out.as_deref().filter(|_| args.resume && args.config.is_none()).and_then(resume::own_config);
+    let mut config = Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?;
     if !args.data.is_empty() {
         config.data.path = args.data.clone();
         if config.data.tokenizer == "world" && args.tokenizer.is_none() {
@@ -111,7 +113,11 @@ fn configure(args: &TrainArgs) -> Result<(Config, Tokenizer)> {
     config.model.bos_token_id = tokenizer.eos();
     config.validate()?;
     config.model.validate()?;
-    fits(&tokenizer, &config.model)?;
+    let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
+    if tokens > rows {
+        let reason = format!("is {rows}, less than the {tokens} tokens of {}", tokenizer.name());
+        return Err(Error::config("model.vocab_size", format!("{reason}; raise it, or set it to 0 for as many")));
+    }
     Ok((config, tokenizer))
 }
 
@@ -124,13 +130,21 @@ fn start(
     journal: &mut Journal,
 ) -> Result<TrainerState> {
     if args.resume {
-        if let Some(folder) = checkpoint::latest(out)? {
-            let state = checkpoint::load(&folder, session)?;
-            eprintln!("going on from {} at step {}", folder.display(), state.step);
+        if checkpoint::latest(out)?.is_some() {
+            resume::changes(out, config)?.iter().for_each(note);
+        }
+        let passed = |e: &Error| note(format_args!("passed over a checkpoint: {}", printable(&e.to_string())));
+        if let Some((folder, state)) = checkpoint::load_newest(out, session, passed)? {
+            note(format_args!("going on from {} at step {}", folder.display(), state.step));
+            if state.step >= config.train.steps {
+                note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));
+            }
+            journal.set_config(config)?;
             journal.trim(state.step)?;
             return Ok(state);
         }
-        eprintln!("{} holds no finished checkpoint: starting at step 0", out.display());
+        note(format_args!("{} holds no finished checkpoint: starting at step 0", out.display()));
+        journal.set_config(config)?;
         journal.restart()?;
     }
     session.load(|spec| Ok(initial(spec, config.train.seed)))?;
@@ -216,20 +230,18 @@ fn grouped(n: u64) -> String {
 /// What ran where, and how far it got.
 fn verdict(outcome: &Outcome, dataset: &Dataset, device: &Device, out: &Path, time: Duration) -> String {
     let mut text = format!(
-        "{} steps in {:.1} s on {}; loss.png, metrics and checkpoints in {}",
+        "step {} reached after {:.1} s on {}; loss.png, metrics and checkpoints in {}",
         outcome.steps,
         time.as_secs_f64(),
-        device.describe(),
+        device.name(),
         out.display()
     );
-    if let (Some(first), Some(last), Some(entropy)) =
-        (outcome.first_loss, outcome.val_loss, dataset.entropy_per_token())
-    {
-        text += &format!(
-            "\nvalidation loss {last:.4}; the text's own entropy is {entropy:.4} nats a token: {:.1} % of the way from \
-             the first loss, {first:.4}",
-            100.0 * (first - last) / (first - entropy)
-        );
+    if let (Some(last), Some(entropy)) = (outcome.val_loss, dataset.entropy_per_token()) {
+        text += &format!("\nvalidation loss {last:.4}; the text's own entropy is {entropy:.4} nats a token");
+        if let Some(first) = outcome.first_loss {
+            let way = 100.0 * (first - last) / (first - entropy);
+            text += &format!(": {way:.1} % of the way from {first:.4}, the untrained model's");
+        }
     }
     text
 }

@@ -56,6 +56,8 @@ impl Config {
         self.train.validate()?;
         self.optimizer.validate()?;
         self.schedule.validate(self.optimizer.learning_rate)?;
+        let tokens = self.train.micro_batch.saturating_mul(self.train.sequence_length);
+        self.model.check_pass("train.micro_batch", tokens)?;
         let (length, limit) = (self.train.sequence_length, self.model.max_position_embeddings);
         if length > limit {
             return Err(Error::config(

@@ -100,18 +100,11 @@ impl TrainConfig {
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(Error::config(*key, "is 0, and must be at least 1"));
         }
-        // Token positions of a pass are 32-bit numbers on the GPU.
-        if (self.micro_batch as u64).saturating_mul(self.sequence_length as u64) >= 1 << 31 {
-            return Err(Error::config(
-                "train.micro_batch",
-                format!(
-                    "{} sequences of {} tokens are too many for one pass: lower it and raise train.accumulation",
-                    self.micro_batch, self.sequence_length
-                ),
-            ));
-        }
-        if self.seed > i64::MAX as u64 {
-            return Err(Error::config("train.seed", format!("must be at most {}", i64::MAX)));
+        // TOML, in which the run keeps its configuration, has no larger numbers.
+        for (key, number) in [("train.seed", self.seed), ("train.steps", self.steps)] {
+            if number > i64::MAX as u64 {
+                return Err(Error::config(key, format!("is {number}, and must be at most {}", i64::MAX)));
+            }
         }
         Ok(())
     }

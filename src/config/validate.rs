@@ -25,6 +25,30 @@ impl ModelConfig {
         self.check_products()
     }
 
+    /// Refuses, in the name of `key`, a pass of so many tokens that a tensor would outgrow 32-bit indices.
+    pub fn check_pass(&self, key: &str, tokens: usize) -> Result<()> {
+        let heads = self.num_attention_heads as u128;
+        let (k, inner) = (self.num_experts_per_tok as u128, self.moe_intermediate_size as u128);
+        let [hidden, dense] = [self.hidden_size, self.intermediate_size].map(|size| size as u128);
+        let [nope, rope, value] = [self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim].map(|n| n as u128);
+        let latents = self.kv_lora_rank as u128 + rope + self.q_lora_rank.unwrap_or(0) as u128;
+        let mut widths = vec![hidden, latents, heads * (nope + rope), heads * (nope + value), dense];
+        if self.moe_layers() > 0 {
+            widths.extend([
+                k * hidden,
+                k * inner,
+                self.n_shared_experts as u128 * inner,
+                self.n_routed_experts as u128,
+            ]);
+        }
+        let most = LARGEST_SIZE as u128 / widths.into_iter().max().unwrap_or(1).max(1);
+        if tokens as u128 <= most {
+            return Ok(());
+        }
+        let reason = format!("{tokens} tokens are too many for one pass of this model, which takes {most} at most");
+        Err(Error::config(key, format!("{reason}; use fewer or shorter sequences")))
+    }
+
     /// Every size with its key; those that must not be 0 first.
     fn sizes(&self) -> (Vec<NamedSize>, Vec<NamedSize>) {
         let mut positive = vec![

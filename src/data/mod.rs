@@ -74,8 +74,8 @@ impl Dataset {
         let needed = sequence_length + 1;
         if train < needed || (val > 0 && val < needed) {
             let reason = format!(
-                "{} tokens are too few: {train} to train on and {val} held out, a window needs {needed}; add text, or \
-                 change train.sequence_length or data.val_fraction (0 holds nothing out)",
+                "{} tokens are too few: {train} to train on and {val} held out, where a window takes {needed}; add \
+                 text, or use shorter sequences or another data.val_fraction (0 holds nothing out)",
                 corpus.ids.len()
             );
             return Err(Error::config("data.path", reason));

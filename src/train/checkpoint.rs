@@ -132,6 +132,33 @@ pub fn model_folder(model: &Path) -> Result<PathBuf> {
     latest(model)?.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))
 }
 
+/// Loads the newest checkpoint of a run that is sound and tells `passed` about each newer one that is not.
+///
+/// Errors: there are checkpoints, but none is sound.
+pub fn load_newest(
+    run: &Path,
+    session: &mut Session,
+    mut passed: impl FnMut(&Error),
+) -> Result<Option<(PathBuf, TrainerState)>> {
+    let marked = named(run, "latest");
+    let others = list(run)?.into_iter().rev().filter(|folder| marked.as_ref() != Some(folder));
+    let mut newest = None;
+    for folder in marked.iter().cloned().chain(others) {
+        match load(&folder, session) {
+            Ok(state) => return Ok(Some((folder, state))),
+            Err(e @ (Error::File { .. } | Error::Io { .. })) => {
+                passed(&e);
+                newest.get_or_insert(e);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    let Some(reason) = newest else { return Ok(None) };
+    let folder = run.join(CHECKPOINTS);
+    let hint = "move that folder away to start at step 0";
+    Err(Error::file(folder, format!("none of the checkpoints is sound ({reason}); {hint}")))
+}
+
 /// Loads weights, moments and state from a checkpoint folder.
 pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();

@@ -94,20 +94,22 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Makes `folder` a run folder and takes its lock, or with `resume` goes on in one; writes the configuration.
+    /// Makes `folder` a run folder and takes its lock, or with `resume` goes on in one; writes the configuration unless
+    /// there is one.
     ///
     /// Errors: the folder has content and `resume` is off ([`Error::Usage`]); another process holds it
     /// ([`Error::Locked`]).
     pub fn create(folder: &Path, config: &Config, resume: bool) -> Result<Journal> {
-        let config = config.to_toml()?;
         if !resume && has_content(folder)? {
             take_lock(folder, false)?;
             let hint = "continue it with --resume, or choose another --out";
             return Err(Error::Usage(format!("{}: the folder is not empty; {hint}", folder.display())));
         }
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
         let lock = take_lock(folder, true)?.ok_or_else(|| Error::Locked { path: folder.to_owned() })?;
-        replace_text(&folder.join(CONFIG), &config)?;
+        if !folder.join(CONFIG).exists() {
+            replace_text(&folder.join(CONFIG), &config.to_toml()?)?;
+        }
         let metrics = open_for_appending(&folder.join(METRICS))?;
         drop_torn_line(&folder.join(METRICS))?;
         let log = open_for_appending(&folder.join(LOG))?;
@@ -117,6 +119,11 @@ impl Journal {
     /// The run folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Replaces the configuration, once it is sure that the run goes on with it.
+    pub fn set_config(&self, config: &Config) -> Result<()> {
+        replace_text(&self.folder.join(CONFIG), &config.to_toml()?)
     }
 
     /// Removes every row after `step`, from which the run goes on: each update has one row, however often it is redone.
@@ -194,10 +201,10 @@ fn for_each_row(path: &Path, mut each: impl FnMut(Row, u64) -> bool) -> Result<(
 fn has_content(folder: &Path) -> Result<bool> {
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(e) if e.kind() == ErrorKind::NotADirectory => {
+        Err(e) if e.kind() == ErrorKind::NotADirectory && folder.exists() => {
             return Err(Error::Usage(format!("{}: is a file; --out must name a folder", folder.display())));
         }
-        entries => entries.map_err(|e| Error::io(folder, e))?,
+        entries => entries.map_err(|e| Error::write(folder, e))?,
     };
     for entry in entries {
         if entry.map_err(|e| Error::io(folder, e))?.file_name() != LOCK {

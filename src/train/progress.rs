@@ -1,6 +1,7 @@
 //! What the user sees during a run: a bar on a terminal, lines now and then elsewhere. All of it on standard error.
 
 use super::journal::TrainRow;
+use crate::terminal::note;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -43,15 +44,15 @@ impl Progress {
             bar.set_position(row.step);
             bar.set_message(line(row, self.total, left));
         } else if self.interval > 0 && (first || row.step == self.total || row.step.is_multiple_of(self.interval)) {
-            eprintln!("{}", line(row, self.total, left));
+            note(line(row, self.total, left));
         }
     }
 
     /// Prints a line of text above the bar.
     pub fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
         }
     }
 

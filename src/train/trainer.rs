@@ -14,6 +14,7 @@ use crate::kernels::state;
 use crate::model::program::{MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::sample::{Sampler, Sampling};
+use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -47,13 +48,14 @@ pub struct Trainer<'a> {
     non_finite: u32,
     validation: Vec<Batch>,
     sampler: Option<Sampler>,
+    /// Validation losses: of the untrained model, and the last one.
     last_losses: (Option<f64>, Option<f64>),
 }
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// Loss of the first update, nats a token.
+    /// Validation loss of the untrained model, if this run began with it.
     pub first_loss: Option<f64>,
     /// Last validation loss.
     pub val_loss: Option<f64>,
@@ -197,7 +199,6 @@ impl<'a> Trainer<'a> {
             tokens: self.state.tokens,
             tokens_per_second: done.targets as f64 / seconds,
         };
-        self.last_losses.0.get_or_insert(row.loss);
         self.progress.update(&row);
         self.journal.record(&Row::Train(row))?;
         if result[state::RESULT_FINITE] == 1.0 {
@@ -231,6 +232,9 @@ impl<'a> Trainer<'a> {
         let row = ValRow { step, loss, bits_per_byte, token_accuracy: metrics.accuracy() };
         self.journal.record(&Row::Val(row))?;
         self.last_losses.1 = Some(loss);
+        if step == 0 {
+            self.last_losses.0 = Some(loss);
+        }
         self.say(&format!(
             "step {step}: validation loss {loss:.4} nats a token, {bits_per_byte:.4} bits a byte, accuracy {:.1} %",
             100.0 * metrics.accuracy()
@@ -252,7 +256,7 @@ impl<'a> Trainer<'a> {
         let sampling = Sampling { seed: self.config.train.seed ^ step, ..Sampling::default() };
         let text = sampler.text(self.tokenizer, prompt, SAMPLE_TOKENS, &sampling)?;
         self.journal.sample(step, &text)?;
-        self.say(&format!("step {step}: sample: {}", text.trim().replace('\n', " ")))?;
+        self.say(&format!("step {step}: sample: {}", printable(&text.trim().replace('\n', " "))))?;
         self.last_row = Instant::now();
         Ok(())
     }
@@ -293,7 +297,7 @@ fn print_profile(rows: &[(&'static str, f64, u64)]) {
     let total: f64 = rows.iter().map(|(_, seconds, _)| seconds).sum();
     for (stem, seconds, calls) in rows {
         let share = 100.0 * seconds / total.max(f64::MIN_POSITIVE);
-        eprintln!("{stem:<28} {seconds:>10.4} s {share:>5.1} % {calls:>8} calls");
+        note(format_args!("{stem:<28} {seconds:>10.4} s {share:>5.1} % {calls:>8} calls"));
     }
 }
 

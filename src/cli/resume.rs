@@ -1,0 +1,51 @@
+//! What `--resume` takes over from a run folder, and what may change on the way.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::train::journal::CONFIG;
+use std::collections::BTreeSet;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Keys under `[model]` that only training looks at; the others make another network of the same weights.
+const FREE_MODEL_KEYS: [&str; 5] =
+    ["aux_loss_alpha", "attention_dropout", "embed_dropout", "resid_dropout", "initializer_range"];
+
+/// The run's own configuration, which a resumed run starts from unless it names another.
+pub(super) fn own_config(out: &Path) -> Option<String> {
+    let file = out.join(CONFIG);
+    file.is_file().then(|| file.to_string_lossy().into_owned())
+}
+
+/// A line for each key whose value is not that of the run so far.
+///
+/// Errors: the network would be another one than the checkpoints'.
+pub(super) fn changes(out: &Path, config: &Config) -> Result<Vec<String>> {
+    let Some(own) = own_config(out) else { return Ok(Vec::new()) };
+    let (old, new) = (sections(&Config::resolve(Some(&own), &[])?)?, sections(config)?);
+    let mut lines = Vec::new();
+    for (section, new) in &new {
+        let empty = Value::Table(Table::new());
+        let (Value::Table(old), Value::Table(new)) = (old.get(section).unwrap_or(&empty), new) else { continue };
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
+            let (path, was, is) = (format!("{section}.{key}"), shown(old.get(key)), shown(new.get(key)));
+            if section == "model" && !FREE_MODEL_KEYS.contains(&key.as_str()) {
+                let reason = format!("is {is}, but the run in {} was begun with {was}", out.display());
+                return Err(Error::config(path, format!("{reason}; set it back, or choose another --out")));
+            }
+            if path != "train.steps" {
+                lines.push(format!("{path} changes from {was} to {is}"));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn sections(config: &Config) -> Result<Table> {
+    Table::try_from(config).map_err(|e| Error::config("config", e.to_string()))
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or("absent".to_owned(), Value::to_string)
+}

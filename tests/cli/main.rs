@@ -1,0 +1,109 @@
+//! The program as its user meets it: every command on good input, and what each kind of bad input is answered with.
+
+mod files; // models and tensor files, sound and broken
+mod hostile; // broken models, tensors, tokenizers
+mod refusals; // bad arguments, configurations, paths, devices
+mod resume; // going on with a run
+mod runs; // good input
+
+use assert_cmd::Command;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// Makes a training run one of milliseconds.
+const SMALL: [&str; 18] = [
+    "--backend",
+    "cpu",
+    "--set",
+    "model.hidden_size=32",
+    "--set",
+    "model.num_hidden_layers=2",
+    "--set",
+    "model.num_attention_heads=2",
+    "--set",
+    "model.max_position_embeddings=64",
+    "--set",
+    "train.sequence_length=32",
+    "--set",
+    "train.micro_batch=2",
+    "--set",
+    "train.eval_batches=2",
+    "--set",
+    "schedule.warmup_steps=2",
+];
+
+/// What a command did.
+struct Done {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// The program in `folder`, on a machine without a Vulkan driver.
+fn command(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("hadal").unwrap();
+    command.current_dir(folder).env("RUST_BACKTRACE", "1").timeout(std::time::Duration::from_secs(50));
+    for key in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        command.env(key, folder.join("no-such-driver.json"));
+    }
+    command
+}
+
+/// Runs the program; whatever it is asked, it neither panics nor prints a backtrace.
+fn hadal(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Done {
+    let output = command(folder).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    assert!(!err.contains("panicked") && !err.contains("stack backtrace"), "{err}");
+    Done { code: output.status.code().expect("ended by a signal"), out, err }
+}
+
+/// Runs the program and expects success.
+fn succeeds(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Done {
+    let done = hadal(folder, arguments);
+    assert_eq!(done.code, 0, "{}", done.err);
+    done
+}
+
+/// Runs the program and expects this exit code, nothing on standard output, and one line of error, the last one, with
+/// each of `words`.
+fn refused(folder: &Path, arguments: &[impl AsRef<OsStr>], code: i32, words: &[&str]) -> String {
+    let shown: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy()).collect();
+    let done = hadal(folder, arguments);
+    assert_eq!(done.code, code, "{shown:?}: {}", done.err);
+    assert_eq!(done.out, "", "{shown:?}");
+    let errors: Vec<&str> = done.err.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{shown:?}: {}", done.err);
+    assert_eq!(done.err.lines().last(), Some(errors[0]), "{shown:?}");
+    for word in words {
+        assert!(errors[0].contains(word), "{shown:?}: {word:?} is not in: {}", errors[0]);
+    }
+    assert!(errors[0].len() < 700, "{shown:?}: {}", errors[0]);
+    done.err
+}
+
+/// As [`refused`] for what the argument parser answers, on several lines.
+fn misused(folder: &Path, arguments: &[&str], word: &str) {
+    let done = hadal(folder, arguments);
+    assert_eq!((done.code, done.out.as_str()), (2, ""), "{arguments:?}: {}", done.err);
+    assert!(done.err.starts_with("error: ") && done.err.contains(word), "{arguments:?}: {}", done.err);
+}
+
+/// `train` of a small model with more arguments.
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["train"], &SMALL[..], more].concat()
+}
+
+/// A folder with `run`, which has trained for 2 steps; only to be read.
+fn shared() -> &'static Path {
+    static SHARED: OnceLock<TempDir> = OnceLock::new();
+    let folder = SHARED.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        succeeds(folder.path(), &train(&["--steps", "2", "--out", "run"]));
+        succeeds(folder.path(), &["data", "world", "--stories", "40", "--out", "world.txt"]);
+        folder
+    });
+    folder.path()
+}

@@ -1,0 +1,114 @@
+//! Going on with a run.
+
+use super::files::{copy, edit, truncate};
+use super::{refused, shared, succeeds, train};
+use hadal::train::journal::{Row, read_rows};
+use std::fs;
+use std::path::Path;
+
+/// A copy of the shared run, called `run`, in a folder of its own.
+fn run() -> tempfile::TempDir {
+    let at = tempfile::tempdir().unwrap();
+    copy(&shared().join("run"), &at.path().join("run"));
+    at
+}
+
+/// The rows of the run `name`, the rates set to zero.
+fn rows(at: &Path, name: &str) -> Vec<Row> {
+    let mut rows = read_rows(&at.join(name)).unwrap();
+    for row in &mut rows {
+        if let Row::Train(row) = row {
+            row.tokens_per_second = 0.0;
+        }
+    }
+    rows
+}
+
+fn train_steps(rows: &[Row]) -> Vec<u64> {
+    rows.iter().filter(|row| matches!(row, Row::Train(_))).map(Row::step).collect()
+}
+
+/// Weights and moments of the run's latest checkpoint.
+fn parameters(at: &Path, name: &str) -> [Vec<u8>; 2] {
+    let folder = at.join(name).join("checkpoints");
+    let latest = fs::read_to_string(folder.join("latest")).unwrap();
+    ["model.safetensors", "optimizer.safetensors"].map(|file| fs::read(folder.join(latest.trim()).join(file)).unwrap())
+}
+
+#[test]
+fn a_resumed_run_goes_on_at_its_step_and_ends_like_one_without_a_stop() {
+    let at = run();
+    // Nothing but the folder and the new total is needed.
+    let done = succeeds(at.path(), &["train", "--out", "run", "--resume", "--steps", "4", "--backend", "cpu"]);
+    assert!(done.err.contains("step-00000002 at step 2"), "{}", done.err);
+    assert!(!done.err.contains("changes"), "{}", done.err);
+    succeeds(at.path(), &train(&["--steps", "4", "--out", "whole"]));
+    let (stopped, whole) = (rows(at.path(), "run"), rows(at.path(), "whole"));
+    assert_eq!(train_steps(&stopped), [1, 2, 3, 4]);
+    let between = |row: &&Row| !matches!(row, Row::Val(row) if row.step == 2); // the end of the first part
+    assert_eq!(stopped.iter().filter(between).collect::<Vec<_>>(), whole.iter().collect::<Vec<_>>());
+    assert!(parameters(at.path(), "run") == parameters(at.path(), "whole"));
+    let done = succeeds(at.path(), &["train", "--out", "run", "--resume", "--backend", "cpu"]);
+    assert!(done.err.contains("all 4 steps are done; raise --steps"), "{}", done.err);
+    assert_eq!(rows(at.path(), "run"), stopped);
+}
+
+#[test]
+fn without_a_checkpoint_the_run_starts_at_step_0_and_says_so() {
+    let at = tempfile::tempdir().unwrap();
+    fs::create_dir(at.path().join("run")).unwrap();
+    let done = succeeds(at.path(), &train(&["--steps", "1", "--out", "run", "--resume"]));
+    assert!(done.err.contains("no finished checkpoint: starting at step 0"), "{}", done.err);
+    assert_eq!(train_steps(&rows(at.path(), "run")), [1]);
+    fs::remove_dir_all(at.path().join("run/checkpoints")).unwrap();
+    fs::create_dir_all(at.path().join("run/checkpoints/step-00000001.tmp")).unwrap();
+    let done = succeeds(at.path(), &train(&["--steps", "2", "--out", "run", "--resume"]));
+    assert!(done.err.contains("starting at step 0"), "{}", done.err);
+    assert_eq!(train_steps(&rows(at.path(), "run")), [1, 2]);
+}
+
+#[test]
+fn a_broken_checkpoint_is_passed_over_for_an_older_one_and_without_one_nothing_is_lost() {
+    let at = run();
+    let resume = ["train", "--out", "run", "--resume", "--steps", "3", "--backend", "cpu"];
+    let newest = at.path().join("run/checkpoints/step-00000002");
+    for file in ["model.safetensors", "optimizer.safetensors", "trainer_state.json"] {
+        let (before, whole) =
+            (fs::read(at.path().join("run/metrics.jsonl")).unwrap(), fs::read(newest.join(file)).unwrap());
+        truncate(&newest.join(file), 1, 2);
+        refused(at.path(), &resume, 2, &["checkpoints", file, "step 0"]);
+        assert_eq!(fs::read(at.path().join("run/metrics.jsonl")).unwrap(), before);
+        fs::write(newest.join(file), whole).unwrap();
+    }
+    succeeds(at.path(), &resume);
+    truncate(&at.path().join("run/checkpoints/step-00000003/optimizer.safetensors"), 1, 2);
+    let done = succeeds(at.path(), &[&resume[..], &["--set", "train.keep=3"]].concat());
+    assert!(done.err.contains("passed over") && done.err.contains("going on from run/checkpoints/step-00000002"));
+    assert_eq!(train_steps(&rows(at.path(), "run")), [1, 2, 3]);
+}
+
+#[test]
+fn another_network_is_refused_and_other_changes_are_mentioned() {
+    let at = run();
+    let resume = ["train", "--out", "run", "--resume", "--steps", "3", "--backend", "cpu"];
+    let config = fs::read(at.path().join("run/config.toml")).unwrap();
+    let wider = [&resume[..], &["--set", "model.hidden_size=64"]].concat();
+    refused(at.path(), &wider, 2, &["model.hidden_size", "64", "32"]);
+    refused(at.path(), &[&["train", "tiny"], &resume[1..]].concat(), 2, &["model."]);
+    assert_eq!(fs::read(at.path().join("run/config.toml")).unwrap(), config);
+    let done = succeeds(at.path(), &[&resume[..], &["--set", "optimizer.learning_rate=1e-3"]].concat());
+    assert!(done.err.contains("optimizer.learning_rate changes from 0.002 to 0.001"), "{}", done.err);
+    edit(&at.path().join("run/config.toml"), |text| text.replace("learning_rate = 0.001", "learning_rate = \"fast\""));
+    refused(at.path(), &resume, 2, &["run/config.toml", "line", "optimizer.learning_rate"]);
+}
+
+#[test]
+fn the_configuration_of_a_run_repeats_it_to_the_byte() {
+    let at = run();
+    succeeds(at.path(), &["train", "run/config.toml", "--out", "again", "--backend", "cpu"]);
+    assert_eq!(rows(at.path(), "run"), rows(at.path(), "again"));
+    assert!(parameters(at.path(), "run") == parameters(at.path(), "again"));
+    let file = |name: &str| fs::read(at.path().join(name)).unwrap();
+    assert_eq!(file("run/config.toml"), file("again/config.toml"));
+    assert_eq!(file("run/samples/step-2.txt"), file("again/samples/step-2.txt"));
+}

@@ -1,0 +1,146 @@
+//! Every command on good input.
+
+use super::files::{CHECKPOINT, batch, write};
+use super::{command, shared, succeeds, train};
+use hadal::checkpoint::tensors::read_tensors;
+use hadal::train::journal::{Row, read_rows};
+use std::fs;
+use std::process::{Command, Stdio};
+
+#[test]
+fn a_run_leaves_the_files_that_are_promised() {
+    let run = shared().join("run");
+    for file in ["config.toml", "metrics.jsonl", "loss.png", "log.txt", "samples/step-2.txt", "lock"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    for file in [
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "optimizer.safetensors",
+        "trainer_state.json",
+    ] {
+        assert!(shared().join(CHECKPOINT).join(file).is_file(), "{file}");
+    }
+    for marker in ["latest", "best"] {
+        assert_eq!(fs::read_to_string(run.join("checkpoints").join(marker)).unwrap(), "step-00000002\n");
+    }
+    let picture = image::open(run.join("loss.png")).unwrap();
+    assert!(picture.width() > 100);
+    let rows = read_rows(&run).unwrap();
+    let kinds: Vec<(bool, u64)> = rows.iter().map(|row| (matches!(row, Row::Val(_)), row.step())).collect();
+    assert_eq!(kinds, [(true, 0), (false, 1), (false, 2), (true, 2)]);
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("running on the CPU") && log.contains("step 2: validation loss"), "{log}");
+}
+
+#[test]
+fn without_a_name_runs_are_numbered() {
+    let at = tempfile::tempdir().unwrap();
+    for name in ["runs/tiny-1", "runs/tiny-2"] {
+        let done = succeeds(at.path(), &train(&["--steps", "1"]));
+        assert!(done.err.contains(name) && at.path().join(name).join("loss.png").is_file(), "{}", done.err);
+    }
+}
+
+#[test]
+fn own_text_is_trained_on_sampled_and_evaluated() {
+    let at = tempfile::tempdir().unwrap();
+    fs::create_dir(at.path().join("texts")).unwrap();
+    fs::copy(shared().join("world.txt"), at.path().join("texts/world.txt")).unwrap();
+    let done = succeeds(at.path(), &train(&["--steps", "2", "--data", "texts", "--out", "run"]));
+    assert!(done.err.contains("1 file, ") && done.err.contains("held out"), "{}", done.err);
+    let sample = ["sample", "run", "--prompt", "Grüße", "--tokens", "3", "--backend", "cpu"];
+    let done = succeeds(at.path(), &sample);
+    assert!(done.out.starts_with("Grüße"), "{}", done.out);
+    assert_eq!(done.out, succeeds(at.path(), &sample).out);
+    let own = succeeds(at.path(), &["eval", "run", "--backend", "cpu", "--batches", "1"]).out;
+    assert!(own.starts_with("loss ") && !own.contains("world_"), "{own}");
+    let given = succeeds(at.path(), &["eval", "run", "--backend", "cpu", "--batches", "1", "--data", "texts"]).out;
+    assert!(given.starts_with("loss ") && given != own, "{given}");
+}
+
+#[test]
+fn an_evaluation_names_its_figures() {
+    let done = succeeds(shared(), &["eval", "run", "--backend", "cpu", "--batches", "1"]);
+    let names: Vec<&str> = done.out.lines().filter_map(|line| line.split(' ').next()).collect();
+    let mut expected = ["loss", "bits_per_byte", "perplexity", "token_accuracy", "tokens"].map(str::to_owned).to_vec();
+    for kind in ["fact", "story"] {
+        let figures = ["questions", "accuracy", "majority_baseline", "last_named_baseline"];
+        expected.extend(figures.map(|figure| format!("world_{kind}_{figure}")));
+    }
+    assert_eq!(names, expected);
+    for line in done.out.lines() {
+        assert!(line.split(' ').nth(1).unwrap().parse::<f64>().unwrap().is_finite(), "{line}");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_a_model_like_its_run() {
+    let tail = ["--tokens", "3", "--backend", "cpu"];
+    let of_run = succeeds(shared(), &[&["sample", "run"], &tail[..]].concat());
+    let of_checkpoint = succeeds(shared(), &[&["sample", CHECKPOINT], &tail[..]].concat());
+    assert_eq!(of_run.out, of_checkpoint.out);
+}
+
+#[test]
+fn plans_need_no_run() {
+    let at = tempfile::tempdir().unwrap();
+    let done = succeeds(at.path(), &["plan"]);
+    assert!(done.out.contains("894,944") && done.out.contains("FLOP a token"), "{}", done.out);
+    let done = succeeds(at.path(), &["plan", "seed", "--set", "train.micro_batch=1"]);
+    assert!(done.out.contains("874,261,504"), "{}", done.out);
+    let done = succeeds(at.path(), &["plan", "--vram", "256MiB"]);
+    let last = done.out.lines().last().unwrap();
+    assert!(last.starts_with("largest micro-batch within 0.25 GiB: "), "{last}");
+    assert_eq!(fs::read_dir(at.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_dump_holds_what_its_flags_ask_for() {
+    let at = tempfile::tempdir().unwrap();
+    write(&at.path().join("in.safetensors"), &batch(), |_| {});
+    let model = shared().join("run").to_string_lossy().into_owned();
+    let dump = ["dump", "--model", &model, "--input", "in.safetensors", "--output", "out.safetensors"];
+    succeeds(at.path(), &[&dump[..], &["--backend", "cpu", "--grads", "--adamw-steps", "2"]].concat());
+    let tensors = read_tensors(&at.path().join("out.safetensors")).unwrap();
+    assert_eq!(tensors["logits"].shape, [1, 4, 1024]);
+    assert_eq!(tensors["loss"].shape, [1]);
+    assert_eq!(tensors["adamw_losses"].shape, [2]);
+    assert_eq!(tensors["adamw_grad_norms"].shape, [2]);
+    assert_eq!(tensors["grad.model.layers.1.mlp.experts.7.down_proj.weight"].shape, [32, 64]);
+}
+
+#[test]
+fn tables_texts_and_pictures_are_written() {
+    let at = tempfile::tempdir().unwrap();
+    let run = shared().join("run").to_string_lossy().into_owned();
+    succeeds(at.path(), &["plot", &run, &run, "-o", "both.png"]);
+    image::open(at.path().join("both.png")).unwrap();
+    assert!(succeeds(at.path(), &["kernels"]).out.starts_with("| kernel |"));
+    assert!(succeeds(at.path(), &["kernels", "--show", "rms_norm"]).out.contains("@compute"));
+    succeeds(at.path(), &["data", "world", "--stories", "3", "--out", "a.txt"]);
+    succeeds(at.path(), &["data", "world", "--stories", "3", "--out", "b.txt"]);
+    let [a, b] = ["a.txt", "b.txt"].map(|name| fs::read_to_string(at.path().join(name)).unwrap());
+    assert!(a == b && a.split("\n\n").count() == 4, "{a}");
+}
+
+#[test]
+fn a_closed_pipe_ends_neither_a_table_in_a_panic_nor_a_run() {
+    let at = tempfile::tempdir().unwrap();
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let program = command(at.path()).get_program().to_owned();
+    let table = Command::new(&program).arg("kernels").stdout(closed()).output().unwrap();
+    assert_eq!((table.status.code(), table.stderr), (Some(0), Vec::new()));
+    let arguments = train(&["--steps", "1", "--out", "run"]);
+    let mut run = Command::new(&program);
+    run.current_dir(at.path()).args(arguments).stdout(Stdio::null()).stderr(closed());
+    assert_eq!(run.status().unwrap().code(), Some(0));
+    assert!(at.path().join("run/checkpoints/latest").is_file());
+}
