@@ -2,7 +2,7 @@
 // products with f32 sums do the rest. An old value is where a sum begins.
 // One workgroup a tile of c, bands of BAND tile rows after each other; each subgroup of 32 owns 64 x 64 elements.
 // Needs m and n in sixteens, k in BKs, lines and offsets in fours. Rows and columns past the end read a neighbour and
-// are not stored. Subgroup operations stay out of this file: with cooperative matrices beside them drivers have crashed.
+// are not stored. Subgroup operations stay out of this file: beside cooperative matrices drivers have crashed on them.
 // Reference: src/reference/matmul.rs.
 enable f16;
 enable wgpu_cooperative_matrix;

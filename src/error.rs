@@ -47,7 +47,7 @@ pub enum Error {
     },
 
     /// Another process owns the run folder: exit code 6.
-    #[error("{}: another hadal process is training in this folder; wait for it or choose another --out", path.display())]
+    #[error("{}: another hadal process trains in this folder; wait for it or choose another --out", path.display())]
     Locked {
         /// The run folder.
         path: PathBuf,

@@ -7,12 +7,14 @@ mod models;
 mod runs;
 
 use hadal::backend::Device;
+use hadal::check::model::{fill, initial_values};
 use hadal::config::Config;
 use hadal::config::model::ModelConfig;
 use hadal::graph::Executor;
+use hadal::graph::run_cpu::CpuExecutor;
 use hadal::model::params::initial;
 use hadal::model::program::{MICRO_STEP, RESET, UPDATE};
-use hadal::train::checkpoint::CHECKPOINTS;
+use hadal::train::checkpoint::{CHECKPOINTS, TrainerState};
 use hadal::train::journal::Row;
 use hadal::train::session::Session;
 use models::{Fixture, NO_LIMIT, tiny};
@@ -169,12 +171,12 @@ fn replaying_a_recording_gives_the_bits_of_recording_it_afresh() {
 fn the_number_of_threads_changes_no_bit() {
     // Wide and long enough that loops over rows, heads and elements are cut into several tasks.
     let config = ModelConfig { vocab_size: 700, hidden_size: 96, intermediate_size: 300, ..dropping() };
-    let fixture = Fixture::new("threads", config, NO_LIMIT);
     let outcome = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let program = fixture.program();
-            let mut cpu = fixture.executor::<f32>(&program);
+            let program = models::program(&config, NO_LIMIT, 4, 16);
+            let mut cpu = CpuExecutor::<f32>::new(&program.tensors, &program.recordings);
+            fill(&program, &mut cpu, initial_values).unwrap();
             for recording in [RESET, MICRO_STEP, MICRO_STEP, UPDATE] {
                 cpu.run(program.recording(recording)).unwrap();
             }
@@ -186,4 +188,19 @@ fn the_number_of_threads_changes_no_bit() {
     let one = outcome(1);
     assert!(one.len() > 400_000, "{} numbers", one.len());
     assert!(one == outcome(3));
+}
+
+#[test]
+fn the_best_loss_survives_the_text_of_a_checkpoint_bit_for_bit() {
+    for (i, sum) in hadal::kernels::case::uniform(9, 5000).into_iter().enumerate() {
+        let loss = (5.0 + sum) / (64.0 + i as f64);
+        let text = serde_json::to_string_pretty(&TrainerState { best_val_loss: Some(loss), ..start() }).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let state: TrainerState = serde_json::from_value(value).unwrap();
+        assert_eq!(state.best_val_loss.map(f64::to_bits), Some(loss.to_bits()), "{loss}");
+    }
+}
+
+fn start() -> TrainerState {
+    TrainerState { step: 0, tokens: 0, seed: 1, best_val_loss: None }
 }

@@ -81,7 +81,7 @@ fn unit(seed: u64, n: usize) -> Vec<f64> {
     values.iter().map(|x| x / length).collect()
 }
 
-/// Derivative of the judge's loss along `direction` in one parameter; `None` where a router's choice changes on the way.
+/// Derivative of the judge's loss along `direction` in one parameter; `None` where a router's choice changes.
 fn derivative(fixture: &Fixture, name: &str, direction: &[f64]) -> Option<f64> {
     let chosen = fixture.choices(&fixture.params);
     let mut sum = 0.0;

@@ -1,4 +1,4 @@
-//! Every shader, as each of its cases specialises it, passes naga and translates to SPIR-V, MSL and HLSL: no GPU needed.
+//! Every shader, as its cases specialise it, passes naga and translates to SPIR-V, MSL and HLSL: no GPU needed.
 
 use hadal::gpu::preprocess::preprocess;
 use hadal::kernels::{Constants, KERNELS};

@@ -61,7 +61,7 @@ fn wanted_features() -> wgpu::Features {
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    descriptor.flags = wgpu::InstanceFlags::empty(); // validation layers and indirect checks cost time in every dispatch
+    descriptor.flags = wgpu::InstanceFlags::empty(); // validation layers and indirect checks slow every dispatch
     wgpu::Instance::new(descriptor)
 }
 

@@ -18,7 +18,6 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),
     ("shared/attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
-    ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
     ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
     ("shared/reduce", include_str!("../../shaders/shared/reduce.wgsl")),

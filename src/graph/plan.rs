@@ -1,7 +1,7 @@
 //! Memory: which buffer each tensor lives in, decided before anything runs.
 //!
-//! Tensors that outlive a replay get a buffer each: wgpu tracks whole buffers, so a shared one would serialise work that
-//! is independent. Activations share a pool: a slot is free again after the last step that uses its tensor. All
+//! Tensors that outlive a replay get a buffer each: wgpu tracks whole buffers, so a shared one would serialise what is
+//! independent. Activations share a pool: a slot is free again after the last step that uses its tensor. All
 //! recordings of a program draw from one pool, since they never run at the same time.
 
 use super::recording::Recording;

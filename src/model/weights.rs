@@ -44,9 +44,11 @@ impl Weights {
         self.by_name.contains_key(name)
     }
 
-    /// The one tensor of a parameter that is never split: a vector.
+    /// The one tensor of a parameter that is never split: a vector. Panics if it was, which takes a limit of a few bytes.
     pub fn vector(&self, name: &str) -> Tensor {
-        self.get(name).parts[0].1
+        let parts = &self.get(name).parts;
+        assert_eq!(parts.len(), 1, "{name} is in parts, and no operation takes a vector in parts");
+        parts[0].1
     }
 }
 

@@ -58,6 +58,11 @@ impl Case {
         Batch::of(&self.ids, self.batch, self.length)
     }
 
+    /// The batch as a program takes it, without loss weights yet.
+    pub fn training_batch(&self) -> hadal::data::Batch {
+        hadal::data::Batch::new(self.ids.clone(), self.targets.clone(), self.batch, self.length)
+    }
+
     /// The judge's logits.
     pub fn logits(&self) -> Vec<f64> {
         logits(&self.config, &self.params, &self.batch())

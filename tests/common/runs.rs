@@ -68,7 +68,7 @@ pub fn text(config: &Config) -> (Tokenizer, Dataset) {
     (tokenizer, dataset)
 }
 
-/// Trains in the new folder `run`, from fresh weights or from the checkpoint folder `from`; returns the rows of metrics.
+/// Trains in the new folder `run`, from fresh weights or the checkpoint folder `from`; returns the rows of metrics.
 pub fn train(
     config: &Config,
     device: &Device,
