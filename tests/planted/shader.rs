@@ -21,12 +21,13 @@ pub struct ShaderBug {
     old: &'static str,
     new: &'static str,
     times: usize,
+    first: &'static str,
 }
 
 impl ShaderBug {
     /// A bug in the kernel's own text, where `old` occurs once.
     pub const fn new(what: &'static str, stem: &'static str, old: &'static str, new: &'static str) -> ShaderBug {
-        ShaderBug { what, stem, shared: None, old, new, times: 1 }
+        ShaderBug { what, stem, shared: None, old, new, times: 1, first: "" }
     }
 
     /// The same in a shared file that the kernel imports.
@@ -37,6 +38,11 @@ impl ShaderBug {
     /// The same where the text occurs this often.
     pub const fn times(self, times: usize) -> ShaderBug {
         ShaderBug { times, ..self }
+    }
+
+    /// The same, with the case that is known to show it tried first: pipelines take their time to compile.
+    pub const fn seen_by(self, case: &'static str) -> ShaderBug {
+        ShaderBug { first: case, ..self }
     }
 
     fn kernel(&self) -> &'static Kernel {
@@ -63,6 +69,15 @@ impl ShaderBug {
         Kernel { shader: text.leak(), ..*kernel }
     }
 
+    /// The kernel's cases, in the order in which they are tried.
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = (self.kernel().cases)();
+        let known = self.first.is_empty() || cases.iter().any(|case| case.name == self.first);
+        assert!(known, "{}: no case {:?}", self.what, self.first);
+        cases.sort_by_key(|case| case.name != self.first); // stable
+        cases
+    }
+
     /// Runs the kernel's cases until one shows the bug, and on that one also the kernel without it, which must pass.
     /// Returns what was reported. `compiled` holds kernels without bugs.
     pub fn plant(&self, gpu: &Gpu, compiled: &mut Pipelines) -> Result<String, String> {
@@ -72,7 +87,7 @@ impl ShaderBug {
             finding.unwrap_or_else(|e| panic!("{}: the patched text does not run: {e}", self.what)).outcome
         };
         let mut pipelines = Pipelines::default();
-        for case in (kernel.cases)() {
+        for case in self.cases() {
             if let Err(report) = outcome(&kernel, &mut pipelines, &case) {
                 return match outcome(&sound, compiled, &case) {
                     Ok(_) => Ok(report),

@@ -64,7 +64,8 @@ pub static BUGS: &[ShaderBug] = &[
         "(keys >= vec4(document_start[at.first + query])) & ",
         "",
     )
-    .shared("attention"),
+    .shared("attention")
+    .seen_by("two documents in a row"),
     bug("d_k_rope of one head only", "sum_heads", "head < p.heads", "head < 1u"),
     // Router and balance loss.
     bug("router: gradient of the mean dropped", "router_backward", "* (d_p[e] - mean)", "* d_p[e]"),
@@ -116,38 +117,50 @@ pub static BUGS: &[ShaderBug] = &[
         "matmul_experts_weight_grad",
         "t.c = (own *",
         "t.c = ((own + 1u) % p.expert_count *",
-    ),
+    )
+    .seen_by("37 x 70, experts from 0, 4 in all"),
     bug(
         "expert weight gradient: the part's first expert dropped",
         "matmul_experts_weight_grad",
         "offsets[p.first_expert + own",
         "offsets[own",
     )
-    .times(2),
+    .times(2)
+    .seen_by("20 x 31, experts from 1, 4 in all"),
     bug(
         "expert weight gradient overwritten",
         "matmul_experts_weight_grad",
         "#define ACCUMULATE 1",
         "#define ACCUMULATE 0",
     ),
-    bug("expert product with the first expert's weight", "matmul_experts", "own * p.k * p.n + column", "column"),
+    bug("expert product with the first expert's weight", "matmul_experts", "own * p.k * p.n + column", "column")
+        .seen_by("ragged, transposed"),
     bug(
         "expert product: the last row of a tile dropped",
         "matmul_experts",
         "offsets[expert + 1u] - row,",
         "max(offsets[expert + 1u] - row, 2u) - 1u,",
-    ),
+    )
+    .seen_by("ragged"),
     // Products.
     bug("product: one term too many at the edge", "matmul", "step) < vec4(end)", "step) <= vec4(end)")
         .shared("product"),
     bug("product: the last column dropped", "matmul", "if (left > #{e}u)", "if (left > #{e + 1}u)").shared("product"),
     bug("product: the last row dropped", "matmul", "if (row < t.rows &&", "if (row + 1u < t.rows &&").shared("product"),
     bug("product: overwritten, not accumulated", "matmul", "c[at + #{e}u] += sum", "c[at + #{e}u] = sum")
-        .shared("product"),
-    bug("product: the same in fours", "matmul", "c[i] += sum", "c[i] = sum").shared("product"),
-    bug("product: residual dropped", "matmul", "residual[at + #{e}u] + ", "").shared("product"),
-    bug("product: the old value in place of the residual", "matmul", "= residual[i] + sum", "+= sum").shared("product"),
-    bug("product: offset of the weight's part dropped", "matmul", "p.a_offset + row * p.lda", "row * p.lda"),
+        .shared("product")
+        .seen_by("nt 67 x 71 x 37, accumulate 1"),
+    bug("product: the same in fours", "matmul", "c[i] += sum", "c[i] = sum")
+        .shared("product")
+        .seen_by("tn 68 x 76 x 36, accumulate 1"),
+    bug("product: residual dropped", "matmul", "residual[at + #{e}u] + ", "")
+        .shared("product")
+        .seen_by("nn 67 x 71 x 37, accumulate 2"),
+    bug("product: the old value in place of the residual", "matmul", "= residual[i] + sum", "+= sum")
+        .shared("product")
+        .seen_by("nt 68 x 76 x 36, accumulate 2"),
+    bug("product: offset of the weight's part dropped", "matmul", "p.a_offset + row * p.lda", "row * p.lda")
+        .seen_by("nt 67 x 71 x 37, accumulate 1"),
     // The update.
     bug("clip not applied", "adamw", " * result[RESULT_CLIP]", ""),
     bug("clip applied twice", "adamw", "result[RESULT_CLIP]", "result[RESULT_CLIP] * result[RESULT_CLIP]"),
@@ -194,38 +207,150 @@ pub static BUGS: &[ShaderBug] = &[
     ),
     bug("clip by the square of the norm", "grad_norm_finish", "let norm = sqrt(sum);", "let norm = sum;"),
     // Slips that show only in one form of a text, past the first round of a loop or the first tile.
-    bug("one-hot dropped in vectors", "cross_entropy", "d -= select(vec4(0.0), vec4(1.0)", "d -= select(vec4(0.0), vec4(0.0)"),
+    bug(
+        "one-hot dropped in vectors",
+        "cross_entropy",
+        "d -= select(vec4(0.0), vec4(1.0)",
+        "d -= select(vec4(0.0), vec4(0.0)",
+    ),
     bug("one-hot dropped in scalars", "cross_entropy", "d -= select(0.0, 1.0", "d -= select(0.0, 0.0"),
     bug("the running sum not rescaled", "cross_entropy", "sum *= exp(largest - upper);", ""),
     bug("sums of invocations not rescaled", "cross_entropy", "sum * exp(largest - top)", "sum"),
     bug("rows past the first lap dropped", "rms_norm_weight_grad", "row += #{ROW_LANES}u", "row += p.rows"),
     bug("rows of the unrolled lap: one of four", "rms_norm_weight_grad", "#for i in 0..4", "#for i in 0..3"),
-    bug("columns past the first lap dropped", "rms_norm_backward", "product = fma(", "product = fma(select(1.0, 0.0, i > #{THREADS}u), 0.0, product) + select(1.0, 0.0, i > #{THREADS}u) * fma(").times(1),
+    bug(
+        "columns past the first lap dropped",
+        "rms_norm_backward",
+        "i < p.width; i += #{THREADS}u) {\n        product",
+        "i < min(p.width, #{THREADS}u); i += #{THREADS}u) {\n        product",
+    ),
     bug("last lane of a vector of squares dropped", "grad_norm", "(square.z + square.w)", "square.z"),
     bug("last lane of a vector of products dropped", "expert_combine_backward", " + products.w", ""),
     bug("mask of a vector's first element for all", "dropout", "4u * i + 3u", "4u * i"),
-    bug("same of attention", "attention_backward_q", "random_at(key, elements.w)", "random_at(key, elements.x)").shared("attention"),
-    bug("dropout by the query alone", "attention_backward_kv", "(at.number * p.length + query) * p.length + keys", "(at.number * p.length + query) * p.length + vec4(keys.x)").shared("attention"),
-    bug("every head drops the same", "attention_backward_kv", "(at.number * p.length + query)", "(query)").shared("attention"),
-    bug("rope columns of queries end one early", "attention_backward_q", "column < #{WIDTH}u);", "column + 1u < #{WIDTH}u);").shared("attention"),
-    bug("value columns end one early", "attention_backward_kv", "column < #{VALUE}u);", "column + 1u < #{VALUE}u);").shared("attention"),
-    bug("all sequences see the first document's start", "attention_backward_q", "document_start[at.first + query]", "document_start[query]").shared("attention"),
-    bug("statistics of the first sequence", "attention_backward_kv", "row_stats[at.number * p.length +", "row_stats[at.number % p.heads * p.length +"),
-    bug("a sweep stops a document early", "attention_backward_kv", ">= first_key + #{KEYS}u", ">= first_key + 1u"),
-    bug("a sweep begins a tile late", "attention_backward_q", "let begin = document_start[at.first + first_query] / #{KEYS}u * #{KEYS}u;", "let begin = min((document_start[at.first + first_query] + #{KEYS - 1}u) / #{KEYS}u * #{KEYS}u, first_query);"),
-    bug("statistics of sequences mixed", "attention_delta", "(sequence * p.heads + row % p.heads)", "(sequence * p.heads)"),
+    bug(
+        "attention's mask of a vector's first element",
+        "attention_backward_q",
+        "random_at(key, elements.w)",
+        "random_at(key, elements.x)",
+    )
+    .shared("attention")
+    .seen_by("narrow heads, dropout, a late document"),
+    bug(
+        "dropout by the query alone",
+        "attention_backward_kv",
+        "(at.number * p.length + query) * p.length + keys",
+        "(at.number * p.length + query) * p.length + vec4(keys.x)",
+    )
+    .shared("attention")
+    .seen_by("narrow heads, dropout, a late document"),
+    bug("every head drops the same", "attention_backward_kv", "(at.number * p.length + query)", "(query)")
+        .shared("attention"),
+    bug(
+        "rope columns of queries end one early",
+        "attention_backward_q",
+        "column < #{WIDTH}u);",
+        "column + 1u < #{WIDTH}u);",
+    )
+    .shared("attention"),
+    bug("value columns end one early", "attention_backward_kv", "column < #{VALUE}u);", "column + 1u < #{VALUE}u);")
+        .shared("attention"),
+    bug(
+        "all sequences see the first document's start",
+        "attention_backward_q",
+        "document_start[at.first + query]",
+        "document_start[query]",
+    )
+    .shared("attention")
+    .seen_by("two documents in a row"),
+    bug(
+        "statistics of the first sequence",
+        "attention_backward_kv",
+        "row_stats[at.number * p.length +",
+        "row_stats[at.number % p.heads * p.length +",
+    ),
+    bug(
+        "a sweep stops before the document ends",
+        "attention_backward_kv",
+        ">= first_key + #{KEYS}u",
+        ">= first_key + 1u",
+    )
+    .seen_by("two documents in a row"),
+    bug(
+        "a sweep begins a tile late",
+        "attention_backward_q",
+        "let begin = document_start[at.first + first_query] / #{KEYS}u * #{KEYS}u;",
+        "let begin = min((document_start[at.first + first_query] + #{KEYS - 1}u) / #{KEYS}u * #{KEYS}u, first_query);",
+    )
+    .seen_by("two documents in a row"),
+    bug("statistics of heads mixed", "attention_delta", "(sequence * p.heads + row % p.heads)", "(sequence * p.heads)"),
     bug("lap of sums: the second part lost", "expert_scan", "slot += part_sums[i * #{EXPERTS}u + e];", ""),
-    bug("first slot of a tile", "expert_scan", "slot + i * p.tile_rows", "slot"),
-    bug("experts past the invocations", "router_backward", "e += #{THREADS}u", "e += #{2 * THREADS}u").times(3),
+    bug("every tile begins at the expert's first slot", "expert_scan", "slot + i * p.tile_rows", "slot"),
+    bug("every second lap over the experts dropped", "router_backward", "e += #{THREADS}u", "e += #{2 * THREADS}u")
+        .times(3),
     bug("epsilon of the divisor dropped", "router_backward", "divisor += p.epsilon;", ""),
     bug("loss scale dropped", "balance_loss", "loss_scale * one_sequence", "one_sequence"),
-    bug("sum over the window's sequences", "balance_loss", "p.alpha * bitcast<f32>(state[STATE_INVERSE_SEQUENCES])", "p.alpha"),
-    bug("tokens past the unrolled lap", "balance_loss", "for (; t < end; t += #{ROWS}u) {", "for (; t < first; t += #{ROWS}u) {"),
-    bug("band of tiles", "matmul", "within / height", "within / #{BAND}u"),
-    bug("distance of rows", "matmul", "t.ldc = p.ldc;", "t.ldc = p.n;"),
-    bug("offset of b", "matmul", "t.b = p.b_offset + column;", "t.b = column;"),
-    bug("second column group in place of the first", "matmul", "j * COLUMN_LANES}u", "0 * COLUMN_LANES}u").shared("product"),
-    bug("last part of k twice", "matmul", "let next = min(k0 + #{BK}u, last);", "let next = last;").shared("product"),
-    bug("expert's rows end where the next begins", "matmul_experts_weight_grad", "t.k = end - first;", "t.k = max(end - first, 2u) - 1u;"),
-    bug("second moment of the clipped gradient's sign", "adamw", "(1.0 - p.beta2) * g * g", "(1.0 - p.beta2) * g * abs(gradient[i])"),
+    bug(
+        "sum over the window's sequences, not their mean",
+        "balance_loss",
+        "p.alpha * bitcast<f32>(state[STATE_INVERSE_SEQUENCES])",
+        "p.alpha",
+    ),
+    bug(
+        "tokens past the unrolled lap dropped",
+        "balance_loss",
+        "for (; t < end; t += #{ROWS}u) {",
+        "for (; t < first; t += #{ROWS}u) {",
+    ),
+    bug("a ragged band as high as the others", "matmul", "within / height", "within / #{BAND}u")
+        .seen_by("nt 67 x 71 x 37, accumulate 1"),
+    bug("distance of result rows", "matmul", "t.ldc = p.ldc;", "t.ldc = p.n;").seen_by("nt 67 x 71 x 37, accumulate 1"),
+    bug("offset of the second factor dropped", "matmul", "t.b = p.b_offset + column;", "t.b = column;")
+        .seen_by("nn 67 x 71 x 37, accumulate 2"),
+    bug("second column group in place of the first", "matmul", "j * COLUMN_LANES}u", "0 * COLUMN_LANES}u")
+        .shared("product")
+        .seen_by("nt 67 x 71 x 37, accumulate 1"),
+    bug("the last part of k too often", "matmul", "let next = min(k0 + #{BK}u, last);", "let next = last;")
+        .shared("product")
+        .seen_by("nt 67 x 71 x 37, accumulate 1"),
+    bug(
+        "the expert's last row dropped",
+        "matmul_experts_weight_grad",
+        "t.k = end - first;",
+        "t.k = max(end - first, 2u) - 1u;",
+    )
+    .seen_by("37 x 70, experts from 0, 4 in all"),
+    bug(
+        "second moment before the clip",
+        "adamw",
+        "(1.0 - p.beta2) * g * g",
+        "(1.0 - p.beta2) * gradient[i] * gradient[i]",
+    ),
+    // Slips of the forward pass that a gradient inherits.
+    bug("norm without epsilon", "rms_norm", " + p.epsilon", ""),
+    bug("targets by row of the chunk", "cross_entropy", "targets[token]", "targets[row]"),
+    bug("ignored targets counted", "loss_sum", "targets[i] != IGNORED", "true"),
+    bug("losses of the micro-batch before lost", "loss_sum", "metrics[METRIC_LOSS] += ", "metrics[METRIC_LOSS] = "),
+    bug("columns from the source's first", "copy_columns", " + p.source_offset", ""),
+    bug("columns from the head's first", "sum_heads", " + p.offset +", " +"),
+    bug("a part of the table counts from 0", "embed", "ids[token] - p.first_row", "ids[token]"),
+    bug(
+        "a part of the table's gradient counts from 0",
+        "embed_backward",
+        "ids[token_order[at]] - p.first_row",
+        "ids[token_order[at]]",
+    ),
+    bug("router: epsilon dropped", "router", "divisor += p.epsilon;", ""),
+    bug(
+        "router: the higher number first on ties",
+        "router",
+        "theirs == own && other < e",
+        "theirs == own && other > e",
+    )
+    .seen_by("ties"),
+    bug("router: groups by their first expert", "router", "i < #{EXPERTS / GROUPS}u; i++", "i < 1u; i++")
+        .seen_by("160 experts in 8 groups"),
+    bug("combine: residual dropped", "expert_combine", "var sum = residual[i];", "var sum = Elements();"),
+    bug("combine: weights of the first choice", "expert_combine", "weights[pair#{j}]", "weights[pair0]"),
+    bug("gather: slot in place of its pair", "expert_gather", "slot_pair[slot] /", "slot /"),
+    bug("count: the first block again", "expert_count", "found[chosen[pair]]", "found[chosen[lane]]"),
 ];
