@@ -137,7 +137,8 @@ impl KernelSpec for Spec {
 
 /// Cases of the three attention kernels that bind q, kv, k_rope, `document_start` and state so far.
 pub(super) fn input_cases() -> Vec<(Params, Case)> {
-    // Name, batch, length, heads, widths, rate, and where the second document of every row starts (0: there is none).
+    // Name, batch, length, heads, widths, rate, and where the second document of the first row starts (0: there is
+    // none); in each later row it starts four tokens later, so that no row can take another's place.
     type Shape = (&'static str, [u32; 3], [u32; 3], f32, u32);
     let shapes: [Shape; 7] = [
         ("one token", [1, 1, 1], [5, 2, 7], 0.3, 0),
@@ -152,13 +153,14 @@ pub(super) fn input_cases() -> Vec<(Params, Case)> {
         // The scale is large so that rows are far from uniform.
         let scale = 2.0 / ((nope + rope) as f32).sqrt();
         let p = Params { batch, length, heads, nope, rope, value, scale, dropout, site: 5 };
-        let starts = (0..batch * length).map(|t| if t % length >= second { second } else { 0 }).collect();
+        let start = |row: u32| if second == 0 { 0 } else { second + 4 * row };
+        let starts = (0..batch * length).map(|t| if t % length >= start(t / length) { start(t / length) } else { 0 });
         let rows = p.tokens() * heads as usize;
         let case = Case::new(name, &p)
             .uniform(1, rows * p.query_width())
             .uniform(2, rows * p.kv_width())
             .uniform(3, p.tokens() * rope as usize)
-            .index(starts)
+            .index(starts.collect())
             .index(case::indices(4, 8, u32::MAX));
         (p, case)
     };
