@@ -137,7 +137,7 @@ fn ten_updates_follow_the_golden_trajectories() {
 
 /// Loss before each of ten updates on the case's one batch, and the norm of its gradient.
 fn trajectory(case: &parity::Case) -> (Vec<f64>, Vec<f64>) {
-    let mut batch = case.training_batch();
+    let mut batch = Batch::new(case.ids.clone(), case.targets.clone(), case.batch, case.length);
     batch.set_weight(batch.counted());
     let size = BatchSize { batch: batch.batch, length: batch.length };
     let optimizer = golden_optimizer();

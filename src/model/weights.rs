@@ -44,7 +44,7 @@ impl Weights {
         self.by_name.contains_key(name)
     }
 
-    /// The one tensor of a parameter that is never split: a vector. Panics if it was, which takes a limit of a few bytes.
+    /// The one tensor of a parameter that is never split: a vector. Panics if it was, as at a limit of a few bytes.
     pub fn vector(&self, name: &str) -> Tensor {
         let parts = &self.get(name).parts;
         assert_eq!(parts.len(), 1, "{name} is in parts, and no operation takes a vector in parts");

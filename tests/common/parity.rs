@@ -18,10 +18,10 @@ pub struct Case {
     pub config: ModelConfig,
     pub specs: Vec<ParamSpec>,
     pub params: Params<f64>,
-    batch: usize,
-    length: usize,
-    ids: Vec<u32>,
-    targets: Vec<u32>,
+    pub batch: usize,
+    pub length: usize,
+    pub ids: Vec<u32>,
+    pub targets: Vec<u32>,
     weights: Vec<f64>,
     expected: BTreeMap<String, Tensor>,
 }
@@ -56,11 +56,6 @@ impl Case {
 
     fn batch(&self) -> Batch<'_> {
         Batch::of(&self.ids, self.batch, self.length)
-    }
-
-    /// The batch as a program takes it, without loss weights yet.
-    pub fn training_batch(&self) -> hadal::data::Batch {
-        hadal::data::Batch::new(self.ids.clone(), self.targets.clone(), self.batch, self.length)
     }
 
     /// The judge's logits.
