@@ -42,8 +42,8 @@ pub enum Device {
 }
 
 /// What is said where there is no GPU.
-pub const NO_ADAPTER: &str = "no GPU adapter found (a driver brings one: mesa-vulkan-drivers for AMD, Intel and software \
-     Vulkan, the NVIDIA driver with libvulkan1 for NVIDIA)";
+pub const NO_ADAPTER: &str = "no GPU adapter found (a driver brings one: mesa-vulkan-drivers for AMD, Intel and \
+     software Vulkan, the NVIDIA driver with libvulkan1 for NVIDIA)";
 
 impl Device {
     /// Chooses and opens a device. `adapter` is a number of `hadal info` or a part of a name.
