@@ -1,5 +1,6 @@
 //! Gradients of a whole model's recordings beside central differences of the independent judge, which shares nothing
-//! with the graph: two micro-batches of different numbers of targets, accumulated.
+//! with the graph. Unlike in `tests/model.rs` there are two micro-batches of different numbers of targets, accumulated,
+//! and the differences are taken once for all bugs.
 
 use super::recording::Patient;
 use hadal::config::model::ModelConfig;
