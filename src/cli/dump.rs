@@ -147,7 +147,7 @@ fn read_batch(path: &Path, config: &ModelConfig) -> Result<Batch> {
         let (length, limit) = (shape[1], config.max_position_embeddings);
         return Err(Error::file(path, format!("input_ids has {length} positions, the model at most {limit}")));
     }
-    config.check_pass("input_ids", shape[0].saturating_mul(shape[1]))?;
+    config.check_pass("input_ids", shape[0].saturating_mul(shape[1]), "use fewer or shorter sequences")?;
     let token = |id: &i64| match u32::try_from(*id) {
         Ok(id) if (id as usize) < config.vocab_size => Ok(id),
         _ => Err(Error::file(path, format!("token {id} is not in 0..{}", config.vocab_size))),

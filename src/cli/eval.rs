@@ -48,7 +48,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let run = run_config(&args)?;
     let known = run.as_ref().map(|c| c.train.sequence_length);
     let length = args.length.or(known).unwrap_or(512).min(config.max_position_embeddings);
-    config.check_pass("--batch", args.batch.saturating_mul(length))?;
+    config.check_pass("--batch", args.batch.saturating_mul(length), "lower it")?;
     let (data, seed) = source(&args, run.as_ref())?;
     let dataset = Dataset::open(&data, &tokenizer, length, seed)?;
     let whole = !args.data.is_empty();

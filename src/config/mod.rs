@@ -57,7 +57,7 @@ impl Config {
         self.optimizer.validate()?;
         self.schedule.validate(self.optimizer.learning_rate)?;
         let tokens = self.train.micro_batch.saturating_mul(self.train.sequence_length);
-        self.model.check_pass("train.micro_batch", tokens)?;
+        self.model.check_pass("train.micro_batch", tokens, "lower it and raise train.accumulation")?;
         let (length, limit) = (self.train.sequence_length, self.model.max_position_embeddings);
         if length > limit {
             return Err(Error::config(

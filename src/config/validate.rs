@@ -26,7 +26,7 @@ impl ModelConfig {
     }
 
     /// Refuses, in the name of `key`, a pass of so many tokens that a tensor would outgrow 32-bit indices.
-    pub fn check_pass(&self, key: &str, tokens: usize) -> Result<()> {
+    pub fn check_pass(&self, key: &str, tokens: usize, remedy: &str) -> Result<()> {
         let heads = self.num_attention_heads as u128;
         let (k, inner) = (self.num_experts_per_tok as u128, self.moe_intermediate_size as u128);
         let [hidden, dense] = [self.hidden_size, self.intermediate_size].map(|size| size as u128);
@@ -46,7 +46,7 @@ impl ModelConfig {
             return Ok(());
         }
         let reason = format!("{tokens} tokens are too many for one pass of this model, which takes {most} at most");
-        Err(Error::config(key, format!("{reason}; use fewer or shorter sequences")))
+        Err(Error::config(key, format!("{reason}; {remedy}")))
     }
 
     /// Every size with its key; those that must not be 0 first.
