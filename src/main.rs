@@ -5,6 +5,7 @@ use hadal::terminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    hadal::gpu::device::silence_display_layer();
     match hadal::cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

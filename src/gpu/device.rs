@@ -58,6 +58,19 @@ fn wanted_features() -> wgpu::Features {
         | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
 }
 
+/// Keeps a Mesa layer silent that looks for a display server and complains, on every start, where there is none.
+///
+/// For `main` alone, as its first act: the environment may only change while the process has one thread.
+pub fn silence_display_layer() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: called before any other thread exists, so nothing reads the environment at the same time.
+        #[allow(unsafe_code, reason = "setting a variable of the process is unsafe where threads may read it")]
+        unsafe {
+            std::env::set_var("NODEVICE_SELECT", "1");
+        }
+    }
+}
+
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
