@@ -48,7 +48,7 @@ pub struct TrainRow {
     pub grad_norm: f64,
     /// Target tokens trained on since the beginning of the run.
     pub tokens: u64,
-    /// Target tokens a second of wall time, since the row before.
+    /// Target tokens a second of wall time, over the last updates.
     #[serde(deserialize_with = "number")]
     pub tokens_per_second: f64,
 }

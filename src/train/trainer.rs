@@ -33,6 +33,34 @@ struct Waiting {
     targets: u64,
 }
 
+/// Tokens a second over the last updates. Results arrive in bursts, so the time between two of them says little.
+#[derive(Default)]
+struct Pace {
+    marks: VecDeque<(Instant, u64)>,
+}
+
+impl Pace {
+    /// Updates that the rate is averaged over.
+    const UPDATES: usize = 16;
+
+    /// Time before now does not count: it went into something other than training.
+    fn restart(&mut self, tokens: u64) {
+        self.marks.clear();
+        self.marks.push_back((Instant::now(), tokens));
+    }
+
+    /// Notes that `tokens` in all are trained on by now.
+    fn rate(&mut self, tokens: u64) -> f64 {
+        let now = Instant::now();
+        self.marks.push_back((now, tokens));
+        if self.marks.len() > Self::UPDATES + 1 {
+            self.marks.pop_front();
+        }
+        let (then, before) = self.marks[0];
+        (tokens - before) as f64 / now.duration_since(then).as_secs_f64().max(1e-9)
+    }
+}
+
 /// One training run.
 pub struct Trainer<'a> {
     config: &'a Config,
@@ -44,7 +72,7 @@ pub struct Trainer<'a> {
     state: TrainerState,
     waiting: VecDeque<Waiting>,
     metrics: Option<Metrics>,
-    last_row: Instant,
+    pace: Pace,
     non_finite: u32,
     validation: Vec<Batch>,
     sampler: Option<Sampler>,
@@ -86,7 +114,7 @@ impl<'a> Trainer<'a> {
             state,
             waiting: VecDeque::new(),
             metrics: None,
-            last_row: Instant::now(),
+            pace: Pace::default(),
             non_finite: 0,
             sampler,
             last_losses: (None, None),
@@ -99,7 +127,7 @@ impl<'a> Trainer<'a> {
         if self.state.step == 0 {
             self.evaluate(0)?;
         }
-        self.last_row = Instant::now();
+        self.pace.restart(self.state.tokens);
         for step in self.state.step..train.steps {
             self.update(step)?;
             let done = step + 1;
@@ -187,9 +215,7 @@ impl<'a> Trainer<'a> {
     fn record(&mut self, done: &Waiting, metrics: &Metrics, result: &[f32]) -> Result<()> {
         self.state.step = done.step + 1;
         self.state.tokens += done.targets;
-        let now = Instant::now();
-        let seconds = now.duration_since(self.last_row).as_secs_f64().max(1e-9);
-        self.last_row = now;
+        let rate = self.pace.rate(self.state.tokens);
         let row = TrainRow {
             step: self.state.step,
             loss: metrics.loss(),
@@ -197,7 +223,7 @@ impl<'a> Trainer<'a> {
             lr: done.learning_rate,
             grad_norm: f64::from(result[state::RESULT_NORM]),
             tokens: self.state.tokens,
-            tokens_per_second: done.targets as f64 / seconds,
+            tokens_per_second: rate,
         };
         self.progress.update(&row);
         self.journal.record(&Row::Train(row))?;
@@ -242,7 +268,7 @@ impl<'a> Trainer<'a> {
         if self.state.best_val_loss.is_none_or(|best| loss < best) {
             self.state.best_val_loss = Some(loss);
         }
-        self.last_row = Instant::now(); // the rate counts training alone
+        self.pace.restart(self.state.tokens); // the rate counts training alone
         Ok(())
     }
 
@@ -257,7 +283,7 @@ impl<'a> Trainer<'a> {
         let text = sampler.text(self.tokenizer, prompt, SAMPLE_TOKENS, &sampling)?;
         self.journal.sample(step, &text)?;
         self.say(&format!("step {step}: sample: {}", printable(&text.trim().replace('\n', " "))))?;
-        self.last_row = Instant::now();
+        self.pace.restart(self.state.tokens);
         Ok(())
     }
 
@@ -268,13 +294,13 @@ impl<'a> Trainer<'a> {
             checkpoint::mark_best(&run, self.state.step)?;
         }
         checkpoint::prune(&run, self.config.train.keep)?;
-        self.last_row = Instant::now();
+        self.pace.restart(self.state.tokens);
         Ok(())
     }
 
     fn draw(&mut self) -> Result<()> {
         plot::draw_run(self.journal.folder(), self.dataset.entropy_per_token())?;
-        self.last_row = Instant::now();
+        self.pace.restart(self.state.tokens);
         Ok(())
     }
 }
