@@ -88,13 +88,22 @@ pub struct Sampler {
 impl Sampler {
     /// Buffers for windows of `length` tokens; weights are still to be loaded.
     pub fn new(config: &ModelConfig, length: usize, device: &Device) -> Result<Self> {
+        Self::of(Self::program(config, length, device), device)
+    }
+
+    /// The program that a sampler runs, to see what memory it needs.
+    pub fn program(config: &ModelConfig, length: usize, device: &Device) -> Program {
         let options = ProgramOptions {
             size: BatchSize { batch: 1, length },
             binding_limit: device.binding_limit(),
             optimizer: None,
             logit_rows: Some(1),
         };
-        let program = Program::new(config, &parameters(config), &options);
+        Program::new(config, &parameters(config), &options)
+    }
+
+    /// A sampler that runs [`Sampler::program`].
+    pub fn of(program: Program, device: &Device) -> Result<Self> {
         Ok(Sampler { session: Session::new(program, device, None)? })
     }
 

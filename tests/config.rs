@@ -151,6 +151,7 @@ fn values_that_no_run_can_have_are_refused() {
     let bad = [
         ("train.steps=0", "at least 1"),
         ("train.micro_batch=0", "at least 1"),
+        ("model.seq_aux=false", "model.seq_aux"),
         ("train.accumulation=0", "at least 1"),
         ("train.sequence_length=0", "at least 1"),
         ("train.eval_batches=0", "at least 1"),

@@ -21,7 +21,7 @@ fn cases() -> Vec<Case> {
         if folder.join("expected.safetensors").is_file() {
             found.push(Case::read(&folder));
         } else {
-            eprintln!("SKIPPED: {} holds no golden files; make them with make_golden.py", folder.display());
+            panic!("{} holds no golden files; make them with make_golden.py", folder.display());
         }
     }
     found

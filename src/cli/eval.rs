@@ -64,7 +64,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let options = ProgramOptions { size, binding_limit: device.binding_limit(), optimizer: None, logit_rows: None };
     let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
     load_weights(&folder, &config, |values| session.load(values))?;
-    let batches: Vec<Batch> = all.chunks_exact(size.batch).map(Batch::from_windows).collect();
+    let batches: Vec<Batch> = all.chunks(size.batch).map(|chunk| Batch::padded(chunk, size.batch)).collect();
     let metrics = session.evaluate(&batches)?;
     print(format_args!("loss {:.6}", metrics.loss()))?;
     print(format_args!("bits_per_byte {:.6}", metrics.loss() / std::f64::consts::LN_2 / dataset.bytes_per_token()))?;
@@ -102,9 +102,9 @@ fn print_probes(session: &mut Session, windows: &[ProbeWindow]) -> Result<()> {
     let size = session.program.inputs.size;
     let kinds = [("fact", ProbeKind::Fact), ("story", ProbeKind::Story)];
     let mut sums = [[0usize; 4]; 2]; // questions, right, majority right, last named right
-    for chunk in windows.chunks_exact(size.batch) {
+    for chunk in windows.chunks(size.batch) {
         let ids: Vec<Vec<u32>> = chunk.iter().map(|w| w.ids.clone()).collect();
-        session.feed(&Batch::from_windows(&ids))?;
+        session.feed(&Batch::padded(&ids, size.batch))?;
         session.run(EVALUATE)?;
         let slots = session.program.inputs.loss;
         let correct = session.read(slots.correct)?;

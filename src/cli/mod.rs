@@ -115,7 +115,14 @@ fn model_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
 
 /// Reads sizes such as `24GiB`, `512MiB`, `8e9` or plain bytes.
 fn bytes(text: &str) -> std::result::Result<u64, String> {
-    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000)];
+    let units = [
+        ("TiB", 1u64 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+    ];
     let (number, unit) =
         units.iter().find_map(|(name, size)| Some((text.strip_suffix(name)?, *size))).unwrap_or((text, 1));
     match number.trim().parse::<f64>() {
@@ -144,6 +151,10 @@ fn load_weights(
 fn output(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(Error::file(path, "is a folder; name a file"));
+    }
+    // A file is replaced as a whole, which would put a regular file in the place of a device or a link.
+    if path.symlink_metadata().is_ok_and(|known| !known.is_file()) {
+        return Err(Error::file(path, "is no regular file; name another"));
     }
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) if !folder.is_dir() => Err(Error::file(folder, "is not a folder; make it first")),

@@ -7,6 +7,7 @@ use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{Program, ProgramOptions};
 use crate::terminal::print;
+use crate::tokenizer::Tokenizer;
 use clap::Args;
 
 #[derive(Args, Debug)]
@@ -25,9 +26,11 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: PlanArgs) -> Result<()> {
-    let config = Config::resolve(args.config.as_deref(), &args.set)?;
+    let mut config = Config::resolve(args.config.as_deref(), &args.set)?;
+    if config.model.vocab_size == 0 {
+        config.model.vocab_size = Tokenizer::load(&config.data.tokenizer)?.vocab_size();
+    }
     config.validate()?;
-    config.model.validate()?;
     print(summary(&config, &parameters(&config.model), &program(&config, &args)))?;
     let Some(limit) = args.vram else { return Ok(()) };
     let needs = |micro_batch: usize| {
@@ -38,13 +41,17 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     if needs(1) > limit {
         return Err(Error::Memory(format!("one sequence already needs {:.2} GiB of {:.2}", gib(needs(1)), gib(limit))));
     }
+    let length = config.train.sequence_length;
+    let fits = |micro_batch: usize| {
+        config.model.check_pass("train.micro_batch", micro_batch * length, "").is_ok() && needs(micro_batch) <= limit
+    };
     let mut largest = 1;
-    while largest < 1 << 16 && needs(largest * 2) <= limit {
+    while fits(largest * 2) {
         largest *= 2;
     }
     let mut step = largest / 2;
     while step > 0 {
-        if needs(largest + step) <= limit {
+        if fits(largest + step) {
             largest += step;
         }
         step /= 2;

@@ -73,17 +73,23 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         summary(&config, &specs, &program),
     ];
     head.iter().for_each(note);
-    let mut session = Session::new(program, &device, args.vram)?;
+    // Samples are drawn by a second program, with weights of its own, which the cap counts in.
+    let sampler = match config.train.sample_interval {
+        0 => None,
+        _ => Some(Sampler::program(&config.model, size.length, &device)),
+    };
+    let beside = sampler.as_ref().map_or(0, |program| program.plan().bytes());
+    if beside > 0 {
+        note(format_args!("  {:<20} {:>10.4} GiB", "for samples, beside", gib(beside)));
+    }
+    let mut session = Session::new(program, &device, args.vram.map(|cap| cap.saturating_sub(beside)))?;
     if args.profile {
         session.executor().profile()?;
     }
     let mut journal = Journal::create(&out, &config, args.resume)?;
     head.iter().try_for_each(|line| journal.log(line))?;
     let state = start(&args, &config, &out, &mut session, &mut journal)?;
-    let sampler = match config.train.sample_interval {
-        0 => None,
-        _ => Some(Sampler::new(&config.model, size.length, &device)?),
-    };
+    let sampler = sampler.map(|program| Sampler::of(program, &device)).transpose()?;
     let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
     note(verdict(&outcome, &dataset, &device, &out, started.elapsed()));
     Ok(())
@@ -93,8 +99,11 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
 fn configure(args: &TrainArgs) -> Result<(Config, Tokenizer)> {
     let own = args.out.as_deref().filter(|_| args.resume && args.config.is_none()).and_then(resume::own_config);
     let mut config = Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?;
+    let named = config.data.tokenizer.clone();
     if !args.data.is_empty() {
-        config.data.path = args.data.clone();
+        // Absolute, so that the run's config.toml means the same files from any folder.
+        let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::io(path, e));
+        config.data.path = args.data.iter().map(absolute).collect::<Result<_>>()?;
         if config.data.tokenizer == "world" && args.tokenizer.is_none() {
             config.data.tokenizer = "byte".to_owned(); // the world's tokens suit no other text
         }
@@ -106,7 +115,9 @@ fn configure(args: &TrainArgs) -> Result<(Config, Tokenizer)> {
         config.train.steps = steps;
     }
     let tokenizer = Tokenizer::load(&config.data.tokenizer)?;
-    if config.model.vocab_size == 0 {
+    // A vocabulary that is just that of the configuration's tokenizer follows the one that takes its place.
+    let replaced = config.data.tokenizer != named && config.model.vocab_size == Tokenizer::load(&named)?.vocab_size();
+    if config.model.vocab_size == 0 || replaced {
         config.model.vocab_size = tokenizer.vocab_size();
     }
     config.model.eos_token_id = tokenizer.eos();

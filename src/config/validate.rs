@@ -127,11 +127,6 @@ impl ModelConfig {
         if self.topk_method == TopkMethod::GroupLimitedGreedy {
             self.check_groups()?;
         }
-        if !self.seq_aux {
-            let reason =
-                "is false, but a balance loss over whole batches does not add up over micro-batches; set it to true";
-            return refuse("seq_aux", reason);
-        }
         Ok(())
     }
 
@@ -263,7 +258,6 @@ mod tests {
         assert_eq!(blamed(|c| grouped(c, 4, 5)), "topk_group");
         assert_eq!(blamed(|c| grouped(c, 8, 1)), "topk_group");
         assert_eq!(blamed(|c| grouped(c, 8, 2)), "");
-        assert_eq!(blamed(|c| c.seq_aux = false), "seq_aux");
     }
 
     #[test]

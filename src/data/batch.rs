@@ -64,6 +64,21 @@ impl Batch {
         Batch::new(ids, targets, windows.len(), size - 1)
     }
 
+    /// As [`Batch::from_windows`], filled up to `batch` sequences with padding that no loss counts.
+    ///
+    /// # Panics
+    /// As [`Batch::from_windows`], or if there are more windows than `batch`.
+    pub fn padded(windows: &[Vec<u32>], batch: usize) -> Batch {
+        assert!(windows.len() <= batch, "{} windows do not fit a batch of {batch}", windows.len());
+        let mut all = windows.to_vec();
+        all.resize(batch, windows[0].clone());
+        let mut padded = Batch::from_windows(&all);
+        let tokens = windows.len() * padded.length;
+        padded.targets[tokens..].fill(IGNORED);
+        padded.real[tokens..].fill(0);
+        padded
+    }
+
     /// Positions whose loss counts.
     pub fn counted(&self) -> usize {
         self.targets.iter().filter(|&&target| target != IGNORED).count()

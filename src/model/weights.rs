@@ -55,6 +55,8 @@ impl Weights {
 fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool) -> Weight {
     let rows = spec.shape[0];
     let row_bytes = 4 * spec.shape[1..].iter().product::<usize>() as u64;
+    // Vectors stay whole: no operation takes one in parts, and none comes near a limit.
+    let binding_limit = if spec.shape.len() == 1 { u64::MAX } else { binding_limit };
     let rows_a_part = (binding_limit / row_bytes.max(1)).clamp(1, rows as u64) as usize;
     let firsts: Vec<usize> = (0..rows).step_by(rows_a_part).collect();
     let parts = firsts.iter().map(|&first| {

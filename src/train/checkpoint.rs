@@ -28,7 +28,7 @@ pub struct TrainerState {
     pub tokens: u64,
     /// Seed of the run.
     pub seed: u64,
-    /// Lowest validation loss so far.
+    /// Lowest validation loss of a checkpoint so far.
     pub best_val_loss: Option<f64>,
 }
 
@@ -173,5 +173,10 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     }
     let path = folder.join(STATE);
     let value = serde_json::Value::Object(read_json_object(&path, STATE_BYTES)?);
-    serde_json::from_value(value).map_err(|e| Error::file(path, e.to_string()))
+    let state: TrainerState = serde_json::from_value(value).map_err(|e| Error::file(&path, e.to_string()))?;
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+    if name.is_some_and(|name| name.starts_with("step-") && name != format!("step-{:08}", state.step)) {
+        return Err(Error::file(path, format!("says step {}, which is not its folder's", state.step)));
+    }
+    Ok(state)
 }

@@ -36,16 +36,21 @@ impl Progress {
         Progress { bar, total, interval, pace: Pace { origin: None } }
     }
 
-    /// Shows an update.
-    pub fn update(&mut self, row: &TrainRow) {
+    /// Shows an update; where a line is due for it, that line is returned for the log.
+    pub fn update(&mut self, row: &TrainRow) -> Option<String> {
         let first = self.pace.origin.is_none();
         let left = self.pace.remaining(row.step, self.total, Instant::now());
-        if let Some(bar) = &self.bar {
-            bar.set_position(row.step);
-            bar.set_message(line(row, self.total, left));
-        } else if self.interval > 0 && (first || row.step == self.total || row.step.is_multiple_of(self.interval)) {
-            note(line(row, self.total, left));
+        let text = line(row, self.total, left);
+        let due = self.interval > 0 && (first || row.step == self.total || row.step.is_multiple_of(self.interval));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(row.step);
+                bar.set_message(text.clone());
+            }
+            None if due => note(&text),
+            None => {}
         }
+        due.then_some(text)
     }
 
     /// Prints a line of text above the bar.

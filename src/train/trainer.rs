@@ -57,7 +57,7 @@ impl Pace {
             self.marks.pop_front();
         }
         let (then, before) = self.marks[0];
-        (tokens - before) as f64 / now.duration_since(then).as_secs_f64().max(1e-9)
+        tokens.saturating_sub(before) as f64 / now.duration_since(then).as_secs_f64().max(1e-9)
     }
 }
 
@@ -77,6 +77,8 @@ pub struct Trainer<'a> {
     validation: Vec<Batch>,
     sampler: Option<Sampler>,
     /// Validation losses: of the untrained model, and the last one.
+    /// Step and loss of the last validation.
+    evaluated: Option<(u64, f64)>,
     last_losses: (Option<f64>, Option<f64>),
 }
 
@@ -117,6 +119,7 @@ impl<'a> Trainer<'a> {
             pace: Pace::default(),
             non_finite: 0,
             sampler,
+            evaluated: None,
             last_losses: (None, None),
         }
     }
@@ -214,7 +217,7 @@ impl<'a> Trainer<'a> {
 
     fn record(&mut self, done: &Waiting, metrics: &Metrics, result: &[f32]) -> Result<()> {
         self.state.step = done.step + 1;
-        self.state.tokens += done.targets;
+        self.state.tokens = self.state.tokens.saturating_add(done.targets);
         let rate = self.pace.rate(self.state.tokens);
         let row = TrainRow {
             step: self.state.step,
@@ -225,7 +228,9 @@ impl<'a> Trainer<'a> {
             tokens: self.state.tokens,
             tokens_per_second: rate,
         };
-        self.progress.update(&row);
+        if let Some(line) = self.progress.update(&row) {
+            self.journal.log(&line)?;
+        }
         self.journal.record(&Row::Train(row))?;
         if result[state::RESULT_FINITE] == 1.0 {
             self.non_finite = 0;
@@ -265,9 +270,7 @@ impl<'a> Trainer<'a> {
             "step {step}: validation loss {loss:.4} nats a token, {bits_per_byte:.4} bits a byte, accuracy {:.1} %",
             100.0 * metrics.accuracy()
         ))?;
-        if self.state.best_val_loss.is_none_or(|best| loss < best) {
-            self.state.best_val_loss = Some(loss);
-        }
+        self.evaluated = Some((step, loss));
         self.pace.restart(self.state.tokens); // the rate counts training alone
         Ok(())
     }
@@ -289,8 +292,12 @@ impl<'a> Trainer<'a> {
 
     fn save(&mut self) -> Result<()> {
         let run = self.journal.folder().to_owned();
+        // The best of those that can be gone back to: a checkpoint that was not validated is none of them.
+        let loss = self.evaluated.and_then(|(step, loss)| (step == self.state.step).then_some(loss));
+        let best = loss.filter(|&loss| self.state.best_val_loss.is_none_or(|best| loss < best));
+        self.state.best_val_loss = best.or(self.state.best_val_loss);
         checkpoint::save(&run, &mut self.session, self.tokenizer, &self.state)?;
-        if self.last_losses.1.is_some() && self.last_losses.1 == self.state.best_val_loss {
+        if best.is_some() {
             checkpoint::mark_best(&run, self.state.step)?;
         }
         checkpoint::prune(&run, self.config.train.keep)?;
@@ -330,11 +337,8 @@ fn print_profile(rows: &[(&'static str, f64, u64)]) {
 /// The fixed batches of every validation.
 fn validation(config: &Config, dataset: &Dataset) -> Vec<Batch> {
     let batch = config.train.micro_batch;
-    let available = dataset.val_windows().map_or(usize::MAX, |windows| windows / batch);
-    (0..config.train.eval_batches.min(available))
-        .map(|i| {
-            let windows: Vec<_> = (0..batch).map(|j| dataset.val_window(i * batch + j)).collect();
-            Batch::from_windows(&windows)
-        })
-        .collect()
+    let wanted = config.train.eval_batches.saturating_mul(batch);
+    let windows = dataset.val_windows().map_or(wanted, |held_out| held_out.min(wanted));
+    let windows: Vec<_> = (0..windows).map(|i| dataset.val_window(i)).collect();
+    windows.chunks(batch).map(|chunk| Batch::padded(chunk, batch)).collect()
 }

@@ -56,7 +56,8 @@ fn data_that_cannot_be_trained_on_is_refused() {
     let world = shared().join("world.txt").to_string_lossy().into_owned();
     bad_run(at.path(), &["--data", &world, "--tokenizer", "nope.json"], &["data.tokenizer", "nope.json", "gpt2"]);
     bad_run(at.path(), &["--data", &world, "--tokenizer", "latin.txt"], &["latin.txt", "UTF-8"]);
-    bad_run(at.path(), &["--data", &world, "--tokenizer", "gpt2"], &["model.vocab_size", "1024", "50257"]);
+    let few = ["--data", &world, "--tokenizer", "gpt2", "--set", "model.vocab_size=1000"];
+    bad_run(at.path(), &few, &["model.vocab_size", "1000", "50257"]);
     bad_run(at.path(), &["--data", &world, "--set", "data.val_fraction=1"], &["data.val_fraction"]);
 }
 

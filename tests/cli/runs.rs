@@ -87,6 +87,8 @@ fn a_checkpoint_is_a_model_like_its_run() {
 
 #[test]
 fn plans_need_no_run() {
+    succeeds(std::env::temp_dir().as_path(), &["plan", "tiny", "--binding", "1"]);
+    succeeds(std::env::temp_dir().as_path(), &["plan", "tiny", "--set", "model.vocab_size=0"]);
     let at = tempfile::tempdir().unwrap();
     let done = succeeds(at.path(), &["plan"]);
     assert!(done.out.contains("894,944") && done.out.contains("FLOP a token"), "{}", done.out);
@@ -143,4 +145,34 @@ fn a_closed_pipe_ends_neither_a_table_in_a_panic_nor_a_run() {
     run.current_dir(at.path()).args(arguments).stdout(Stdio::null()).stderr(closed());
     assert_eq!(run.status().unwrap().code(), Some(0));
     assert!(at.path().join("run/checkpoints/latest").is_file());
+}
+
+#[test]
+fn a_text_with_fewer_held_out_windows_than_a_batch_is_validated_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("short.txt"), "A short text about nothing much. ".repeat(20)).unwrap();
+    let more = ["--data", "short.txt", "--steps", "1", "--out", "a", "--set", "train.micro_batch=5"];
+    succeeds(folder.path(), &train(&more));
+    let metrics = std::fs::read_to_string(folder.path().join("a/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.matches("\"val\"").count(), 2, "{metrics}");
+    assert!(folder.path().join("a/checkpoints/best").is_file());
+    // The whole text counts, whatever the batch.
+    let tokens = |batch| {
+        let arguments = ["eval", "a", "--data", "short.txt", "--backend", "cpu", "--batch", batch];
+        let out = succeeds(folder.path(), &arguments).out;
+        out.lines().find(|line| line.starts_with("tokens")).map(str::to_owned).unwrap()
+    };
+    assert_eq!(tokens("1"), tokens("7"));
+}
+
+#[test]
+fn a_vocabulary_that_was_the_old_tokenizers_follows_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("text.txt"), "Some words, and then some more of them. ".repeat(60)).unwrap();
+    for (tokenizer, rows) in [("byte", "257"), ("gpt2", "50257")] {
+        let more = ["--data", "text.txt", "--tokenizer", tokenizer, "--steps", "1", "--out", tokenizer];
+        succeeds(folder.path(), &train(&more));
+        let config = std::fs::read_to_string(folder.path().join(tokenizer).join("config.toml")).unwrap();
+        assert!(config.contains(&format!("vocab_size = {rows}\n")), "{config}");
+    }
 }

@@ -298,7 +298,6 @@ mod tests {
             (json!({"hidden_size": "32"}), "hidden_size"),
             (json!({"hidden_size": null}), "hidden_size"),
             (json!({"vocab_size": 1.5}), "vocab_size"),
-            (json!({"seq_aux": false}), "seq_aux"),
             (json!({"num_experts_per_tok": 5}), "num_experts_per_tok"),
             (json!({"router_weights": "seed", "model_type": "x"}), "model_type"),
         ] {
