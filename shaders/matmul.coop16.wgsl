@@ -1,32 +1,20 @@
-// matmul.wgsl on cooperative matrices: a and b are rounded to f16 on their way into workgroup memory, and 16x16x16
-// products with f32 sums do the rest. An old value is where a sum begins.
+// The forward form of matmul.wgsl, a b^T, on cooperative matrices: a and b are rounded to f16 on their way into
+// workgroup memory, and 16x16x16 products with f32 sums do the rest. An old value is where a sum begins.
 // One workgroup a tile of c, bands of BAND tile rows after each other; each subgroup of 32 owns 64 x 64 elements.
 // Needs m and n in sixteens, k in BKs, lines and offsets in fours. Rows and columns past the end read a neighbour and
 // are not stored. Subgroup operations stay out of this file: beside cooperative matrices drivers have crashed on them.
 // Reference: src/reference/matmul.rs.
 enable f16;
 enable wgpu_cooperative_matrix;
-#define A_ALONG_K FORM != 2
-#define B_ALONG_K FORM == 0
 #define TILE_M 128
 #define TILE_N 128
 #define BK 32
-// 1: the next part of a and b travels while this one is multiplied, for 64 more registers.
-#define PREFETCH 0
 #define BAND 8
 #define ACROSS TILE_N / 64
 #define THREADS TILE_M / 64 * ACROSS * 32
 // Vectors of four in a line of a part, and that with the padding that keeps lines 16 bytes apart in the banks.
-#if A_ALONG_K
 #define A_LINE BK / 4
-#else
-#define A_LINE TILE_M / 4
-#end
-#if B_ALONG_K
 #define B_LINE BK / 4
-#else
-#define B_LINE TILE_N / 4
-#end
 #define A_STRIDE A_LINE + 2
 #define B_STRIDE B_LINE + 2
 #define A_ITEMS TILE_M * BK / 4 / THREADS
@@ -46,36 +34,26 @@ struct Params {
     accumulate: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;   // (m, k) or (k, m)
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;   // (n, k) or (k, n)
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;   // (m, k)
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;   // (n, k)
 @group(0) @binding(2) var<storage, read> residual: array<f32>;  // (m, n)
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;   // (m, n)
 
 // Parts of a and b as they lie in memory; loading a matrix transposed or not sorts out the rest.
-var<workgroup> a_part: array<vec4<f16>, #{TILE_M * BK / 4 / A_LINE * A_STRIDE}>; // (TILE_M, BK + 8) or (BK, TILE_M + 8)
-var<workgroup> b_part: array<vec4<f16>, #{TILE_N * BK / 4 / B_LINE * B_STRIDE}>; // (TILE_N, BK + 8) or (BK, TILE_N + 8)
+var<workgroup> a_part: array<vec4<f16>, #{TILE_M * BK / 4 / A_LINE * A_STRIDE}>; // (TILE_M, BK + 8)
+var<workgroup> b_part: array<vec4<f16>, #{TILE_N * BK / 4 / B_LINE * B_STRIDE}>; // (TILE_N, BK + 8)
 
 // Four elements of the part of a that begins at row `row` and step k0; `item` numbers them along memory.
 fn fetch_a(row: u32, k0: u32, item: u32) -> vec4<f32> {
-#if A_ALONG_K
     let line = min(row + item / #{A_LINE}u, p.m - 1u);
     let i = k0 + item % #{A_LINE}u * 4u;
-#else
-    let line = k0 + item / #{A_LINE}u;
-    let i = min(row + item % #{A_LINE}u * 4u, p.m - 4u);
-#end
     return a[(p.a_offset + line * p.lda + i) / 4u];
 }
 
 // The same of b.
 fn fetch_b(column: u32, k0: u32, item: u32) -> vec4<f32> {
-#if B_ALONG_K
     let line = min(column + item / #{B_LINE}u, p.n - 1u);
     let i = k0 + item % #{B_LINE}u * 4u;
-#else
-    let line = k0 + item / #{B_LINE}u;
-    let i = min(column + item % #{B_LINE}u * 4u, p.n - 4u);
-#end
     return b[(p.b_offset + line * p.ldb + i) / 4u];
 }
 
@@ -119,22 +97,12 @@ fn main(
 #end
 #end
 
-#if PREFETCH
-#for i in 0..A_ITEMS
-    var a#{i} = fetch_a(row, 0u, lane + #{i * THREADS}u);
-#end
-#for i in 0..B_ITEMS
-    var b#{i} = fetch_b(column, 0u, lane + #{i * THREADS}u);
-#end
-#end
     for (var k0 = 0u; k0 < p.k; k0 += #{BK}u) {
-#if PREFETCH == 0
 #for i in 0..A_ITEMS
         let a#{i} = fetch_a(row, k0, lane + #{i * THREADS}u);
 #end
 #for i in 0..B_ITEMS
         let b#{i} = fetch_b(column, k0, lane + #{i * THREADS}u);
-#end
 #end
         workgroupBarrier(); // the part before may still be read
 #for i in 0..A_ITEMS
@@ -146,33 +114,14 @@ fn main(
             vec4<f16>(b#{i});
 #end
         workgroupBarrier();
-#if PREFETCH
-        let next = min(k0 + #{BK}u, p.k - #{BK}u); // the last round reads its own again, for want of a branch
-#for i in 0..A_ITEMS
-        a#{i} = fetch_a(row, next, lane + #{i * THREADS}u);
-#end
-#for i in 0..B_ITEMS
-        b#{i} = fetch_b(column, next, lane + #{i * THREADS}u);
-#end
-#end
 #for q in 0..BK / 16
 #for i in 0..4
-#if A_ALONG_K
         let left#{q}_#{i} =
             coopLoadT<coop_mat16x16<f16, A>>(&a_part[(y + #{i * 16}u) * #{A_STRIDE}u + #{q * 4}u], #{A_STRIDE}u);
-#else
-        let left#{q}_#{i} =
-            coopLoad<coop_mat16x16<f16, A>>(&a_part[#{q * 16 * A_STRIDE + i * 4}u + y / 4u], #{A_STRIDE}u);
-#end
 #end
 #for j in 0..4
-#if B_ALONG_K
         let right#{q}_#{j} =
             coopLoad<coop_mat16x16<f16, B>>(&b_part[(x + #{j * 16}u) * #{B_STRIDE}u + #{q * 4}u], #{B_STRIDE}u);
-#else
-        let right#{q}_#{j} =
-            coopLoadT<coop_mat16x16<f16, B>>(&b_part[#{q * 16 * B_STRIDE + j * 4}u + x / 4u], #{B_STRIDE}u);
-#end
 #end
 #for i in 0..4
 #for j in 0..4

@@ -81,7 +81,7 @@ impl KernelSpec for Spec {
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul.coop16.wgsl"),
-        constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
+        constants: |p| vec![("ACCUMULATE", i64::from(p.accumulate))],
         grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
         // Forward alone: a gradient that is a mean over thousands of tokens lies below the smallest f16 number.
         fits: |p| p.form == NT && p.in_sixteens(),
