@@ -31,6 +31,7 @@ fn main() -> Result<()> {
         binding_limit: device.binding_limit(),
         optimizer: Some(config.optimizer.clone()),
         logit_rows: None,
+        stored: device.stored(),
     };
     let program = Program::new(&config.model, &parameters(&config.model), &options);
     let mut session = Session::new(program, &device, None)?;
@@ -41,8 +42,8 @@ fn main() -> Result<()> {
     batch.set_weight(batch.counted());
     session.feed(&batch)?;
     session.set_sequences(size.batch)?;
-    updates(&mut session, &config)?; // compiles, and touches every buffer
-    let mut seconds = (0..SAMPLES).map(|_| updates(&mut session, &config)).collect::<Result<Vec<f64>>>()?;
+    updates(&mut session)?; // compiles, and touches every buffer
+    let mut seconds = (0..SAMPLES).map(|_| updates(&mut session)).collect::<Result<Vec<f64>>>()?;
     seconds.sort_by(f64::total_cmp);
     let (fastest, median, slowest) = (seconds[0], seconds[SAMPLES / 2], seconds[SAMPLES - 1]);
     let rate = size.tokens() as f64 / median;
@@ -54,13 +55,13 @@ fn main() -> Result<()> {
 }
 
 /// Seconds of one update, averaged over a few; waits for the device before and after.
-fn updates(session: &mut Session, config: &Config) -> Result<f64> {
+fn updates(session: &mut Session) -> Result<f64> {
     session.metrics()?;
     let started = Instant::now();
     for step in 0..UPDATES {
         session.run(RESET)?;
         session.set_keys(1, step, 0)?;
-        session.set_update(1e-4, config.optimizer.beta1, config.optimizer.beta2, step + 1)?;
+        session.set_learning_rate(1e-4)?;
         session.run(MICRO_STEP)?;
         session.run(UPDATE)?;
     }

@@ -1,7 +1,7 @@
 // m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, g = gradient * clip,
 // parameter -= rate weight_decay parameter + (rate / c1) m / (sqrt(v) / sqrt(c2) + epsilon), gradient = 0.
-// A gradient that is not finite is zeroed without an update.
-// One invocation a scalar or vector; updates all four in place. Reference: src/reference/adamw.rs.
+// A gradient that is not finite is zeroed without an update. With p.copied = 1 the parameter also goes to `copy`, as
+// f16. One invocation a scalar or vector; updates the others in place. Reference: src/reference/adamw.rs.
 #import shared/elements
 #import shared/state
 
@@ -11,6 +11,7 @@ struct Params {
     beta2: f32,
     epsilon: f32,
     weight_decay: f32,
+    copied: u32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: array<u32>;                // (8)
@@ -19,10 +20,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read_write> gradient: array<Elements>;  // (count)
 @group(0) @binding(4) var<storage, read_write> m: array<Elements>;         // (count)
 @group(0) @binding(5) var<storage, read_write> v: array<Elements>;         // (count)
-
-fn state_number(word: u32) -> f32 {
-    return bitcast<f32>(state[word]);
-}
+@group(0) @binding(6) var<storage, read_write> copy: array<#{HALF_COPY ? Halves : Elements}>; // (count), if copied
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -35,16 +33,20 @@ fn main(
         return;
     }
     if (result[RESULT_FINITE] == 1.0) {
-        let rate = state_number(STATE_LEARNING_RATE);
-        let step = rate / state_number(STATE_CORRECTION1);
-        let scale = 1.0 / sqrt(state_number(STATE_CORRECTION2));
+        let rate = bitcast<f32>(state[STATE_LEARNING_RATE]);
+        let step = rate / result[RESULT_CORRECTION1];
+        let scale = 1.0 / sqrt(result[RESULT_CORRECTION2]);
         let g = gradient[i] * result[RESULT_CLIP];
         let mean = p.beta1 * m[i] + (1.0 - p.beta1) * g;
         let square = p.beta2 * v[i] + (1.0 - p.beta2) * g * g;
         let x = parameter[i];
         m[i] = mean;
         v[i] = square;
-        parameter[i] = x - (rate * p.weight_decay * x + step * mean / (sqrt(square) * scale + Elements(p.epsilon)));
+        let y = x - (rate * p.weight_decay * x + step * mean / (sqrt(square) * scale + Elements(p.epsilon)));
+        parameter[i] = y;
+        if (p.copied == 1u) {
+            copy[i] = #{HALF_COPY ? Halves : Elements}(y);
+        }
     }
     gradient[i] = Elements(0.0);
 }

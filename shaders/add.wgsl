@@ -5,9 +5,9 @@ struct Params {
     count: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<Elements>;       // (count)
-@group(0) @binding(1) var<storage, read> b: array<Elements>;       // (count)
-@group(0) @binding(2) var<storage, read_write> y: array<Elements>; // (count)
+@group(0) @binding(0) var<storage, read> a: array<#{HALF_A ? Halves : Elements}>;       // (count)
+@group(0) @binding(1) var<storage, read> b: array<#{HALF_B ? Halves : Elements}>;       // (count)
+@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>; // (count)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -17,6 +17,6 @@ fn main(
 ) {
     let i = elements_index(group, groups, lane);
     if (i < p.count / #{LANES}u) {
-        y[i] = a[i] + b[i];
+        y[i] = #{HALF_Y ? Halves : Elements}(Elements(a[i]) + Elements(b[i]));
     }
 }

@@ -24,14 +24,14 @@ struct Params {
     site: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> q: array<f32>;              // (batch * length, heads, nope + rope)
-@group(0) @binding(1) var<storage, read> kv: array<f32>;             // (batch * length, heads, nope + value)
-@group(0) @binding(2) var<storage, read> k_rope: array<f32>;         // (batch * length, rope)
+@group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;              // (batch * length, heads, nope + rope)
+@group(0) @binding(1) var<storage, read> kv: array<#{HALF_KV ? f16 : f32}>;             // (batch * length, heads, nope + value)
+@group(0) @binding(2) var<storage, read> k_rope: array<#{HALF_K_ROPE ? f16 : f32}>;         // (batch * length, rope)
 @group(0) @binding(3) var<storage, read> document_start: array<u32>; // (batch * length)
 @group(0) @binding(4) var<storage, read> state: array<u32>;          // (8)
 @group(0) @binding(5) var<storage, read> row_stats: array<vec2<f32>>; // (batch, heads, length): lse, sum of d_out out
-@group(0) @binding(6) var<storage, read> d_out: array<f32>;          // (batch * length, heads, value)
-@group(0) @binding(7) var<storage, read_write> d_heads: array<f32>;    // (batch * length, heads, nope + value + rope)
+@group(0) @binding(6) var<storage, read> d_out: array<#{HALF_D_OUT ? f16 : f32}>;          // (batch * length, heads, value)
+@group(0) @binding(7) var<storage, read_write> d_heads: array<#{HALF_D_HEADS ? f16 : f32}>;    // (batch * length, heads, nope + value + rope)
 
 var<workgroup> tile: array<vec4<f32>, #{QUERIES * KEY_STRIDE}>; // P Z, then gradients of the scores, queries first
 
@@ -81,10 +81,10 @@ fn main(
             let slot#{u} = (lane + #{u * THREADS}u) % #{D_VALUE_STRIDE}u;
             let row#{u} = out_place(at, first_query + first + (lane + #{u * THREADS}u) / #{D_VALUE_STRIDE}u);
             let x#{u} = vec4(
-                d_out[row#{u} + min(slot#{u}, #{VALUE - 1}u)],
-                d_out[row#{u} + min(slot#{u} + #{VALUE_SLOTS}u, #{VALUE - 1}u)],
-                d_out[row#{u} + min(slot#{u} + #{2 * VALUE_SLOTS}u, #{VALUE - 1}u)],
-                d_out[row#{u} + min(slot#{u} + #{3 * VALUE_SLOTS}u, #{VALUE - 1}u)],
+                f32(d_out[row#{u} + min(slot#{u}, #{VALUE - 1}u)]),
+                f32(d_out[row#{u} + min(slot#{u} + #{VALUE_SLOTS}u, #{VALUE - 1}u)]),
+                f32(d_out[row#{u} + min(slot#{u} + #{2 * VALUE_SLOTS}u, #{VALUE - 1}u)]),
+                f32(d_out[row#{u} + min(slot#{u} + #{3 * VALUE_SLOTS}u, #{VALUE - 1}u)]),
             );
 #end
             workgroupBarrier();
@@ -116,10 +116,10 @@ fn main(
             let slot#{u} = (lane + #{u * THREADS}u) % #{D_KEY_STRIDE}u;
             let row#{u} = query_place(at, first_query + first + (lane + #{u * THREADS}u) / #{D_KEY_STRIDE}u);
             let x#{u} = vec4(
-                q[row#{u} + min(slot#{u}, #{WIDTH - 1}u)],
-                q[row#{u} + min(slot#{u} + #{KEY_SLOTS}u, #{WIDTH - 1}u)],
-                q[row#{u} + min(slot#{u} + #{2 * KEY_SLOTS}u, #{WIDTH - 1}u)],
-                q[row#{u} + min(slot#{u} + #{3 * KEY_SLOTS}u, #{WIDTH - 1}u)],
+                f32(q[row#{u} + min(slot#{u}, #{WIDTH - 1}u)]),
+                f32(q[row#{u} + min(slot#{u} + #{KEY_SLOTS}u, #{WIDTH - 1}u)]),
+                f32(q[row#{u} + min(slot#{u} + #{2 * KEY_SLOTS}u, #{WIDTH - 1}u)]),
+                f32(q[row#{u} + min(slot#{u} + #{3 * KEY_SLOTS}u, #{WIDTH - 1}u)]),
             );
 #end
             workgroupBarrier();
@@ -151,7 +151,7 @@ fn main(
 #for e in 0..4
         if (d_value_slot#{r}_#{t} < #{VALUE_SLOTS}u && d_value_slot#{r}_#{t} + #{e * VALUE_SLOTS}u < #{VALUE}u) {
             let column = d_value_slot#{r}_#{t} + #{e * VALUE_SLOTS}u;
-            d_heads[row + #{NOPE}u + column] = d_value#{r}_#{t}[#{e}];
+            d_heads[row + #{NOPE}u + column] = #{HALF_D_HEADS ? f16 : f32}(d_value#{r}_#{t}[#{e}]);
         }
 #end
 #end
@@ -160,7 +160,7 @@ fn main(
 #for e in 0..4
         if (d_key_slot#{r}_#{t} < #{KEY_SLOTS}u && d_key_slot#{r}_#{t} + #{e * KEY_SLOTS}u < #{WIDTH}u) {
             let column = d_key_slot#{r}_#{t} + #{e * KEY_SLOTS}u;
-            d_heads[row + select(column, column + #{VALUE}u, column >= #{NOPE}u)] = p.scale * d_key#{r}_#{t}[#{e}];
+            d_heads[row + select(column, column + #{VALUE}u, column >= #{NOPE}u)] = #{HALF_D_HEADS ? f16 : f32}(p.scale * d_key#{r}_#{t}[#{e}]);
         }
 #end
 #end

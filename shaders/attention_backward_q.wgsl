@@ -20,23 +20,23 @@ struct Params {
     site: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> q: array<f32>;              // (batch * length, heads, nope + rope)
-@group(0) @binding(1) var<storage, read> kv: array<f32>;             // (batch * length, heads, nope + value)
-@group(0) @binding(2) var<storage, read> k_rope: array<f32>;         // (batch * length, rope)
+@group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;              // (batch * length, heads, nope + rope)
+@group(0) @binding(1) var<storage, read> kv: array<#{HALF_KV ? f16 : f32}>;             // (batch * length, heads, nope + value)
+@group(0) @binding(2) var<storage, read> k_rope: array<#{HALF_K_ROPE ? f16 : f32}>;         // (batch * length, rope)
 @group(0) @binding(3) var<storage, read> document_start: array<u32>; // (batch * length)
 @group(0) @binding(4) var<storage, read> state: array<u32>;          // (8)
 @group(0) @binding(5) var<storage, read> row_stats: array<vec2<f32>>; // (batch, heads, length): lse, sum of d_out out
-@group(0) @binding(6) var<storage, read> d_out: array<f32>;          // (batch * length, heads, value)
-@group(0) @binding(7) var<storage, read_write> d_q: array<f32>;       // (batch * length, heads, nope + rope)
+@group(0) @binding(6) var<storage, read> d_out: array<#{HALF_D_OUT ? f16 : f32}>;          // (batch * length, heads, value)
+@group(0) @binding(7) var<storage, read_write> d_q: array<#{HALF_D_Q ? f16 : f32}>;       // (batch * length, heads, nope + rope)
 
 var<workgroup> tile: array<vec4<f32>, #{KEYS * QUERY_STRIDE}>; // gradients of the scores, keys first
 
 // Element of a key: the head's own columns, then those that all heads share; anything past the end.
 fn key_at(at: Head, row: u32, column: u32) -> f32 {
     if (column < #{NOPE}u) {
-        return kv[kv_place(at, row) + column];
+        return f32(kv[kv_place(at, row) + column]);
     }
-    return k_rope[token(at, row) * #{ROPE}u + min(column, #{WIDTH - 1}u) - #{NOPE}u];
+    return f32(k_rope[token(at, row) * #{ROPE}u + min(column, #{WIDTH - 1}u) - #{NOPE}u]);
 }
 
 @compute @workgroup_size(#{THREADS})
@@ -112,7 +112,7 @@ fn main(
         let slot#{r}_#{t} = key_lane + #{t * KEY_LANES}u;
 #for e in 0..4
         if (slot#{r}_#{t} < #{SLOTS}u && slot#{r}_#{t} + #{e * SLOTS}u < #{WIDTH}u) {
-            d_q[row + slot#{r}_#{t} + #{e * SLOTS}u] = p.scale * d_q#{r}_#{t}[#{e}];
+            d_q[row + slot#{r}_#{t} + #{e * SLOTS}u] = #{HALF_D_Q ? f16 : f32}(p.scale * d_q#{r}_#{t}[#{e}]);
         }
 #end
 #end

@@ -12,8 +12,8 @@ struct Params {
     value: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_out: array<f32>;                // (batch * length, heads, value)
-@group(0) @binding(1) var<storage, read> out: array<f32>;                  // (batch * length, heads, value)
+@group(0) @binding(0) var<storage, read> d_out: array<#{HALF_D_OUT ? f16 : f32}>;                // (batch * length, heads, value)
+@group(0) @binding(1) var<storage, read> out: array<#{HALF_OUT ? f16 : f32}>;                  // (batch * length, heads, value)
 @group(0) @binding(2) var<storage, read> lse: array<f32>;                  // (batch, heads, length)
 @group(0) @binding(3) var<storage, read_write> row_stats: array<vec2<f32>>; // (batch, heads, length)
 
@@ -30,7 +30,7 @@ fn main(
     var sum = 0.0;
     if (exists) {
         for (var i = lane % #{LANES}u; i < p.value; i += #{LANES}u) {
-            sum = fma(d_out[row * p.value + i], out[row * p.value + i], sum);
+            sum = fma(f32(d_out[row * p.value + i]), f32(out[row * p.value + i]), sum);
         }
     }
     partial[lane] = sum;

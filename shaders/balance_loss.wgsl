@@ -27,8 +27,9 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> chosen: array<u32>;        // (sequences, length, selected)
 @group(0) @binding(2) var<storage, read> real: array<u32>;          // (sequences, length), 0 for padding
 @group(0) @binding(3) var<storage, read> state: array<u32>;         // (8)
-@group(0) @binding(4) var<storage, read_write> slope: array<f32>;   // (sequences, experts)
-@group(0) @binding(5) var<storage, read_write> metrics: array<f32>; // (8)
+@group(0) @binding(4) var<storage, read> result: array<f32>;        // (8)
+@group(0) @binding(5) var<storage, read_write> slope: array<f32>;   // (sequences, experts)
+@group(0) @binding(6) var<storage, read_write> metrics: array<f32>; // (8)
 
 var<workgroup> tokens: atomic<u32>;
 var<workgroup> counts: array<atomic<u32>, #{EXPERTS}>;
@@ -88,7 +89,7 @@ fn sum_rows(lane: u32, first: u32) {
 @compute @workgroup_size(#{THREADS})
 fn main(@builtin(local_invocation_index) lane: u32) {
     let one_sequence = p.alpha * bitcast<f32>(state[STATE_INVERSE_SEQUENCES]); // alpha / S
-    let loss_scale = bitcast<f32>(state[STATE_LOSS_SCALE]);
+    let loss_scale = result[RESULT_LOSS_SCALE];
     var loss = 0.0;
     for (var b = 0u; b < p.sequences; b++) {
         if (lane == 0u) {

@@ -11,8 +11,8 @@ struct Params {
     target_offset: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> source: array<Elements>;            // (rows, source_stride)
-@group(0) @binding(1) var<storage, read_write> destination: array<Elements>; // (rows, target_stride)
+@group(0) @binding(0) var<storage, read> source: array<#{HALF_SOURCE ? Halves : Elements}>;            // (rows, source_stride)
+@group(0) @binding(1) var<storage, read_write> destination: array<#{HALF_DESTINATION ? Halves : Elements}>; // (rows, target_stride)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -28,5 +28,5 @@ fn main(
     let column = i * #{LANES}u - row * p.columns;
     let read = row * p.source_stride + p.source_offset + column;
     let written = row * p.target_stride + p.target_offset + column;
-    destination[written / #{LANES}u] = source[read / #{LANES}u];
+    destination[written / #{LANES}u] = #{HALF_DESTINATION ? Halves : Elements}(Elements(source[read / #{LANES}u]));
 }

@@ -1,9 +1,10 @@
 // losses[t] = logsumexp(z) - z[target], correct[t] = 1 if the target is the lowest class of the largest logit, and
-// with p.gradient = 1 z becomes (softmax(z) - onehot(target)) * loss_weights[t]; zeros for targets from `classes` on.
+// with p.gradient = 1 z becomes (softmax(z) - onehot(target)) * loss_weights[t] * loss scale; zeros for targets from `classes` on.
 // One workgroup a row, in two sweeps over it; overwrites the losses and hits of its rows.
 // An invocation rewrites only logits that it alone has read. Reference: src/reference/cross_entropy.rs.
 #import shared/elements
 #import shared/reduce
+#import shared/state
 
 struct Params {
     rows: u32,
@@ -12,11 +13,12 @@ struct Params {
     gradient: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read_write> logits: array<Elements>; // (rows, classes)
+@group(0) @binding(0) var<storage, read_write> logits: array<#{HALF_LOGITS ? Halves : Elements}>; // (rows, classes)
 @group(0) @binding(1) var<storage, read> targets: array<u32>;           // (tokens)
 @group(0) @binding(2) var<storage, read> loss_weights: array<f32>;      // (tokens)
-@group(0) @binding(3) var<storage, read_write> losses: array<f32>;      // (tokens)
-@group(0) @binding(4) var<storage, read_write> correct: array<f32>;     // (tokens)
+@group(0) @binding(3) var<storage, read> result: array<f32>;            // (8)
+@group(0) @binding(4) var<storage, read_write> losses: array<f32>;      // (tokens)
+@group(0) @binding(5) var<storage, read_write> correct: array<f32>;     // (tokens)
 
 const LOWEST = -1e30; // below every logit; finite, since WGSL promises nothing about infinities
 const NO_CLASS = 0xffffffffu;
@@ -61,7 +63,7 @@ fn main(
     if (wanted >= p.classes) {
         if (p.gradient != 0u) {
             for (var i = lane; i < width; i += #{THREADS}u) {
-                logits[first + i] = Elements(0.0);
+                logits[first + i] = #{HALF_LOGITS ? Halves : Elements}(Elements(0.0));
             }
         }
         if (lane == 0u) {
@@ -76,7 +78,7 @@ fn main(
     var predicted = NO_CLASS;
     var sum = 0.0;
     for (var i = lane; i < width; i += #{THREADS}u) {
-        let z = logits[first + i];
+        let z = Elements(logits[first + i]);
 #if LANES == 4
         let upper = max(max(z.x, z.y), max(z.z, z.w));
 #else
@@ -115,14 +117,14 @@ fn main(
         return;
     }
     // Second sweep: the gradient, over the logits.
-    let weight = loss_weights[token];
+    let weight = loss_weights[token] * result[RESULT_LOSS_SCALE];
     for (var i = lane; i < width; i += #{THREADS}u) {
-        var d = exp(logits[first + i] - Elements(top)) / Elements(total);
+        var d = exp(Elements(logits[first + i]) - Elements(top)) / Elements(total);
 #if LANES == 4
         d -= select(vec4(0.0), vec4(1.0), vec4(4u * i) + vec4(0u, 1u, 2u, 3u) == vec4(wanted));
 #else
         d -= select(0.0, 1.0, i == wanted);
 #end
-        logits[first + i] = d * weight;
+        logits[first + i] = #{HALF_LOGITS ? Halves : Elements}(d * weight);
     }
 }

@@ -10,8 +10,8 @@ struct Params {
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> ids: array<u32>;          // (rows)
-@group(0) @binding(1) var<storage, read> table: array<Elements>;   // (table_rows, width)
-@group(0) @binding(2) var<storage, read_write> y: array<Elements>; // (rows, width)
+@group(0) @binding(1) var<storage, read> table: array<#{HALF_TABLE ? Halves : Elements}>;   // (table_rows, width)
+@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>; // (rows, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -27,6 +27,6 @@ fn main(
     }
     let row = ids[token] - p.first_row; // wraps to a large number below the part
     if (row < p.table_rows) {
-        y[i] = table[row * width + (i - token * width)];
+        y[i] = #{HALF_Y ? Halves : Elements}(Elements(table[row * width + (i - token * width)]));
     }
 }

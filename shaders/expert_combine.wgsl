@@ -12,7 +12,7 @@ struct Params {
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> residual: array<Elements>; // (tokens, width)
-@group(0) @binding(1) var<storage, read> o: array<Elements>;        // (tokens * selected, width)
+@group(0) @binding(1) var<storage, read> o: array<#{HALF_O ? Halves : Elements}>;        // (tokens * selected, width)
 @group(0) @binding(2) var<storage, read> weights: array<f32>;       // (tokens, selected)
 @group(0) @binding(3) var<storage, read> pair_slot: array<u32>;     // (tokens, selected)
 @group(0) @binding(4) var<storage, read_write> y: array<Elements>;  // (tokens, width)
@@ -31,7 +31,7 @@ fn main(
     var sum = residual[i];
 #for j in 0..SELECTED
     let pair#{j} = token * #{SELECTED}u + #{j}u;
-    sum += weights[pair#{j}] * o[pair_slot[pair#{j}] * #{COLUMNS}u + i % #{COLUMNS}u];
+    sum += weights[pair#{j}] * Elements(o[pair_slot[pair#{j}] * #{COLUMNS}u + i % #{COLUMNS}u]);
 #end
     y[i] = sum;
 }

@@ -13,11 +13,11 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_y: array<Elements>;        // (tokens, width)
-@group(0) @binding(1) var<storage, read> o: array<Elements>;          // (tokens * selected, width)
+@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? Halves : Elements}>;        // (tokens, width)
+@group(0) @binding(1) var<storage, read> o: array<#{HALF_O ? Halves : Elements}>;          // (tokens * selected, width)
 @group(0) @binding(2) var<storage, read> weights: array<f32>;         // (tokens, selected)
 @group(0) @binding(3) var<storage, read> slot_pair: array<u32>;       // (tokens * selected)
-@group(0) @binding(4) var<storage, read_write> d_o: array<Elements>;  // (tokens * selected, width)
+@group(0) @binding(4) var<storage, read_write> d_o: array<#{HALF_D_O ? Halves : Elements}>;  // (tokens * selected, width)
 @group(0) @binding(5) var<storage, read_write> d_weights: array<f32>; // (tokens, selected)
 
 @compute @workgroup_size(#{THREADS})
@@ -35,9 +35,9 @@ fn main(
     let token = pair / #{SELECTED}u;
     var products = Elements();
     for (var i = lane; i < #{COLUMNS}u; i += #{THREADS}u) {
-        let d = d_y[token * #{COLUMNS}u + i];
-        products += d * o[slot * #{COLUMNS}u + i];
-        d_o[slot * #{COLUMNS}u + i] = weight * d;
+        let d = Elements(d_y[token * #{COLUMNS}u + i]);
+        products += d * Elements(o[slot * #{COLUMNS}u + i]);
+        d_o[slot * #{COLUMNS}u + i] = #{HALF_D_O ? Halves : Elements}(weight * d);
     }
 #if LANES == 4
     let dot = reduce_sum(lane, products.x + products.y + products.z + products.w);

@@ -11,9 +11,9 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<Elements>;       // (tokens, width)
+@group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? Halves : Elements}>;       // (tokens, width)
 @group(0) @binding(1) var<storage, read> slot_pair: array<u32>;    // (pairs)
-@group(0) @binding(2) var<storage, read_write> y: array<Elements>; // (pairs, width)
+@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>; // (pairs, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -26,5 +26,5 @@ fn main(
     if (slot >= p.pairs) {
         return;
     }
-    y[i] = x[slot_pair[slot] / #{SELECTED}u * #{COLUMNS}u + i % #{COLUMNS}u];
+    y[i] = #{HALF_Y ? Halves : Elements}(Elements(x[slot_pair[slot] / #{SELECTED}u * #{COLUMNS}u + i % #{COLUMNS}u]));
 }

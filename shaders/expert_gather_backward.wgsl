@@ -11,9 +11,9 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_y: array<Elements>;       // (tokens * selected, width)
+@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? Halves : Elements}>;       // (tokens * selected, width)
 @group(0) @binding(1) var<storage, read> pair_slot: array<u32>;      // (tokens, selected)
-@group(0) @binding(2) var<storage, read_write> d_x: array<Elements>; // (tokens, width)
+@group(0) @binding(2) var<storage, read_write> d_x: array<#{HALF_D_X ? Halves : Elements}>; // (tokens, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -28,7 +28,7 @@ fn main(
     }
     var sum = Elements();
 #for j in 0..SELECTED
-    sum += d_y[pair_slot[token * #{SELECTED}u + #{j}u] * #{COLUMNS}u + i % #{COLUMNS}u];
+    sum += Elements(d_y[pair_slot[token * #{SELECTED}u + #{j}u] * #{COLUMNS}u + i % #{COLUMNS}u]);
 #end
-    d_x[i] = sum;
+    d_x[i] = #{HALF_D_X ? Halves : Elements}(sum);
 }

@@ -6,7 +6,7 @@ struct Params {
     value: f32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read_write> y: array<Elements>; // (count)
+@group(0) @binding(0) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>; // (count)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -16,6 +16,6 @@ fn main(
 ) {
     let i = elements_index(group, groups, lane);
     if (i < p.count / #{LANES}u) {
-        y[i] = Elements(p.value);
+        y[i] = #{HALF_Y ? Halves : Elements}(Elements(p.value));
     }
 }

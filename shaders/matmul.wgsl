@@ -23,26 +23,12 @@ struct Params {
     accumulate: u32,
 }
 var<immediate> p: Params;
-#if A_VEC4
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;       // (m, k) or (k, m)
-#else
-@group(0) @binding(0) var<storage, read> a: array<f32>;             // (m, k) or (k, m)
-#end
-#if B_VEC4
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;       // (n, k) or (k, n)
-#else
-@group(0) @binding(1) var<storage, read> b: array<f32>;             // (n, k) or (k, n)
-#end
-#if C_VEC4 && ACCUMULATE == 2
-@group(0) @binding(2) var<storage, read> residual: array<vec4<f32>>; // (m, n)
-#else
-@group(0) @binding(2) var<storage, read> residual: array<f32>;      // (m, n)
-#end
-#if C_VEC4
-@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // (m, n)
-#else
-@group(0) @binding(3) var<storage, read_write> c: array<f32>;       // (m, n)
-#end
+alias ResidualStored = #{HALF_RESIDUAL ? f16 : f32};
+alias ResidualElements = #{C_VEC4 ? vec4<ResidualStored> : ResidualStored};
+@group(0) @binding(0) var<storage, read> a: array<AElements>; // (m, k) or (k, m)
+@group(0) @binding(1) var<storage, read> b: array<BElements>; // (n, k) or (k, n)
+@group(0) @binding(2) var<storage, read> residual: array<ResidualElements>; // (m, n)
+@group(0) @binding(3) var<storage, read_write> c: array<CElements>; // (m, n)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -17,26 +17,15 @@ struct Params {
     first_expert: u32,
     expert_count: u32,
     tiles: u32,
+    tile_rows: u32,
     accumulate: u32,
 }
 var<immediate> p: Params;
-#if A_VEC4
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;       // (rows, k)
-#else
-@group(0) @binding(0) var<storage, read> a: array<f32>;             // (rows, k)
-#end
-#if B_VEC4
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;       // (expert_count, n, k) or (expert_count, k, n)
-#else
-@group(0) @binding(1) var<storage, read> b: array<f32>;             // (expert_count, n, k) or (expert_count, k, n)
-#end
+@group(0) @binding(0) var<storage, read> a: array<AElements>; // (rows, k)
+@group(0) @binding(1) var<storage, read> b: array<BElements>; // (expert_count, n, k) or (expert_count, k, n)
 @group(0) @binding(2) var<storage, read> tiles: array<u32>;         // (tiles, 2): expert, first row
 @group(0) @binding(3) var<storage, read> offsets: array<u32>;       // (experts + 1)
-#if C_VEC4
-@group(0) @binding(4) var<storage, read_write> c: array<vec4<f32>>; // (rows, n)
-#else
-@group(0) @binding(4) var<storage, read_write> c: array<f32>;       // (rows, n)
-#end
+@group(0) @binding(4) var<storage, read_write> c: array<CElements>; // (rows, n)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

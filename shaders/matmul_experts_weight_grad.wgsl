@@ -6,6 +6,7 @@
 #define B_ALONG_K 0
 #define EDGE_K 1
 #define ACCUMULATE 1
+#define HALF_C 0
 #import shared/index
 #import shared/product
 
@@ -16,22 +17,10 @@ struct Params {
     expert_count: u32,
 }
 var<immediate> p: Params;
-#if A_VEC4
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;       // (rows, m)
-#else
-@group(0) @binding(0) var<storage, read> a: array<f32>;             // (rows, m)
-#end
-#if B_VEC4
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;       // (rows, n)
-#else
-@group(0) @binding(1) var<storage, read> b: array<f32>;             // (rows, n)
-#end
+@group(0) @binding(0) var<storage, read> a: array<AElements>; // (rows, m)
+@group(0) @binding(1) var<storage, read> b: array<BElements>; // (rows, n)
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;       // (experts + 1)
-#if C_VEC4
-@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // (expert_count, m, n)
-#else
-@group(0) @binding(3) var<storage, read_write> c: array<f32>;       // (expert_count, m, n)
-#end
+@group(0) @binding(3) var<storage, read_write> c: array<CElements>; // (expert_count, m, n)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -13,10 +13,10 @@ struct Params {
     direction: f32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<f32>;           // (rows, heads, width)
+@group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;           // (rows, heads, width)
 @group(0) @binding(1) var<storage, read> positions: array<u32>;   // (rows)
 @group(0) @binding(2) var<storage, read> table: array<vec2<f32>>; // (positions, rotated / 2): cos, sin
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;     // (rows, heads, width)
+@group(0) @binding(3) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;     // (rows, heads, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -31,12 +31,12 @@ fn main(
     }
     let column = i - head_row * p.width - p.offset; // wraps to a huge number before the rotated columns
     if (column >= p.rotated) {
-        y[i] = x[i];
+        y[i] = #{HALF_Y ? f16 : f32}(f32(x[i]));
         return;
     }
     let turn = table[positions[head_row / p.heads] * (p.rotated / 2u) + column / 2u];
     let odd = (column & 1u) == 1u;
-    let other = x[select(i + 1u, i - 1u, odd)];
+    let other = f32(x[select(i + 1u, i - 1u, odd)]);
     let sine = select(-turn.y, turn.y, odd) * p.direction;
-    y[i] = fma(x[i], turn.x, other * sine);
+    y[i] = #{HALF_Y ? f16 : f32}(fma(f32(x[i]), turn.x, other * sine));
 }

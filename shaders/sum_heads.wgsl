@@ -11,8 +11,8 @@ struct Params {
     offset: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> source: array<f32>;  // (rows, heads, stride)
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // (rows, width)
+@group(0) @binding(0) var<storage, read> source: array<#{HALF_SOURCE ? f16 : f32}>;  // (rows, heads, stride)
+@group(0) @binding(1) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>; // (rows, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -28,7 +28,7 @@ fn main(
     let first = row * p.heads * p.stride + p.offset + (i - row * p.width);
     var sum = 0.0;
     for (var head = 0u; head < p.heads; head += 1u) {
-        sum += source[first + head * p.stride];
+        sum += f32(source[first + head * p.stride]);
     }
-    y[i] = sum;
+    y[i] = #{HALF_Y ? f16 : f32}(sum);
 }

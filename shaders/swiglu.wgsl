@@ -6,9 +6,9 @@ struct Params {
     count: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> gate: array<Elements>;    // (count)
-@group(0) @binding(1) var<storage, read> up: array<Elements>;      // (count)
-@group(0) @binding(2) var<storage, read_write> h: array<Elements>; // (count)
+@group(0) @binding(0) var<storage, read> gate: array<#{HALF_GATE ? Halves : Elements}>;    // (count)
+@group(0) @binding(1) var<storage, read> up: array<#{HALF_UP ? Halves : Elements}>;      // (count)
+@group(0) @binding(2) var<storage, read_write> h: array<#{HALF_H ? Halves : Elements}>; // (count)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -18,7 +18,7 @@ fn main(
 ) {
     let i = elements_index(group, groups, lane);
     if (i < p.count / #{LANES}u) {
-        let a = gate[i];
-        h[i] = a * sigmoid(a) * up[i];
+        let a = Elements(gate[i]);
+        h[i] = #{HALF_H ? Halves : Elements}(a * sigmoid(a) * Elements(up[i]));
     }
 }

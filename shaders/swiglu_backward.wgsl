@@ -7,11 +7,11 @@ struct Params {
     count: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_h: array<Elements>;          // (count)
-@group(0) @binding(1) var<storage, read> gate: array<Elements>;         // (count)
-@group(0) @binding(2) var<storage, read> up: array<Elements>;           // (count)
-@group(0) @binding(3) var<storage, read_write> d_gate: array<Elements>; // (count)
-@group(0) @binding(4) var<storage, read_write> d_up: array<Elements>;   // (count)
+@group(0) @binding(0) var<storage, read> d_h: array<#{HALF_D_H ? Halves : Elements}>;          // (count)
+@group(0) @binding(1) var<storage, read> gate: array<#{HALF_GATE ? Halves : Elements}>;         // (count)
+@group(0) @binding(2) var<storage, read> up: array<#{HALF_UP ? Halves : Elements}>;           // (count)
+@group(0) @binding(3) var<storage, read_write> d_gate: array<#{HALF_D_GATE ? Halves : Elements}>; // (count)
+@group(0) @binding(4) var<storage, read_write> d_up: array<#{HALF_D_UP ? Halves : Elements}>;   // (count)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -21,10 +21,10 @@ fn main(
 ) {
     let i = elements_index(group, groups, lane);
     if (i < p.count / #{LANES}u) {
-        let a = gate[i];
+        let a = Elements(gate[i]);
         let s = sigmoid(a);
-        let d = d_h[i];
-        d_up[i] = d * a * s;
-        d_gate[i] = d * up[i] * s * (Elements(1.0) + a * sigmoid(-a));
+        let d = Elements(d_h[i]);
+        d_up[i] = #{HALF_D_UP ? Halves : Elements}(d * a * s);
+        d_gate[i] = #{HALF_D_GATE ? Halves : Elements}(d * Elements(up[i]) * s * (Elements(1.0) + a * sigmoid(-a)));
     }
 }

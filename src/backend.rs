@@ -6,8 +6,8 @@ use crate::gpu::device::{AdapterSummary, Gpu, adapters};
 use crate::gpu::executor::GpuExecutor;
 use crate::gpu::pipeline::Allowed;
 use crate::gpu::self_test;
-use crate::graph::Executor;
 use crate::graph::run_cpu::CpuExecutor;
+use crate::graph::{Dtype, Executor};
 use crate::model::program::Program;
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub enum Device {
         gpu: Arc<Gpu>,
         /// Variants that may be used.
         allowed: Allowed,
+        /// What activations and the factors of products are stored as.
+        stored: Dtype,
         /// What was decided about precision.
         note: String,
     },
@@ -80,15 +82,31 @@ impl Device {
 
     fn gpu(index: usize, precision: Precision) -> Result<Device> {
         let gpu = Gpu::open(index)?;
-        let (allowed, note) = match precision {
-            Precision::F32 => (Allowed::portable(), "f32".to_owned()),
+        let (allowed, stored, note) = match precision {
+            Precision::F32 => (Allowed::portable(), Dtype::F32, "f32".to_owned()),
             Precision::Mixed | Precision::Auto => match self_test::cooperative_16(&gpu) {
-                Ok(()) => (Allowed::with(&["coop16"]), "f16 products with f32 sums on matrix units".to_owned()),
-                Err(reason) if precision == Precision::Mixed => return Err(Error::config("train.precision", reason)),
-                Err(reason) => (Allowed::portable(), format!("f32, since {reason}")),
+                Ok(()) => {
+                    let note = "mixed precision: f16 products with f32 sums on matrix units";
+                    (Allowed::with(&["coop16"]), Dtype::F16, note.to_owned())
+                }
+                Err(reason) if precision == Precision::Auto => {
+                    (Allowed::portable(), Dtype::F32, format!("f32, since {reason}"))
+                }
+                Err(reason) if gpu.summary.has_f16() => {
+                    (Allowed::portable(), Dtype::F16, format!("mixed precision: f16 storage alone, since {reason}"))
+                }
+                Err(reason) => return Err(Error::config("train.precision", format!("{reason}, nor f16 at all"))),
             },
         };
-        Ok(Device::Gpu { gpu, allowed, note })
+        Ok(Device::Gpu { gpu, allowed, stored, note })
+    }
+
+    /// What activations and the factors of products are stored as.
+    pub fn stored(&self) -> Dtype {
+        match self {
+            Device::Cpu { .. } => Dtype::F32,
+            Device::Gpu { stored, .. } => *stored,
+        }
     }
 
     /// Largest tensor that one binding may hold, in bytes.

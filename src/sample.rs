@@ -4,6 +4,7 @@ use crate::backend::Device;
 use crate::config::model::ModelConfig;
 use crate::data::batch::Batch;
 use crate::error::{Error, Result};
+use crate::graph::Dtype;
 use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, parameters};
 use crate::model::program::{LOGITS, Program, ProgramOptions};
@@ -98,6 +99,7 @@ impl Sampler {
             binding_limit: device.binding_limit(),
             optimizer: None,
             logit_rows: Some(1),
+            stored: Dtype::F32,
         };
         Program::new(config, &parameters(config), &options)
     }

@@ -8,8 +8,8 @@ use hadal::backend::Device;
 use hadal::config::train::LossReduction;
 use hadal::data::batch::{Batch, IGNORED};
 use hadal::gpu::pipeline::Allowed;
-use hadal::graph::Executor;
 use hadal::graph::run_cpu::{CpuExecutor, CpuReal};
+use hadal::graph::{Dtype, Executor};
 use hadal::kernels::case::indices;
 use hadal::model::params::initial;
 use hadal::model::program::{MICRO_STEP, Program, RESET};
@@ -95,7 +95,7 @@ fn a_mean_of_means_is_another_gradient() {
 fn sessions_on_the_cpu_and_on_the_adapter_accumulate_to_the_gradient_of_one_batch() {
     let mut devices = vec![Device::Cpu { note: String::new() }];
     if let Some(gpu) = common::gpu() {
-        devices.push(Device::Gpu { gpu, allowed: Allowed::portable(), note: String::new() });
+        devices.push(Device::Gpu { gpu, allowed: Allowed::portable(), stored: Dtype::F32, note: String::new() });
     }
     for device in devices {
         let [(apart, sums), (together, whole)] = [false, true].map(|t| on_device(&device, t));

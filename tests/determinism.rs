@@ -125,7 +125,7 @@ fn window(session: &mut Session, step: u64) {
     batch.set_weight(2 * batch.counted());
     session.run(RESET).unwrap();
     session.set_sequences(2 * batch.batch).unwrap();
-    session.set_update(1e-2, 0.9, 0.95, step + 1).unwrap();
+    session.set_learning_rate(1e-2).unwrap();
     session.feed(&batch).unwrap();
     for pass in 0..2 {
         session.set_keys(7, step, pass).unwrap();
@@ -202,5 +202,5 @@ fn the_best_loss_survives_the_text_of_a_checkpoint_bit_for_bit() {
 }
 
 fn start() -> TrainerState {
-    TrainerState { step: 0, tokens: 0, seed: 1, best_val_loss: None }
+    TrainerState { step: 0, tokens: 0, seed: 1, best_val_loss: None, result: None }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use hadal::check::ops::check_ops;
+use hadal::gpu::pipeline::Allowed;
 use hadal::kernels::KERNELS;
 
 #[test]
@@ -12,7 +13,7 @@ fn every_kernel_agrees_with_its_f64_reference_on_every_case() {
     for kernel in KERNELS {
         assert!((kernel.cases)().len() >= 3, "{}: a kernel needs several cases", kernel.stem);
     }
-    let findings = check_ops(&gpu, only.as_deref()).expect("every dispatch runs");
+    let findings = check_ops(&gpu, &Allowed::portable(), only.as_deref()).expect("every dispatch runs");
     assert!(!findings.is_empty(), "no kernel is called {only:?}");
     for finding in &findings {
         if let Ok(share) = finding.outcome {

@@ -4,8 +4,10 @@ mod common;
 #[path = "common/models.rs"]
 mod models;
 
-use hadal::check::model::{check_model, initial_values, small_config, small_program};
+use hadal::check::model::{check_model, initial_values, small_config, small_program, wide_program};
 use hadal::config::model::ModelConfig;
+use hadal::gpu::pipeline::Allowed;
+use hadal::graph::Dtype;
 use hadal::kernels::state::{METRIC_BALANCE, METRIC_CORRECT, METRIC_COUNTED, METRIC_LOSS};
 use hadal::kernels::{Access, case::uniform};
 use hadal::model::program::{EVALUATE, LOGITS, MICRO_STEP, RESET, UPDATE};
@@ -187,8 +189,8 @@ fn every_recorded_step_and_the_whole_run_on_the_adapter_as_in_the_judge() {
     let Some(gpu) = common::gpu() else { return };
     let plain = ModelConfig { attention_dropout: 0.0, embed_dropout: 0.0, resid_dropout: 0.0, ..small_config() };
     for (config, limit) in [(small_config(), NO_LIMIT), (ModelConfig { num_hidden_layers: 2, ..plain }, 1024)] {
-        let program = small_program(&config, limit);
-        let findings = check_model(&gpu, &program, initial_values).unwrap();
+        let program = small_program(&config, limit, Dtype::F32);
+        let findings = check_model(&gpu, &Allowed::portable(), &program, initial_values).unwrap();
         let steps: usize =
             [RESET, MICRO_STEP, UPDATE].map(|n| program.recordings[program.recording(n)].steps.len()).iter().sum();
         assert!(findings.len() >= steps + 2 * program.moments.len());
@@ -198,13 +200,23 @@ fn every_recorded_step_and_the_whole_run_on_the_adapter_as_in_the_judge() {
 }
 
 #[test]
+fn mixed_precision_on_the_adapter_is_that_of_the_cpu() {
+    let Some(gpu) = common::gpu().filter(|gpu| gpu.summary.has_f16()) else { return };
+    for program in [small_program(&small_config(), 1024, Dtype::F16), wide_program()] {
+        let findings = check_model(&gpu, &Allowed::portable(), &program, initial_values).unwrap();
+        let failures: Vec<String> = findings.into_iter().filter_map(|finding| finding.outcome.err()).collect();
+        assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    }
+}
+
+#[test]
 fn a_device_with_other_weights_fails_the_check_of_the_whole() {
     let Some(gpu) = common::gpu() else { return };
     let config = ModelConfig { num_hidden_layers: 1, ..small_config() };
-    let program = small_program(&config, NO_LIMIT);
+    let program = small_program(&config, NO_LIMIT, Dtype::F32);
     let mut calls = 0;
     // The weights are asked for three times: for the steps, for the judge, for the device.
-    let findings = check_model(&gpu, &program, |spec| {
+    let findings = check_model(&gpu, &Allowed::portable(), &program, |spec| {
         let mut values = initial_values(spec)?;
         calls += 1;
         if calls > 2 * program.weights.all.len() && spec.name == "lm_head.weight" {

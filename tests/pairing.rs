@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Files of `src/kernels` and `src/reference` that several kernels share.
-const SHARED: &[&str] = &["case", "elements", "gemm", "mod", "random", "state", "sum", "tile", "vector"];
+const SHARED: &[&str] = &["bind", "case", "elements", "gemm", "mod", "random", "state", "sum", "tile", "vector"];
 /// The smallest limits of adapters that can train; WebGPU's own promise half the memory.
 const SHARED_BYTES: u32 = 32 << 10;
 const INVOCATIONS: u32 = 256;
@@ -43,16 +43,16 @@ fn texts() -> Vec<(&'static Kernel, String, String)> {
         }
     };
     for &kernel in KERNELS {
-        let cases = (kernel.cases)();
+        let cases = kernel.every_case();
         for case in &cases {
-            add(kernel, kernel.stem.to_owned(), kernel.shader, (kernel.constants)(&case.params));
+            add(kernel, kernel.stem.to_owned(), kernel.shader, kernel.portable_constants(&case.params, case.halves));
         }
         for variant in (kernel.variants)() {
             let label = format!("{}.{}", kernel.stem, variant.suffix);
-            let fitting: Vec<_> = cases.iter().filter(|case| (variant.fits)(&case.params)).collect();
+            let fitting: Vec<_> = cases.iter().filter(|case| (variant.fits)(&case.params, case.halves)).collect();
             assert!(!fitting.is_empty(), "{label}: no case fits the variant");
             for case in fitting {
-                add(kernel, label.clone(), variant.shader, (variant.constants)(&case.params));
+                add(kernel, label.clone(), variant.shader, variant.constants_of(kernel, &case.params, case.halves));
             }
         }
     }
@@ -152,8 +152,8 @@ fn every_planted_difference_between_shader_and_kernel_is_a_complaint() {
 fn dispatches_stay_within_the_limit_of_workgroups() {
     for kernel in KERNELS {
         let variants = (kernel.variants)();
-        for case in (kernel.cases)() {
-            let fitting = variants.iter().filter(|variant| (variant.fits)(&case.params));
+        for case in kernel.every_case() {
+            let fitting = variants.iter().filter(|variant| (variant.fits)(&case.params, case.halves));
             let mut grids: Vec<[u32; 3]> = fitting.map(|variant| (variant.grid)(&case.params)).collect();
             grids.push((kernel.grid)(&case.params));
             let within = grids.iter().flatten().all(|n| (1..=65_535).contains(n));

@@ -3,7 +3,7 @@
 use hadal::config::model::{ModelConfig, RouterWeights, TopkMethod};
 use hadal::config::train::OptimizerConfig;
 use hadal::graph::plan::Plan;
-use hadal::graph::{Recording, Role, Step, Tensor, Tensors};
+use hadal::graph::{Dtype, Recording, Role, Step, Tensor, Tensors};
 use hadal::kernels::{Access, matmul, matmul_experts};
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::parameters;
@@ -50,7 +50,11 @@ fn random_program(seed: u64) -> Program {
     let binding_limit = [1 << 30, 4 * 64 + up_to(4000) as u64][up_to(1)];
     let logit_rows = [None, Some(1 + up_to(size.tokens() - 1))][up_to(1)];
     let optimizer = Some(OptimizerConfig::default());
-    Program::new(&config, &parameters(&config), &ProgramOptions { size, binding_limit, optimizer, logit_rows })
+    Program::new(
+        &config,
+        &parameters(&config),
+        &ProgramOptions { size, binding_limit, optimizer, logit_rows, stored: Dtype::F32 },
+    )
 }
 
 /// Steps of the first and last use of each activation of a recording.

@@ -16,11 +16,15 @@ fn texts() -> Vec<(String, &'static str, Constants)> {
         }
     };
     for kernel in KERNELS {
-        for case in (kernel.cases)() {
-            add(kernel.stem.to_owned(), kernel.shader, (kernel.constants)(&case.params));
+        for case in kernel.every_case() {
+            add(kernel.stem.to_owned(), kernel.shader, kernel.portable_constants(&case.params, case.halves));
             for v in (kernel.variants)() {
-                if (v.fits)(&case.params) {
-                    add(format!("{}.{}", kernel.stem, v.suffix), v.shader, (v.constants)(&case.params));
+                if (v.fits)(&case.params, case.halves) {
+                    add(
+                        format!("{}.{}", kernel.stem, v.suffix),
+                        v.shader,
+                        v.constants_of(kernel, &case.params, case.halves),
+                    );
                 }
             }
         }
@@ -38,7 +42,7 @@ fn validate(label: &str, text: &str, capabilities: Capabilities) -> (naga::Modul
 
 #[test]
 fn every_shader_validates_and_translates() {
-    let portable = Capabilities::IMMEDIATES;
+    let portable = Capabilities::IMMEDIATES | Capabilities::SHADER_FLOAT16;
     for (label, shader, constants) in texts() {
         let text = preprocess(shader, &constants).unwrap_or_else(|e| panic!("{label}: {e}"));
         let cooperative = label.contains(".coop");

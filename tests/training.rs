@@ -12,6 +12,7 @@ mod runs;
 use hadal::config::model::ModelConfig;
 use hadal::config::train::OptimizerConfig;
 use hadal::data::batch::{Batch, IGNORED};
+use hadal::graph::Dtype;
 use hadal::kernels::case::indices;
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::{initial, parameters};
@@ -142,18 +143,23 @@ fn trajectory(case: &parity::Case) -> (Vec<f64>, Vec<f64>) {
     let size = BatchSize { batch: batch.batch, length: batch.length };
     let optimizer = golden_optimizer();
     let config = ModelConfig { aux_loss_alpha: 0.0, ..case.config.clone() }; // transformers has no balance loss
-    let options =
-        ProgramOptions { size, binding_limit: NO_LIMIT, optimizer: Some(optimizer.clone()), logit_rows: None };
+    let options = ProgramOptions {
+        size,
+        binding_limit: NO_LIMIT,
+        optimizer: Some(optimizer.clone()),
+        logit_rows: None,
+        stored: Dtype::F32,
+    };
     let program = Program::new(&config, &case.specs, &options);
     let mut session = Session::new(program, &runs::cpu(), None).unwrap();
     session.load(|spec| Ok(case.params[&spec.name].iter().map(|&x| x as f32).collect())).unwrap();
     session.feed(&batch).unwrap();
-    let update = |step: u64| {
+    let update = |_| {
         session.run(RESET).unwrap();
-        session.set_update(optimizer.learning_rate, optimizer.beta1, optimizer.beta2, step).unwrap();
+        session.set_learning_rate(optimizer.learning_rate).unwrap();
         session.run(MICRO_STEP).unwrap();
         session.run(UPDATE).unwrap();
-        let result = session.read(session.program.result).unwrap();
+        let result = session.result().unwrap();
         (session.metrics().unwrap().loss(), f64::from(result[hadal::kernels::state::RESULT_NORM]))
     };
     (1..=10).map(update).unzip()

@@ -53,8 +53,8 @@ fn out_place(at: Head, row: u32) -> u32 {
 fn queries_0(at: Head, row: u32, column: u32) -> vec4<f32> {
     let c = min(column, #{WIDTH - 1}u);
     let found = vec4(
-        q[query_place(at, row) + c], q[query_place(at, row + #{QUERY_LANES}u) + c],
-        q[query_place(at, row + #{2 * QUERY_LANES}u) + c], q[query_place(at, row + #{3 * QUERY_LANES}u) + c],
+        f32(q[query_place(at, row) + c]), f32(q[query_place(at, row + #{QUERY_LANES}u) + c]),
+        f32(q[query_place(at, row + #{2 * QUERY_LANES}u) + c]), f32(q[query_place(at, row + #{3 * QUERY_LANES}u) + c]),
     );
     return select(vec4(0.0), found, column < #{WIDTH}u);
 }
@@ -63,15 +63,15 @@ fn queries_0(at: Head, row: u32, column: u32) -> vec4<f32> {
 fn keys_0(at: Head, row: u32, column: u32) -> vec4<f32> {
     if (column < #{NOPE}u) {
         return vec4(
-            kv[kv_place(at, row) + column], kv[kv_place(at, row + #{KEY_LANES}u) + column],
-            kv[kv_place(at, row + #{2 * KEY_LANES}u) + column], kv[kv_place(at, row + #{3 * KEY_LANES}u) + column],
+            f32(kv[kv_place(at, row) + column]), f32(kv[kv_place(at, row + #{KEY_LANES}u) + column]),
+            f32(kv[kv_place(at, row + #{2 * KEY_LANES}u) + column]), f32(kv[kv_place(at, row + #{3 * KEY_LANES}u) + column]),
         );
     }
     let c = min(column, #{WIDTH - 1}u) - #{NOPE}u;
     return vec4(
-        k_rope[token(at, row) * #{ROPE}u + c], k_rope[token(at, row + #{KEY_LANES}u) * #{ROPE}u + c],
-        k_rope[token(at, row + #{2 * KEY_LANES}u) * #{ROPE}u + c],
-        k_rope[token(at, row + #{3 * KEY_LANES}u) * #{ROPE}u + c],
+        f32(k_rope[token(at, row) * #{ROPE}u + c]), f32(k_rope[token(at, row + #{KEY_LANES}u) * #{ROPE}u + c]),
+        f32(k_rope[token(at, row + #{2 * KEY_LANES}u) * #{ROPE}u + c]),
+        f32(k_rope[token(at, row + #{3 * KEY_LANES}u) * #{ROPE}u + c]),
     );
 }
 #if PRODUCTS == 2
@@ -79,8 +79,8 @@ fn keys_0(at: Head, row: u32, column: u32) -> vec4<f32> {
 fn queries_1(at: Head, row: u32, column: u32) -> vec4<f32> {
     let c = min(column, #{VALUE - 1}u);
     let found = vec4(
-        d_out[out_place(at, row) + c], d_out[out_place(at, row + #{QUERY_LANES}u) + c],
-        d_out[out_place(at, row + #{2 * QUERY_LANES}u) + c], d_out[out_place(at, row + #{3 * QUERY_LANES}u) + c],
+        f32(d_out[out_place(at, row) + c]), f32(d_out[out_place(at, row + #{QUERY_LANES}u) + c]),
+        f32(d_out[out_place(at, row + #{2 * QUERY_LANES}u) + c]), f32(d_out[out_place(at, row + #{3 * QUERY_LANES}u) + c]),
     );
     return select(vec4(0.0), found, column < #{VALUE}u);
 }
@@ -88,8 +88,8 @@ fn queries_1(at: Head, row: u32, column: u32) -> vec4<f32> {
 fn keys_1(at: Head, row: u32, column: u32) -> vec4<f32> {
     let c = #{NOPE}u + min(column, #{VALUE - 1}u);
     return vec4(
-        kv[kv_place(at, row) + c], kv[kv_place(at, row + #{KEY_LANES}u) + c],
-        kv[kv_place(at, row + #{2 * KEY_LANES}u) + c], kv[kv_place(at, row + #{3 * KEY_LANES}u) + c],
+        f32(kv[kv_place(at, row) + c]), f32(kv[kv_place(at, row + #{KEY_LANES}u) + c]),
+        f32(kv[kv_place(at, row + #{2 * KEY_LANES}u) + c]), f32(kv[kv_place(at, row + #{3 * KEY_LANES}u) + c]),
     );
 }
 #end

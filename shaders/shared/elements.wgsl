@@ -3,10 +3,9 @@
 #import shared/index
 #define THREADS 256
 #define LANES 1
-#if LANES == 4
-alias Elements = vec4<f32>;
-#else
-alias Elements = f32;
+alias Elements = #{LANES == 4 ? vec4<f32> : f32};
+#if HALVES
+alias Halves = #{LANES == 4 ? vec4<f16> : f16}; // the same, as some bindings store it
 #end
 
 // Number of this invocation's `Elements`; skip those from count / LANES on.

@@ -6,7 +6,8 @@
 // invocations and defines
 //   TILE_M, TILE_N, THREAD_M, THREAD_N  sizes; kernels/tile.rs holds the combinations in use
 //   A_ALONG_K, B_ALONG_K                1 where neighbours in memory differ in k, 0 where they differ in row or column
-//   A_VEC4, B_VEC4, C_VEC4              1 where the buffer is array<vec4<f32>>: lines begin and end at multiples of 4
+//   A_VEC4, B_VEC4, C_VEC4              1 where the buffer is in vectors: lines begin and end at multiples of 4
+//   HALF_A, HALF_B, HALF_C              1 where the buffer holds f16
 //   EDGE_K, EDGE_MN                     0 where k is a multiple of BK; where all tiles lie within c
 //   ACCUMULATE                          0: c = C, 1: c += C, 2: c = residual + C
 #define BK 16
@@ -20,6 +21,15 @@
 #define A_STRIDE TILE_M / 4 + 1
 #define B_STRIDE TILE_N / 4 + 1
 #define COLUMN_GROUPS THREAD_N / 4
+
+alias AStored = #{HALF_A ? f16 : f32};
+alias BStored = #{HALF_B ? f16 : f32};
+alias CStored = #{HALF_C ? f16 : f32};
+alias CStored4 = vec4<CStored>;
+// Elements of the buffers.
+alias AElements = #{A_VEC4 ? vec4<AStored> : AStored};
+alias BElements = #{B_VEC4 ? vec4<BStored> : BStored};
+alias CElements = #{C_VEC4 ? CStored4 : CStored};
 
 // Where a tile lies. Indices and distances in elements.
 struct Tile {
@@ -42,22 +52,22 @@ var<workgroup> b_part: array<vec4<f32>, #{BK * B_STRIDE}>; // (BK, TILE_N + 4)
 // Elements i..i+4 of the line of A that begins at `line` and has `end` elements.
 fn read_a(line: u32, i: u32, end: u32) -> vec4<f32> {
 #if A_VEC4
-    return a[(line + min(i, end - 4u)) / 4u];
+    return vec4<f32>(a[(line + min(i, end - 4u)) / 4u]);
 #else
     let last = end - 1u;
     let at = min(vec4(i, i + 1u, i + 2u, i + 3u), vec4(last)) + line;
-    return vec4(a[at.x], a[at.y], a[at.z], a[at.w]);
+    return vec4(f32(a[at.x]), f32(a[at.y]), f32(a[at.z]), f32(a[at.w]));
 #end
 }
 
 // The same of B.
 fn read_b(line: u32, i: u32, end: u32) -> vec4<f32> {
 #if B_VEC4
-    return b[(line + min(i, end - 4u)) / 4u];
+    return vec4<f32>(b[(line + min(i, end - 4u)) / 4u]);
 #else
     let last = end - 1u;
     let at = min(vec4(i, i + 1u, i + 2u, i + 3u), vec4(last)) + line;
-    return vec4(b[at.x], b[at.y], b[at.z], b[at.w]);
+    return vec4(f32(b[at.x]), f32(b[at.y]), f32(b[at.z]), f32(b[at.w]));
 #end
 }
 
@@ -186,25 +196,25 @@ fn put(at: u32, left: u32, sum: vec4<f32>) {
 #if C_VEC4
     let i = at / 4u;
 #if ACCUMULATE == 0
-    c[i] = sum;
+    c[i] = CStored4(sum);
 #end
 #if ACCUMULATE == 1
-    c[i] += sum;
+    c[i] = CStored4(vec4<f32>(c[i]) + sum);
 #end
 #if ACCUMULATE == 2
-    c[i] = residual[i] + sum;
+    c[i] = CStored4(vec4<f32>(residual[i]) + sum);
 #end
 #else
 #for e in 0..4
     if (left > #{e}u) {
 #if ACCUMULATE == 0
-        c[at + #{e}u] = sum[#{e}];
+        c[at + #{e}u] = CStored(sum[#{e}]);
 #end
 #if ACCUMULATE == 1
-        c[at + #{e}u] += sum[#{e}];
+        c[at + #{e}u] = CStored(f32(c[at + #{e}u]) + sum[#{e}]);
 #end
 #if ACCUMULATE == 2
-        c[at + #{e}u] = residual[at + #{e}u] + sum[#{e}];
+        c[at + #{e}u] = CStored(f32(residual[at + #{e}u]) + sum[#{e}]);
 #end
     }
 #end

@@ -5,10 +5,7 @@ const IGNORED = 0xffffffffu; // target that no loss counts
 const STATE_KEY0 = 0u;
 const STATE_KEY1 = 1u;
 const STATE_INVERSE_SEQUENCES = 2u; // bits of an f32, like all below
-const STATE_LOSS_SCALE = 3u;
-const STATE_LEARNING_RATE = 4u;
-const STATE_CORRECTION1 = 5u; // 1 - beta1^t
-const STATE_CORRECTION2 = 6u; // 1 - beta2^t
+const STATE_LEARNING_RATE = 3u;
 
 // metrics: array<f32>
 const METRIC_LOSS = 0u;
@@ -20,6 +17,12 @@ const METRIC_BALANCE = 3u;
 const RESULT_NORM = 0u;
 const RESULT_CLIP = 1u;
 const RESULT_FINITE = 2u; // 1.0 or 0.0
+const RESULT_LOSS_SCALE = 3u;
+const RESULT_CLEAN = 4u;
+const RESULT_SKIPPED = 5u;
+const RESULT_CORRECTION1 = 6u; // 1 - beta1^t
+const RESULT_CORRECTION2 = 7u; // 1 - beta2^t
+const LARGEST_LOSS_SCALE = 16777216.0;
 
 // Whether x is neither infinite nor NaN, by its bits: comparisons may be compiled as if neither existed.
 fn is_finite(x: f32) -> bool {

@@ -1,6 +1,6 @@
 //! A GPU's results beside the reference's: the one comparison that tests and `hadal check` use.
 
-use crate::kernels::case::Data;
+use crate::kernels::case::{Case, Data};
 use crate::kernels::{Access, Kernel, Tolerance};
 
 /// A result that is further from the reference than its tolerance allows.
@@ -23,21 +23,23 @@ pub struct Mismatch {
 
 /// Compares floats: every error may be `factor` times the worst error of `rounded` (the same reference in f32) plus
 /// `floor` times the largest expected value. Expected zeros throughout demand exact zeros. Returns the worst share of
-/// the allowed error.
+/// the allowed error. A result that is `stored_as_half` may also be off by the rounding of that store.
 pub fn compare_reals(
     what: &str,
     found: &[f64],
     expected: &[f64],
     rounded: &[f64],
     tolerance: &Tolerance,
+    stored_as_half: bool,
 ) -> Result<f64, Mismatch> {
     assert_eq!((found.len(), rounded.len()), (expected.len(), expected.len()), "{what}: lengths differ");
     let largest = expected.iter().fold(0.0f64, |m, &x| m.max(x.abs()));
     let own = expected.iter().zip(rounded).fold(0.0f64, |m, (&e, &r)| m.max((e - r).abs()));
-    let allowed = tolerance.factor * own + tolerance.floor * largest;
+    let computed = tolerance.factor * own + tolerance.floor * largest;
     let mut worst = 0.0f64;
     for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs();
+        let allowed = computed + if stored_as_half { half_rounding(expected.abs() + computed) } else { 0.0 };
         let within = error <= allowed; // false for a NaN, which compares with nothing
         if !within {
             return Err(Mismatch { what: what.to_owned(), index, found, expected, error, allowed });
@@ -45,6 +47,11 @@ pub fn compare_reals(
         worst = worst.max(if allowed > 0.0 { error / allowed } else { 0.0 });
     }
     Ok(worst)
+}
+
+/// Half the distance between the f16 numbers around `x`: eleven bits of significand, and a smallest distance.
+fn half_rounding(x: f64) -> f64 {
+    (x * 2f64.powi(-11)).max(2f64.powi(-25))
 }
 
 /// Compares integers, which must be equal.
@@ -69,17 +76,17 @@ pub fn compare_indices(what: &str, found: &[u32], expected: &[u32]) -> Result<()
 /// Compares all bindings of one dispatch. Read-only bindings must be untouched, which the same rule states.
 pub fn compare_dispatch(
     kernel: &Kernel,
-    case: &str,
+    case: &Case,
     found: &[Data],
     expected: &[Data],
     rounded: &[Data],
 ) -> Result<f64, Mismatch> {
     let mut worst = 0.0f64;
     for (i, bind) in kernel.binds.iter().enumerate().filter(|(_, bind)| bind.access != Access::Read) {
-        let what = format!("{}, {case}: {}", kernel.stem, bind.name);
+        let what = format!("{}, {}: {}", kernel.stem, case.name, bind.name);
         match (&found[i], &expected[i], &rounded[i]) {
             (Data::Real(f), Data::Real(e), Data::Real(r)) => {
-                worst = worst.max(compare_reals(&what, f, e, r, &kernel.tolerance)?);
+                worst = worst.max(compare_reals(&what, f, e, r, &kernel.tolerance, case.halves.has(i))?);
             }
             (Data::Index(f), Data::Index(e), _) => compare_indices(&what, f, e)?,
             _ => panic!("{what}: element types differ"),
@@ -95,7 +102,7 @@ mod tests {
     #[test]
     fn a_planted_error_is_reported_with_its_place() {
         let expected = [1.0, -8.0, 3.0];
-        let compare = |found: [f64; 3]| compare_reals("x", &found, &expected, &expected, &Tolerance::DEFAULT);
+        let compare = |found: [f64; 3]| compare_reals("x", &found, &expected, &expected, &Tolerance::DEFAULT, false);
         assert!(compare([1.0, -8.0, 3.0 + 7e-6]).is_ok());
         let e = compare([1.0, -8.0, 3.0 + 9e-6]).unwrap_err();
         assert_eq!((e.index, e.expected), (2, 3.0));
@@ -103,8 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn a_store_as_half_may_cost_its_rounding_and_no_more() {
+        let compare = |found| compare_reals("x", &[1.0, found], &[1.0, 0.3], &[1.0, 0.3], &Tolerance::DEFAULT, true);
+        assert!(compare(half::f16::from_f64(0.3).to_f64()).is_ok());
+        assert!(compare(half::f16::from_f64(0.3).to_f64() + 2f64.powi(-12)).is_err());
+    }
+
+    #[test]
     fn a_reference_of_zeros_demands_exact_zeros() {
-        let compare = |found| compare_reals("x", &[found], &[0.0], &[0.0], &Tolerance::DEFAULT);
+        let compare = |found| compare_reals("x", &[found], &[0.0], &[0.0], &Tolerance::DEFAULT, false);
         assert!(compare(0.0).is_ok());
         assert!(compare(1e-30).is_err());
     }

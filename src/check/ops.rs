@@ -9,21 +9,30 @@ use crate::kernels::case::{Case, run_reference};
 use crate::kernels::{KERNELS, Kernel};
 
 /// Runs `case` on the device and in both precisions of the reference, and compares.
-pub fn judge(gpu: &Gpu, pipelines: &mut Pipelines, kernel: &Kernel, case: &Case) -> Result<Finding> {
+pub fn judge(gpu: &Gpu, pipelines: &mut Pipelines, allowed: &Allowed, kernel: &Kernel, case: &Case) -> Result<Finding> {
     let expected = run_reference(kernel, case, kernel.cpu_f64);
     let rounded = run_reference(kernel, case, kernel.cpu_f32);
-    let found = run_once(gpu, pipelines, &Allowed::portable(), kernel, case)?;
-    let outcome = compare_dispatch(kernel, &case.name, &found, &expected, &rounded).map_err(|m| m.to_string());
-    Ok(Finding { what: format!("{}, {}", kernel.stem, case.name), outcome })
+    let found = run_once(gpu, pipelines, allowed, kernel, case)?;
+    let outcome = compare_dispatch(kernel, case, &found, &expected, &rounded).map_err(|m| m.to_string());
+    let suffix = allowed.choose(kernel, &case.params, case.halves).suffix;
+    let form = if suffix.is_empty() { kernel.stem.to_owned() } else { format!("{}.{suffix}", kernel.stem) };
+    Ok(Finding { what: format!("{form}, {}", case.name), outcome })
 }
 
-/// Runs the cases of all kernels, or of the one called `only`.
-pub fn check_ops(gpu: &Gpu, only: Option<&str>) -> Result<Vec<Finding>> {
+/// Runs the cases of all kernels, or of the one called `only`: in the portable form, and where `allowed` has a faster
+/// one, in that too. Cases in f16 are left out where the device cannot store it.
+pub fn check_ops(gpu: &Gpu, allowed: &Allowed, only: Option<&str>) -> Result<Vec<Finding>> {
     let mut pipelines = Pipelines::default();
     let mut findings = Vec::new();
     for kernel in KERNELS.iter().filter(|k| only.is_none_or(|stem| stem == k.stem)) {
-        for case in (kernel.cases)() {
-            findings.push(judge(gpu, &mut pipelines, kernel, &case)?);
+        for case in kernel.every_case() {
+            if case.halves.any() && !gpu.summary.has_f16() {
+                continue;
+            }
+            findings.push(judge(gpu, &mut pipelines, &Allowed::portable(), kernel, &case)?);
+            if !allowed.choose(kernel, &case.params, case.halves).suffix.is_empty() {
+                findings.push(judge(gpu, &mut pipelines, allowed, kernel, &case)?);
+            }
         }
     }
     Ok(findings)

@@ -2,12 +2,14 @@
 
 use super::{existing, model_config};
 use crate::backend::{Backend, Device};
-use crate::check::model::{check_model, initial_values, small_config, small_program};
+use crate::check::model::{check_model, initial_values, small_config, small_program, wide_program};
 use crate::check::{Finding, ops::check_ops};
 use crate::checkpoint::weights::Weights;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
+use crate::gpu::pipeline::Allowed;
 use crate::gpu::self_test;
+use crate::graph::Dtype;
 use crate::model::params::parameters;
 use crate::terminal::print;
 use crate::train::checkpoint::model_folder;
@@ -32,23 +34,33 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: CheckArgs) -> Result<()> {
-    let device = Device::open(Backend::Gpu, args.adapter.as_deref(), Precision::F32)?;
-    let Device::Gpu { gpu, .. } = &device else { return Err(Error::Device("there is no GPU to check".to_owned())) };
+    let device = Device::open(Backend::Gpu, args.adapter.as_deref(), Precision::Auto)?;
+    let Device::Gpu { gpu, allowed, .. } = &device else {
+        return Err(Error::Device("there is no GPU to check".to_owned()));
+    };
     print(format_args!("checking {}", device.describe()))?;
-    let mut findings = check_ops(gpu, None)?;
+    let mut findings = check_ops(gpu, allowed, None)?;
     if !args.ops {
         match &args.model {
             None => {
-                let program = small_program(&small_config(), SPLIT_BYTES);
-                findings.extend(check_model(gpu, &program, initial_values)?);
+                let program = small_program(&small_config(), SPLIT_BYTES, Dtype::F32);
+                findings.extend(check_model(gpu, &Allowed::portable(), &program, initial_values)?);
+                if gpu.summary.has_f16() {
+                    let program = small_program(&small_config(), SPLIT_BYTES, Dtype::F16);
+                    findings.extend(check_model(gpu, allowed, &program, initial_values)?);
+                }
+                if device.stored() == Dtype::F16 {
+                    let program = wide_program();
+                    findings.extend(check_model(gpu, allowed, &program, initial_values)?);
+                }
             }
             Some(model) => {
                 let folder = model_folder(&existing(model)?)?;
                 let config = model_config(&folder)?;
                 let weights = Weights::open(&folder)?;
                 weights.check(&parameters(&config))?;
-                let program = small_program(&config, device.binding_limit());
-                findings.extend(check_model(gpu, &program, |spec| weights.load(spec))?);
+                let program = small_program(&config, device.binding_limit(), device.stored());
+                findings.extend(check_model(gpu, allowed, &program, |spec| weights.load(spec))?);
             }
         }
     }

@@ -66,6 +66,7 @@ pub(super) fn run(args: DumpArgs) -> Result<()> {
         binding_limit: device.binding_limit(),
         optimizer: Some(optimizer()),
         logit_rows: Some(batch.batch * batch.length),
+        stored: device.stored(),
     };
     let program = Program::new(&config, &parameters(&config), &options);
     let mut session = Session::new(program, &device, None)?;
@@ -120,10 +121,9 @@ fn trajectory(session: &mut Session, steps: u64) -> Result<[Named; 2]> {
             session.run(MICRO_STEP)?;
         }
         losses.push(session.metrics()?.loss() as f32);
-        session.set_update(settings.learning_rate, settings.beta1, settings.beta2, step)?;
+        session.set_learning_rate(settings.learning_rate)?;
         session.run(UPDATE)?;
-        let result = session.program.result;
-        norms.push(session.read(result)?[state::RESULT_NORM]);
+        norms.push(session.result()?[state::RESULT_NORM]);
     }
     let shape = vec![steps as usize];
     Ok([("adamw_losses".to_owned(), shape.clone(), losses), ("adamw_grad_norms".to_owned(), shape, norms)])

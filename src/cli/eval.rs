@@ -8,6 +8,7 @@ use crate::data::Dataset;
 use crate::data::batch::Batch;
 use crate::data::world::{ProbeKind, ProbeWindow, probe_windows};
 use crate::error::{Error, Result};
+use crate::graph::Dtype;
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{EVALUATE, Program, ProgramOptions};
@@ -61,7 +62,13 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let all: Vec<Vec<u32>> = (0..windows).map(window).collect();
     let size = BatchSize { batch: args.batch.min(windows), length };
     let device = args.device.open(Precision::F32)?;
-    let options = ProgramOptions { size, binding_limit: device.binding_limit(), optimizer: None, logit_rows: None };
+    let options = ProgramOptions {
+        size,
+        binding_limit: device.binding_limit(),
+        optimizer: None,
+        logit_rows: None,
+        stored: Dtype::F32,
+    };
     let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
     load_weights(&folder, &config, |values| session.load(values))?;
     let batches: Vec<Batch> = all.chunks(size.batch).map(|chunk| Batch::padded(chunk, size.batch)).collect();

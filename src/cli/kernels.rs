@@ -24,7 +24,7 @@ pub(super) fn run(args: KernelsArgs) -> Result<()> {
         let stems: Vec<_> = KERNELS.iter().map(|k| k.stem).collect();
         Error::Usage(format!("--show {stem}: there is no such kernel; there are {}", stems.join(", ")))
     })?;
-    let cases = (kernel.cases)();
+    let cases = kernel.every_case();
     let (shader, constants) = match &args.variant {
         None => (kernel.shader, cases.first().map(|case| (kernel.constants)(&case.params))),
         Some(suffix) => {
@@ -32,8 +32,8 @@ pub(super) fn run(args: KernelsArgs) -> Result<()> {
             let variant = variants.iter().find(|v| v.suffix == suffix);
             let variant =
                 variant.ok_or_else(|| Error::Usage(format!("--variant {suffix}: {stem} has no such variant")))?;
-            let case = cases.iter().find(|case| (variant.fits)(&case.params));
-            (variant.shader, case.map(|case| (variant.constants)(&case.params)))
+            let case = cases.iter().find(|case| (variant.fits)(&case.params, case.halves));
+            (variant.shader, case.map(|case| variant.constants_of(kernel, &case.params, case.halves)))
         }
     };
     let text = preprocess(shader, &constants.unwrap_or_default()).map_err(|e| Error::Usage(format!("{stem}: {e}")))?;

@@ -2,7 +2,9 @@
 
 use super::{bytes, gib, train::summary};
 use crate::config::Config;
+use crate::config::train::Precision;
 use crate::error::{Error, Result};
+use crate::graph::Dtype;
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{Program, ProgramOptions};
@@ -66,6 +68,8 @@ fn program(config: &Config, args: &PlanArgs) -> Program {
         binding_limit: args.binding,
         optimizer: Some(config.optimizer.clone()),
         logit_rows: None,
+        // `auto` as a card with matrix units decides it.
+        stored: if config.train.precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 },
     };
     Program::new(&config.model, &parameters(&config.model), &options)
 }

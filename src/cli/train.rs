@@ -64,6 +64,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         binding_limit: device.binding_limit(),
         optimizer: Some(config.optimizer.clone()),
         logit_rows: None,
+        stored: device.stored(),
     };
     let program = Program::new(&config.model, &specs, &options);
     let out = args.out.clone().unwrap_or_else(|| free_folder(args.config.as_deref()));
@@ -159,7 +160,7 @@ fn start(
         journal.restart()?;
     }
     session.load(|spec| Ok(initial(spec, config.train.seed)))?;
-    Ok(TrainerState { step: 0, tokens: 0, seed: config.train.seed, best_val_loss: None })
+    Ok(TrainerState { step: 0, tokens: 0, seed: config.train.seed, best_val_loss: None, result: None })
 }
 
 /// The first of runs/NAME-1, runs/NAME-2, ... that does not exist.
@@ -217,6 +218,7 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -
     text += "memory\n";
     for (name, role) in [
         ("parameters", Role::Parameter),
+        ("copies in f16", Role::Copy),
         ("gradients", Role::Gradient),
         ("moments", Role::Moment),
         ("activations", Role::Activation),

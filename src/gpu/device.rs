@@ -32,6 +32,11 @@ impl AdapterSummary {
         self.kind == wgpu::DeviceType::DiscreteGpu
     }
 
+    /// Whether shaders may store f16.
+    pub fn has_f16(&self) -> bool {
+        self.features.contains(wgpu::Features::SHADER_F16)
+    }
+
     /// A software adapter runs on the CPU: much slower than the CPU executor.
     pub fn is_software(&self) -> bool {
         self.kind == wgpu::DeviceType::Cpu

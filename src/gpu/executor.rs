@@ -58,7 +58,7 @@ impl GpuExecutor {
                 .steps
                 .iter()
                 .map(|step| {
-                    let choice = allowed.choose(step.kernel, &step.params);
+                    let choice = allowed.choose(step.kernel, &step.params, step.halves);
                     let pipeline = pipelines.get(&gpu, step.kernel, &choice)?;
                     let group = bind(&gpu, tensors, &plan, &buffers, step, &pipeline);
                     let (stem, params, grid) = (step.kernel.stem, step.params.clone(), choice.grid);

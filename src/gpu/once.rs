@@ -5,6 +5,7 @@ use super::pipeline::{Allowed, Pipelines};
 use crate::error::Result;
 use crate::kernels::Kernel;
 use crate::kernels::case::{Case, Data};
+use half::f16;
 use wgpu::util::DeviceExt;
 
 /// Runs `case` on the device and returns every binding's content afterwards.
@@ -15,9 +16,10 @@ pub fn run_once(
     kernel: &Kernel,
     case: &Case,
 ) -> Result<Vec<Data>> {
-    let choice = allowed.choose(kernel, &case.params);
+    let choice = allowed.choose(kernel, &case.params, case.halves);
     let pipeline = pipelines.get(gpu, kernel, &choice)?;
-    let buffers: Vec<wgpu::Buffer> = case.data.iter().map(|data| upload(gpu, data)).collect();
+    let buffers: Vec<wgpu::Buffer> =
+        case.data.iter().enumerate().map(|(i, data)| upload(gpu, data, case.halves.has(i))).collect();
     let entries: Vec<_> = (0..)
         .zip(&buffers)
         .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
@@ -38,14 +40,17 @@ pub fn run_once(
     }
     gpu.queue.submit([encoder.finish()]);
     gpu.check()?;
-    case.data.iter().zip(&buffers).map(|(data, buffer)| download(gpu, data, buffer)).collect()
+    let contents = case.data.iter().zip(&buffers).enumerate();
+    contents.map(|(i, (data, buffer))| download(gpu, data, buffer, case.halves.has(i))).collect()
 }
 
-fn upload(gpu: &Gpu, data: &Data) -> wgpu::Buffer {
-    let narrow: Vec<u8> = match data {
+fn upload(gpu: &Gpu, data: &Data, half: bool) -> wgpu::Buffer {
+    let mut narrow: Vec<u8> = match data {
+        Data::Real(x) if half => x.iter().flat_map(|&v| f16::from_f64(v).to_le_bytes()).collect(),
         Data::Real(x) => x.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
         Data::Index(x) => bytemuck::cast_slice(x).to_vec(),
     };
+    narrow.resize(narrow.len().next_multiple_of(4), 0); // the unit of copies
     gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
         label: None,
         contents: &narrow,
@@ -53,9 +58,13 @@ fn upload(gpu: &Gpu, data: &Data) -> wgpu::Buffer {
     })
 }
 
-fn download(gpu: &Gpu, like: &Data, buffer: &wgpu::Buffer) -> Result<Data> {
+fn download(gpu: &Gpu, like: &Data, buffer: &wgpu::Buffer, half: bool) -> Result<Data> {
     let bytes = read_buffer(gpu, buffer, buffer.size())?;
     Ok(match like {
+        Data::Real(x) if half => {
+            let halves: Vec<f16> = bytemuck::pod_collect_to_vec(&bytes);
+            Data::Real(halves[..x.len()].iter().map(|x| x.to_f64()).collect())
+        }
         Data::Real(_) => {
             Data::Real(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).into_iter().map(f64::from).collect())
         }

@@ -2,7 +2,7 @@
 
 use super::{device::Gpu, preprocess::preprocess};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Constants, Kernel};
+use crate::kernels::{Access, Constants, Halves, Kernel};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -35,18 +35,19 @@ impl Allowed {
         Allowed { suffixes: suffixes.to_vec() }
     }
 
-    /// The best form of `kernel` for the bytes of its parameters.
-    pub fn choose(&self, kernel: &Kernel, params: &[u8]) -> Choice {
+    /// The best form of `kernel` for the bytes of its parameters and bindings so stored.
+    pub fn choose(&self, kernel: &Kernel, params: &[u8], halves: Halves) -> Choice {
         let variants = (kernel.variants)();
-        let best = variants.iter().find(|v| self.suffixes.contains(&v.suffix) && (v.fits)(params));
+        let best = variants.iter().find(|v| self.suffixes.contains(&v.suffix) && (v.fits)(params, halves));
         match best {
             Some(v) => {
-                Choice { suffix: v.suffix, shader: v.shader, constants: (v.constants)(params), grid: (v.grid)(params) }
+                let constants = v.constants_of(kernel, params, halves);
+                Choice { suffix: v.suffix, shader: v.shader, constants, grid: (v.grid)(params) }
             }
             None => Choice {
                 suffix: "",
                 shader: kernel.shader,
-                constants: (kernel.constants)(params),
+                constants: kernel.portable_constants(params, halves),
                 grid: (kernel.grid)(params),
             },
         }

@@ -5,8 +5,11 @@
 //! | `#import shared/index` | that file of `shaders/`, once |
 //! | `#define NAME EXPR` | nothing; sets NAME unless the kernel's constants set it already |
 //! | `#{EXPR}` | the value of an integer expression |
+//! | `#{EXPR ? TEXT : TEXT}` | the first text where the expression is not 0, else the second |
 //! | `#if EXPR` … `#else` … `#end` | the branch taken |
 //! | `#for i in A..B` … `#end` | its lines once for each i, `#{i}` replaced |
+//!
+//! Where a constant `HALF_...` is set (a binding is stored as f16), HALVES is 1, else 0, and `enable f16;` goes in front.
 //!
 //! Expressions: integers, names, parentheses, `+ - * / %`, `== != < <= > >=`, `&& ||`. Loops need it because naga
 //! writes loops without unroll hints, and conditions because `override` constants cannot change text.
@@ -15,6 +18,8 @@ use std::collections::HashMap;
 
 /// Shared files by the name that `#import` uses.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/coop", include_str!("../../shaders/shared/coop.wgsl")),
+    ("shared/coop_sums", include_str!("../../shaders/shared/coop_sums.wgsl")),
     ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),
     ("shared/attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
@@ -39,6 +44,11 @@ pub struct PreprocessError {
 pub fn preprocess(text: &str, constants: &[(&str, i64)]) -> Result<String, PreprocessError> {
     let names = constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     let mut expander = Expander { names, imported: Vec::new(), output: String::new() };
+    let halves = constants.iter().any(|&(name, value)| name.starts_with("HALF_") && value != 0);
+    expander.names.insert("HALVES".to_owned(), i64::from(halves));
+    if halves {
+        expander.output.push_str("enable f16;\n");
+    }
     let lines: Vec<&str> = text.lines().collect();
     expander.block(&lines, 0)?;
     Ok(expander.output)
@@ -124,11 +134,18 @@ impl Expander {
         while let Some(start) = rest.find("#{") {
             let end = rest[start..].find('}').ok_or("#{ without }")? + start;
             out.push_str(&rest[..start]);
-            out.push_str(&self.value(&rest[start + 2..end])?.to_string());
+            out.push_str(&self.replacement(&rest[start + 2..end])?);
             rest = &rest[end + 1..];
         }
         out.push_str(rest);
         Ok(out)
+    }
+
+    /// What stands for `#{inner}`.
+    fn replacement(&self, inner: &str) -> Result<String, String> {
+        let Some((condition, texts)) = inner.split_once(" ? ") else { return Ok(self.value(inner)?.to_string()) };
+        let (first, second) = texts.split_once(" : ").ok_or_else(|| format!("#{{{inner}}} lacks the second text"))?;
+        Ok(if self.value(condition)? != 0 { first } else { second }.to_owned())
     }
 
     fn value(&self, text: &str) -> Result<i64, String> {

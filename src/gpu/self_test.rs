@@ -27,7 +27,7 @@ pub fn cooperative_16(gpu: &Gpu) -> Result<(), String> {
     let kernel: &Kernel = &matmul::KERNEL;
     let case = integer_case();
     let allowed = Allowed::with(&["coop16"]);
-    if allowed.choose(kernel, &case.params).suffix != "coop16" {
+    if allowed.choose(kernel, &case.params, case.halves).suffix != "coop16" {
         return Err("the self-test's sizes do not fit the matrix units' kernel".to_owned());
     }
     let expected = run_reference(kernel, &case, kernel.cpu_f64);

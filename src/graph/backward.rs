@@ -4,7 +4,7 @@
 use super::forward::{self, count, shape2, spans};
 use super::op::{AttentionSizes, Mask, Op, Routing, Weight};
 use super::recording::Recorder;
-use super::tensor::Tensor;
+use super::tensor::{Dtype, Tensor};
 use crate::kernels::matmul::{self, ADD, NN, OVERWRITE, TN};
 use crate::kernels::{self, matmul_experts_weight_grad};
 use std::collections::{HashMap, HashSet};
@@ -28,7 +28,7 @@ impl Gradients {
         let joined = match self.get(x) {
             None => d_x,
             Some(known) => {
-                let sum = r.activation_like("d_joined", x);
+                let sum = r.gradient_like("d_joined", x);
                 forward::add(r, known, d_x, sum);
                 sum
             }
@@ -40,7 +40,7 @@ impl Gradients {
     fn target(&mut self, r: &mut Recorder<'_>, x: Tensor) -> (Tensor, u32) {
         match self.get(x).filter(|known| !self.shared.contains(known)) {
             Some(known) => (known, ADD),
-            None => (r.activation_like("d_x", x), OVERWRITE),
+            None => (r.gradient_like("d_x", x), OVERWRITE),
         }
     }
 
@@ -85,7 +85,7 @@ impl Op {
                     let params = kernels::rms_norm_weight_grad::Params { rows, width };
                     r.step(&kernels::rms_norm_weight_grad::KERNEL, &params, &[d_y, *x, *inverse_rms, d_weight]);
                 }
-                let d_x = r.activation_like("d_x", *x);
+                let d_x = r.gradient_like("d_x", *x);
                 let params = kernels::rms_norm_backward::Params { rows, width };
                 r.step(&kernels::rms_norm_backward::KERNEL, &params, &[d_y, *x, *weight, *inverse_rms, d_x]);
                 g.join(r, *x, d_x);
@@ -100,14 +100,14 @@ impl Op {
             Op::Split { x, left, right } => {
                 let (d_left, d_right) = (half(r, g, *left), half(r, g, *right));
                 let ([rows, width], columns) = (shape2(r, *x), shape2(r, *left)[1]);
-                let d_x = r.activation_like("d_x", *x);
+                let d_x = r.gradient_like("d_x", *x);
                 forward::copy(r, d_left, columns, 0, d_x, width, 0, rows, columns);
                 forward::copy(r, d_right, width - columns, 0, d_x, width, columns, rows, width - columns);
                 g.join(r, *x, d_x);
             }
             Op::Rope { x, rotation, y } => {
                 let Some(d_y) = g.get(*y) else { return };
-                let d_x = r.activation_like("d_x", *x);
+                let d_x = r.gradient_like("d_x", *x);
                 forward::rope(r, d_y, *rotation, d_x, -1.0);
                 g.join(r, *x, d_x);
             }
@@ -120,7 +120,7 @@ impl Op {
             }
             Op::SwiGlu { gate, up, h } => {
                 let Some(d_h) = g.get(*h) else { return };
-                let (d_gate, d_up) = (r.activation_like("d_gate", *gate), r.activation_like("d_up", *up));
+                let (d_gate, d_up) = (r.gradient_like("d_gate", *gate), r.gradient_like("d_up", *up));
                 let params = kernels::swiglu_backward::Params { count: count(r, *h) };
                 r.step(&kernels::swiglu_backward::KERNEL, &params, &[d_h, *gate, *up, d_gate, d_up]);
                 g.join(r, *gate, d_gate);
@@ -129,7 +129,7 @@ impl Op {
             Op::Router { logits, sizes, probs, chosen, weights } => {
                 let Some(d_weights) = g.get(*weights) else { return };
                 let d_probs = g.get(*probs);
-                let d_logits = r.activation_like("d_logits", *logits);
+                let d_logits = r.gradient_like("d_logits", *logits);
                 let params = kernels::router_backward::Params::new(sizes, d_probs.is_some());
                 let tensors = [d_weights, d_probs.unwrap_or(*probs), *probs, *chosen, d_logits];
                 r.step(&kernels::router_backward::KERNEL, &params, &tensors);
@@ -138,7 +138,7 @@ impl Op {
             Op::BalanceLoss { probs, balance, slope, .. } => {
                 let [tokens, experts] = shape2(r, *probs);
                 let sequences = balance.sequences as u32;
-                let d_probs = r.activation_like("d_probs", *probs);
+                let d_probs = r.gradient_like("d_probs", *probs);
                 let params = kernels::balance_loss_backward::Params { sequences, length: tokens / sequences, experts };
                 r.step(&kernels::balance_loss_backward::KERNEL, &params, &[*slope, balance.real, d_probs]);
                 g.join(r, *probs, d_probs);
@@ -147,7 +147,7 @@ impl Op {
             Op::ExpertGather { x, routing, y } => {
                 let Some(d_y) = g.get(*y) else { return };
                 let [tokens, width] = shape2(r, *x);
-                let d_x = r.activation_like("d_x", *x);
+                let d_x = r.gradient_like("d_x", *x);
                 let selected = routing.selected as u32;
                 let params = kernels::expert_gather_backward::Params { tokens, selected, width };
                 r.step(&kernels::expert_gather_backward::KERNEL, &params, &[d_y, routing.pair_slot, d_x]);
@@ -160,7 +160,7 @@ impl Op {
             Op::ExpertCombine { residual, o, weights, routing, y } => {
                 let Some(d_y) = g.get(*y) else { return };
                 let [tokens, width] = shape2(r, *y);
-                let (d_o, d_weights) = (r.activation_like("d_o", *o), r.activation_like("d_weights", *weights));
+                let (d_o, d_weights) = (r.gradient_like("d_o", *o), r.gradient_like("d_weights", *weights));
                 let selected = routing.selected as u32;
                 let params = kernels::expert_combine_backward::Params { tokens, selected, width };
                 let tensors = [d_y, *o, *weights, routing.slot_pair, d_o, d_weights];
@@ -171,7 +171,7 @@ impl Op {
             }
             Op::Dropout { x, state, site, rate, y } => {
                 let Some(d_y) = g.get(*y) else { return };
-                let d_x = r.activation_like("d_x", *x);
+                let d_x = r.gradient_like("d_x", *x);
                 forward::dropout(r, d_y, *state, *site, *rate, d_x);
                 g.join(r, *x, d_x);
             }
@@ -193,7 +193,7 @@ impl Op {
 /// The gradient of one half of a split; zeros where nothing depends on it.
 fn half(r: &mut Recorder<'_>, g: &Gradients, x: Tensor) -> Tensor {
     g.get(x).unwrap_or_else(|| {
-        let zeros = r.activation_like("d_zero", x);
+        let zeros = r.gradient_like("d_zero", x);
         let params = kernels::fill::Params { count: count(r, x), value: 0.0 };
         r.step(&kernels::fill::KERNEL, &params, &[zeros]);
         zeros
@@ -202,15 +202,16 @@ fn half(r: &mut Recorder<'_>, g: &Gradients, x: Tensor) -> Tensor {
 
 /// `y = x W^T`: `dW += dy^T x`, `dx = dy W`.
 fn linear(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, d_y: Tensor) {
+    let d_y = if weight.copies.is_some() { forward::narrow(r, d_y) } else { d_y };
     let ([m, k], lda) = (shape2(r, x), shape2(r, d_y)[1]);
-    for (a_offset, n, part) in spans(weight) {
+    for ((a_offset, n, part), factor) in spans(weight).zip(weight.factors()) {
         if let Some(d_weight) = r.tensors.gradient_of(part) {
             let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(TN, ADD, n, k, m) };
             r.step(&matmul::KERNEL, &params, &[d_y, x, d_y, d_weight]);
         }
         let (d_x, accumulate) = g.target(r, x);
         let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(NN, accumulate, m, k, n) };
-        r.step(&matmul::KERNEL, &params, &[d_y, part, d_y, d_x]);
+        r.step(&matmul::KERNEL, &params, &[d_y, factor, d_y, d_x]);
         g.placed(r, x, d_x, accumulate);
     }
 }
@@ -241,17 +242,18 @@ fn attention(
     let AttentionSizes { batch, length, heads, nope, rope, value, .. } = *sizes;
     let rows = batch * length;
     let stats = [batch as usize, heads as usize, length as usize, 2];
-    let row_stats = r.activation("row_stats", &stats);
+    let row_stats = r.activation("row_stats", &stats, Dtype::F32);
     let params = kernels::attention_delta::Params { batch, length, heads, value };
     r.step(&kernels::attention_delta::KERNEL, &params, &[d_out, out, lse, row_stats]);
-    let (d_q, d_kv) = (r.activation_like("d_q", q), r.activation_like("d_kv", kv));
-    let d_k_rope = r.activation_like("d_k_rope", k_rope);
+    let (d_q, d_kv) = (r.gradient_like("d_q", q), r.gradient_like("d_kv", kv));
+    let d_k_rope = r.gradient_like("d_k_rope", k_rope);
     let reads = [q, kv, k_rope, mask.document_start, mask.state, row_stats, d_out];
     let with = |d: Tensor| reads.iter().copied().chain([d]).collect::<Vec<_>>();
     r.step(&kernels::attention_backward_q::KERNEL, sizes, &with(d_q));
     // Per head: d k_nope, d value, d k_rope; the last is summed over heads, since all share one rope key.
     let (own, stride) = (nope + value, nope + value + rope);
-    let d_heads = r.activation("d_heads", &[rows as usize, (heads * stride) as usize]);
+    let dtype = r.tensors.info(kv).dtype;
+    let d_heads = r.activation("d_heads", &[rows as usize, (heads * stride) as usize], dtype);
     r.step(&kernels::attention_backward_kv::KERNEL, sizes, &with(d_heads));
     forward::copy(r, d_heads, stride, 0, d_kv, own, 0, rows * heads, own);
     let params = kernels::sum_heads::Params { rows, heads, width: rope, stride, offset: own };

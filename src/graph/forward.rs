@@ -2,7 +2,7 @@
 
 use super::op::{LossSlots, Op, Routing, Weight};
 use super::recording::Recorder;
-use super::tensor::Tensor;
+use super::tensor::{Dtype, Tensor};
 use crate::kernels::matmul::{self, ADD, ADD_TO_RESIDUAL, NN, NT, OVERWRITE, TN};
 use crate::kernels::{self, matmul_experts};
 
@@ -25,9 +25,9 @@ impl Op {
             Op::Linear { x, weight, residual, y } => {
                 let ([m, k], ldc) = (shape2(r, *x), shape2(r, *y)[1]);
                 let accumulate = if residual.is_some() { ADD_TO_RESIDUAL } else { OVERWRITE };
-                for (c_offset, n, part) in spans(weight) {
+                for ((c_offset, n, _), factor) in spans(weight).zip(weight.factors()) {
                     let params = matmul::Params { c_offset, ldc, ..matmul::Params::dense(NT, accumulate, m, n, k) };
-                    r.step(&matmul::KERNEL, &params, &[*x, part, residual.unwrap_or(*x), *y]);
+                    r.step(&matmul::KERNEL, &params, &[*x, factor, residual.unwrap_or(*x), *y]);
                 }
             }
             Op::Split { x, left, right } => {
@@ -55,7 +55,7 @@ impl Op {
                 let length = tokens / sequences;
                 let alpha = balance.alpha;
                 let params = kernels::balance_loss::Params { sequences, length, experts, selected, alpha };
-                let tensors = [*probs, *chosen, balance.real, balance.state, *slope, balance.metrics];
+                let tensors = [*probs, *chosen, balance.real, balance.state, balance.result, *slope, balance.metrics];
                 r.step(&kernels::balance_loss::KERNEL, &params, &tensors);
             }
             Op::ExpertSort { chosen, starts, routing } => expert_sort(r, *chosen, *starts, *routing),
@@ -113,6 +113,17 @@ pub(super) fn copy(
     r.step(&kernels::copy_columns::KERNEL, &params, &[source, target]);
 }
 
+/// `x` as f16, for a product.
+pub(super) fn narrow(r: &mut Recorder<'_>, x: Tensor) -> Tensor {
+    let info = r.tensors.info(x).clone();
+    if info.dtype == Dtype::F16 {
+        return x;
+    }
+    let y = r.activation("narrowed", &info.shape, Dtype::F16);
+    r.step(&kernels::cast::KERNEL, &kernels::cast::Params { count: count(r, x) }, &[x, y]);
+    y
+}
+
 pub(super) fn add(r: &mut Recorder<'_>, a: Tensor, b: Tensor, y: Tensor) {
     let params = kernels::add::Params { count: count(r, y) };
     r.step(&kernels::add::KERNEL, &params, &[a, b, y]);
@@ -141,7 +152,7 @@ fn expert_sort(r: &mut Recorder<'_>, chosen: Tensor, starts: Tensor, routing: Ro
     let experts = count(r, routing.offsets) - 1;
     let tiles = count(r, routing.tiles) / 2;
     r.step(&kernels::expert_count::KERNEL, &kernels::expert_count::Params { pairs, experts }, &[chosen, starts]);
-    let tile_rows = matmul_experts::TILE_ROWS as u32;
+    let tile_rows = routing.tile_rows as u32;
     let params = kernels::expert_scan::Params { pairs, experts, tile_rows, tiles };
     r.step(&kernels::expert_scan::KERNEL, &params, &[starts, routing.offsets, routing.tiles]);
     let params = kernels::expert_scatter::Params { pairs, experts };
@@ -160,10 +171,11 @@ pub(super) fn experts_product(
     accumulate: u32,
 ) {
     let ([rows, k], n) = (shape2(r, x), shape2(r, y)[1]);
-    let tiles = count(r, routing.tiles) / 2;
-    for (first_expert, expert_count, part) in spans(weight) {
-        let params = matmul_experts::Params { rows, n, k, form, first_expert, expert_count, tiles, accumulate };
-        r.step(&matmul_experts::KERNEL, &params, &[x, part, routing.tiles, routing.offsets, y]);
+    let (tiles, tile_rows) = (count(r, routing.tiles) / 2, routing.tile_rows as u32);
+    for ((first_expert, expert_count, _), factor) in spans(weight).zip(weight.factors()) {
+        let params =
+            matmul_experts::Params { rows, n, k, form, first_expert, expert_count, tiles, tile_rows, accumulate };
+        r.step(&matmul_experts::KERNEL, &params, &[x, factor, routing.tiles, routing.offsets, y]);
     }
 }
 
@@ -175,20 +187,20 @@ fn head_loss(r: &mut Recorder<'_>, h: Tensor, weight: &Weight, slots: LossSlots,
     for first_row in (0..rows).step_by(chunk as usize) {
         let m = chunk.min(rows - first_row);
         let hidden = first_row * width;
-        for (first, n, part) in spans(weight) {
+        for ((first, n, _), factor) in spans(weight).zip(weight.factors()) {
             let p = matmul::Params::dense(NT, OVERWRITE, m, n, width);
             let params = matmul::Params { a_offset: hidden, c_offset: first, ldc: classes, ..p };
-            r.step(&matmul::KERNEL, &params, &[h, part, h, logits]);
+            r.step(&matmul::KERNEL, &params, &[h, factor, h, logits]);
         }
         let gradient = u32::from(d_h.is_some());
         let params = kernels::cross_entropy::Params { rows: m, classes, first_row, gradient };
-        let tensors = [logits, slots.targets, slots.loss_weights, slots.losses, slots.correct];
+        let tensors = [logits, slots.targets, slots.loss_weights, slots.result, slots.losses, slots.correct];
         r.step(&kernels::cross_entropy::KERNEL, &params, &tensors);
         let Some(d_h) = d_h else { continue };
-        for (first, k, part) in spans(weight) {
+        for ((first, k, part), factor) in spans(weight).zip(weight.factors()) {
             let p = matmul::Params::dense(NN, if first == 0 { OVERWRITE } else { ADD }, m, width, k);
             let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, ..p };
-            r.step(&matmul::KERNEL, &params, &[logits, part, logits, d_h]);
+            r.step(&matmul::KERNEL, &params, &[logits, factor, logits, d_h]);
             if let Some(d_weight) = r.tensors.gradient_of(part) {
                 let p = matmul::Params::dense(TN, ADD, k, width, m);
                 let params = matmul::Params { a_offset: first, lda: classes, b_offset: hidden, ..p };

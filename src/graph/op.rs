@@ -10,6 +10,8 @@ use super::tensor::{Tensor, Tensors};
 pub struct Weight {
     /// First row and tensor of each part, in order.
     pub parts: Vec<(usize, Tensor)>,
+    /// The parts' copies in f16, where products read these instead.
+    pub copies: Option<Vec<Tensor>>,
     /// Rows of the whole.
     pub rows: usize,
 }
@@ -17,7 +19,7 @@ pub struct Weight {
 impl Weight {
     /// A weight in one tensor.
     pub fn whole(tensors: &Tensors, tensor: Tensor) -> Self {
-        Weight { parts: vec![(0, tensor)], rows: tensors.extent(tensor, 0) }
+        Weight { parts: vec![(0, tensor)], copies: None, rows: tensors.extent(tensor, 0) }
     }
 
     /// First row, number of rows and tensor of each part.
@@ -26,6 +28,11 @@ impl Weight {
             let end = self.parts.get(i + 1).map_or(self.rows, |next| next.0);
             (first, end - first, tensor)
         })
+    }
+
+    /// What products read of each part: its copy in f16, or the part itself.
+    pub fn factors(&self) -> impl Iterator<Item = Tensor> + '_ {
+        self.parts.iter().enumerate().map(|(i, part)| self.copies.as_ref().map_or(part.1, |copies| copies[i]))
     }
 }
 
@@ -69,6 +76,8 @@ pub struct Routing {
     pub pair_slot: Tensor, // (N K)
     /// K: experts a token.
     pub selected: usize,
+    /// Most rows of a tile.
+    pub tile_rows: usize,
 }
 
 /// How the router selects and weighs.
@@ -83,8 +92,10 @@ pub struct Balance {
     pub alpha: f32,
     /// 1 for tokens, 0 for padding.
     pub real: Tensor, // (N)
-    /// Window counts and the loss scale.
+    /// Window counts.
     pub state: Tensor,
+    /// Holds the loss scale.
+    pub result: Tensor,
     /// Where the loss is summed.
     pub metrics: Tensor,
 }
@@ -102,6 +113,8 @@ pub struct LossSlots {
     pub correct: Tensor, // (N)
     /// Where sums are kept.
     pub metrics: Tensor,
+    /// Holds the loss scale.
+    pub result: Tensor,
 }
 
 /// One recorded operation with its inputs, outputs and what backward needs.

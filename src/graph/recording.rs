@@ -1,7 +1,7 @@
 //! A recording: the list of dispatches that a replay runs.
 
 use super::tensor::{Dtype, Role, Tensor, Tensors};
-use crate::kernels::{Access, Element, Kernel};
+use crate::kernels::{Access, Element, Halves, Kernel};
 use bytemuck::Pod;
 
 /// One dispatch.
@@ -13,6 +13,8 @@ pub struct Step {
     pub params: Vec<u8>,
     /// What it binds, in the kernel's order.
     pub tensors: Vec<Tensor>,
+    /// Which of them are stored as f16.
+    pub halves: Halves,
 }
 
 impl Step {
@@ -51,24 +53,30 @@ impl<'t> Recorder<'t> {
         assert_eq!(tensors.len(), kernel.binds.len(), "{}: number of bindings", kernel.stem);
         for (&tensor, bind) in tensors.iter().zip(kernel.binds) {
             let dtype = self.tensors.info(tensor).dtype;
-            let fits = matches!((bind.element, dtype), (Element::F32, Dtype::F32) | (Element::U32, Dtype::U32));
+            let fits = match dtype {
+                Dtype::F32 => bind.element == Element::F32,
+                Dtype::F16 => bind.half.is_some(),
+                Dtype::U32 => bind.element == Element::U32,
+            };
             assert!(fits, "{}: binding {} is {dtype:?}", kernel.stem, bind.name);
             let writers = tensors.iter().zip(kernel.binds).filter(|(t, b)| **t == tensor && b.access != Access::Read);
             let bound = tensors.iter().filter(|t| **t == tensor).count();
             assert!(bound == 1 || writers.count() == 0, "{}: {} is read and written", kernel.stem, bind.name);
         }
-        self.steps.push(Step { kernel, params, tensors: tensors.to_vec() });
+        let halves = Halves::of(tensors.iter().map(|&tensor| self.tensors.info(tensor).dtype == Dtype::F16));
+        self.steps.push(Step { kernel, params, tensors: tensors.to_vec(), halves });
     }
 
     /// A new activation of floats.
-    pub fn activation(&mut self, name: &str, shape: &[usize]) -> Tensor {
-        self.tensors.real(name, shape, Role::Activation)
+    pub fn activation(&mut self, name: &str, shape: &[usize], dtype: Dtype) -> Tensor {
+        self.tensors.add(name, shape, dtype, Role::Activation)
     }
 
-    /// A new activation of the shape of `like`.
-    pub fn activation_like(&mut self, name: &str, like: Tensor) -> Tensor {
-        let shape = self.tensors.info(like).shape.clone();
-        self.activation(name, &shape)
+    /// A new activation for a gradient of `x`.
+    pub fn gradient_like(&mut self, name: &str, x: Tensor) -> Tensor {
+        let info = self.tensors.info(x);
+        let (shape, dtype) = (info.shape.clone(), if info.wide_gradient { Dtype::F32 } else { info.dtype });
+        self.activation(name, &shape, dtype)
     }
 
     /// The finished recording.

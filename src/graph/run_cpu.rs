@@ -50,6 +50,7 @@ impl<F: CpuReal> CpuExecutor<F> {
         let plan = Plan::new(tensors, recordings);
         let memory = plan.slots.iter().map(|slot| match slot.dtype {
             Dtype::F32 => Memory::Real(vec![F::zero(); (slot.bytes / 4) as usize]),
+            Dtype::F16 => Memory::Real(vec![F::zero(); (slot.bytes / 2) as usize]),
             Dtype::U32 => Memory::Index(vec![0; (slot.bytes / 4) as usize]),
         });
         CpuExecutor {
@@ -64,10 +65,10 @@ impl<F: CpuReal> CpuExecutor<F> {
 
     /// The step as a case on the present contents, rounded to f32.
     pub fn case(&self, step: &Step, name: String) -> Case {
-        let mut case = Case { name, params: step.params.clone(), data: Vec::new() };
+        let mut case = Case { name, params: step.params.clone(), data: Vec::new(), halves: step.halves };
         for &tensor in &step.tensors {
             case = match self.tensors.info(tensor).dtype {
-                Dtype::F32 => case.real(self.get(tensor).iter().map(|x| x.wide()).collect()),
+                Dtype::F32 | Dtype::F16 => case.real(self.get(tensor).iter().map(|x| x.wide()).collect()),
                 Dtype::U32 => case.index(self.get_indices(tensor).to_vec()),
             };
         }
@@ -101,7 +102,10 @@ impl<F: CpuReal> CpuExecutor<F> {
             }
         });
         F::reference(step.kernel)(&step.params, Args(args.collect()));
-        for (at, memory) in written {
+        for ((at, mut memory), (tensor, _)) in written.into_iter().zip(step.uses().filter(|u| u.1 != Access::Read)) {
+            if let (Dtype::F16, Memory::Real(x)) = (self.tensors.info(tensor).dtype, &mut memory) {
+                x.iter_mut().for_each(|x| *x = F::of(half::f16::from_f64(x.wide()).to_f64()));
+            }
             self.memory[at] = memory;
         }
         if let (Some(started), Some(profile)) = (started, &mut self.profile) {

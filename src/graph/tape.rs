@@ -2,11 +2,13 @@
 
 use super::op::{AttentionSizes, Balance, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight};
 use super::recording::{Recorder, Recording};
-use super::tensor::{Role, Tensor, Tensors};
-use crate::kernels::matmul_experts::TILE_ROWS;
+use super::tensor::{Dtype, Role, Tensor, Tensors};
+use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS};
 
 /// Bytes of logits that exist at once: the loss head works through the rows in chunks of this size.
 pub const LOGITS_BYTES: u64 = 512 << 20;
+/// The same where they are f16, for matrix units, which want more rows at once.
+pub const HALF_LOGITS_BYTES: u64 = 1 << 30;
 
 /// Records operations over the tensors of a program.
 pub struct Tape<'t> {
@@ -14,7 +16,8 @@ pub struct Tape<'t> {
     ops: Vec<Op>,
     training: bool,
     dropout_sites: u32,
-    logits_bytes: u64,
+    binding_limit: u64,
+    stored: Dtype,
 }
 
 impl<'t> Tape<'t> {
@@ -29,8 +32,13 @@ impl<'t> Tape<'t> {
     }
 
     fn new(tensors: &'t mut Tensors, binding_limit: u64, training: bool) -> Self {
-        let logits_bytes = LOGITS_BYTES.min(binding_limit);
-        Tape { tensors, ops: Vec::new(), training, dropout_sites: 0, logits_bytes }
+        Tape { tensors, ops: Vec::new(), training, dropout_sites: 0, binding_limit, stored: Dtype::F32 }
+    }
+
+    /// The same tape with activations stored as `dtype`, except where f32 is needed: the residual stream, the router,
+    /// statistics.
+    pub fn storing(self, dtype: Dtype) -> Self {
+        Tape { stored: dtype, ..self }
     }
 
     /// The program's tensors.
@@ -62,14 +70,24 @@ impl<'t> Tape<'t> {
     }
 
     fn like(&mut self, name: &str, x: Tensor) -> Tensor {
-        let shape = self.tensors.info(x).shape.clone();
-        self.activation(name, &shape)
+        let (shape, dtype) = (self.tensors.info(x).shape.clone(), self.dtype(x));
+        self.tensors.add(name, &shape, dtype, Role::Activation)
+    }
+
+    fn dtype(&self, x: Tensor) -> Dtype {
+        self.tensors.info(x).dtype
+    }
+
+    /// The result of a product with `weight`: f16 where its factors are.
+    fn product(&mut self, name: &str, shape: &[usize], weight: &Weight) -> Tensor {
+        let dtype = if weight.copies.is_some() { self.stored } else { Dtype::F32 };
+        self.tensors.add(name, shape, dtype, Role::Activation)
     }
 
     /// Rows of `table` by `ids`: (N) and (V, d) to (N, d).
     pub fn embed(&mut self, ids: Tensor, table: &Weight, token_order: Tensor, segments: Tensor) -> Tensor {
         let shape = [self.rows(ids), self.width(table.parts[0].1)];
-        let y = self.activation("embedded", &shape);
+        let y = self.tensors.add("embedded", &shape, self.dtype(table.parts[0].1), Role::Activation);
         self.ops.push(Op::Embed { ids, table: table.clone(), token_order, segments, y });
         y
     }
@@ -77,7 +95,9 @@ impl<'t> Tape<'t> {
     /// RMS normalisation of the rows of `x`, times `weight`: (N, d) and (d) to (N, d).
     pub fn rms_norm(&mut self, x: Tensor, weight: Tensor, epsilon: f64) -> Tensor {
         let rows = self.rows(x);
-        let y = self.like("normed", x);
+        let shape = self.tensors.info(x).shape.clone();
+        let y = self.tensors.add("normed", &shape, self.stored, Role::Activation);
+        self.tensors.widen_gradient(y);
         let inverse_rms = self.activation("inverse_rms", &[rows]);
         self.ops.push(Op::RmsNorm { x, weight, epsilon: epsilon as f32, y, inverse_rms });
         y
@@ -96,7 +116,10 @@ impl<'t> Tape<'t> {
     fn push_linear(&mut self, x: Tensor, weight: &Weight, residual: Option<Tensor>) -> Tensor {
         assert_eq!(self.width(x), self.width(weight.parts[0].1), "linear: widths differ");
         let shape = [self.rows(x), weight.rows];
-        let y = self.activation("linear", &shape);
+        let y = match residual {
+            Some(residual) => self.like("linear", residual),
+            None => self.product("linear", &shape, weight),
+        };
         self.ops.push(Op::Linear { x, weight: weight.clone(), residual, y });
         y
     }
@@ -104,8 +127,9 @@ impl<'t> Tape<'t> {
     /// The first `columns` columns and the rest: (N, a + b) to (N, a) and (N, b).
     pub fn split(&mut self, x: Tensor, columns: usize) -> (Tensor, Tensor) {
         let (rows, width) = (self.rows(x), self.width(x));
-        let left = self.activation("split_left", &[rows, columns]);
-        let right = self.activation("split_right", &[rows, width - columns]);
+        let dtype = self.dtype(x);
+        let left = self.tensors.add("split_left", &[rows, columns], dtype, Role::Activation);
+        let right = self.tensors.add("split_right", &[rows, width - columns], dtype, Role::Activation);
         self.ops.push(Op::Split { x, left, right });
         (left, right)
     }
@@ -132,7 +156,8 @@ impl<'t> Tape<'t> {
             sizes.dropout = 0.0;
         }
         let heads = sizes.heads as usize;
-        let out = self.activation("attended", &[self.tensors.extent(q, 0), heads * sizes.value as usize]);
+        let shape = [self.tensors.extent(q, 0), heads * sizes.value as usize];
+        let out = self.tensors.add("attended", &shape, self.dtype(q), Role::Activation);
         let lse = self.activation("log_sum_exp", &[sizes.batch as usize, heads, sizes.length as usize]);
         self.ops.push(Op::Attention { q, kv, k_rope, mask, sizes, out, lse });
         out
@@ -167,7 +192,8 @@ impl<'t> Tape<'t> {
     pub fn expert_sort(&mut self, chosen: Tensor, experts: usize) -> Routing {
         let pairs = self.tensors.elements(chosen);
         let selected = self.tensors.extent(chosen, 1);
-        let tiles = pairs / TILE_ROWS + experts;
+        let tile_rows = if self.stored == Dtype::F16 { HALF_TILE_ROWS } else { TILE_ROWS };
+        let tiles = pairs / tile_rows + experts;
         let mut index = |name: &str, shape: &[usize]| self.tensors.index(name, shape, Role::Activation);
         let starts = index("expert_starts", &[pairs.div_ceil(crate::kernels::expert_count::BLOCK), experts]);
         let routing = Routing {
@@ -176,6 +202,7 @@ impl<'t> Tape<'t> {
             slot_pair: index("slot_pair", &[pairs]),
             pair_slot: index("pair_slot", &[pairs]),
             selected,
+            tile_rows,
         };
         self.ops.push(Op::ExpertSort { chosen, starts, routing });
         routing
@@ -184,7 +211,8 @@ impl<'t> Tape<'t> {
     /// Each slot's token row: (N, d) to (N K, d).
     pub fn expert_gather(&mut self, x: Tensor, routing: Routing) -> Tensor {
         let shape = [self.tensors.elements(routing.slot_pair), self.width(x)];
-        let y = self.activation("gathered", &shape);
+        let y = self.tensors.add("gathered", &shape, self.dtype(x), Role::Activation);
+        self.tensors.widen_gradient(y);
         self.ops.push(Op::ExpertGather { x, routing, y });
         y
     }
@@ -193,7 +221,7 @@ impl<'t> Tape<'t> {
     pub fn linear_experts(&mut self, x: Tensor, weight: &Weight, routing: Routing) -> Tensor {
         let out = self.tensors.extent(weight.parts[0].1, 1);
         let shape = [self.rows(x), out];
-        let y = self.activation("linear_experts", &shape);
+        let y = self.product("linear_experts", &shape, weight);
         self.ops.push(Op::LinearExperts { x, weight: weight.clone(), routing, y });
         y
     }
@@ -235,12 +263,16 @@ impl<'t> Tape<'t> {
     /// time; when training, the chunk's gradients are made before the next chunk overwrites it.
     pub fn head_loss(&mut self, h: Tensor, weight: &Weight, slots: LossSlots) {
         let rows = self.rows(h);
-        let fit = (self.logits_bytes / (4 * weight.rows as u64)).max(1) as usize;
+        let dtype = if weight.copies.is_some() { self.stored } else { Dtype::F32 };
+        let bytes = if dtype == Dtype::F16 { HALF_LOGITS_BYTES } else { LOGITS_BYTES };
+        let row = dtype.bytes() * weight.rows as u64;
+        let fit = (bytes.min(self.binding_limit) / row).max(1) as usize;
         // Whole tiles of the product, and chunks of one size, so that the last is not a sliver.
         let chunks = rows.div_ceil(if fit >= 128 { fit / 128 * 128 } else { fit });
         let chunk = rows.div_ceil(chunks);
-        let logits = self.activation("logits", &[chunk, weight.rows]);
-        let d_h = self.training.then(|| self.like("d_hidden", h));
+        let logits = self.tensors.add("logits", &[chunk, weight.rows], dtype, Role::Activation);
+        let shape = self.tensors.info(h).shape.clone();
+        let d_h = self.training.then(|| self.activation("d_hidden", &shape));
         self.ops.push(Op::HeadLoss { h, weight: weight.clone(), slots, logits, d_h });
     }
 

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 pub enum Dtype {
     /// 32-bit float.
     F32,
+    /// 16-bit float, of kernels that compute in f32 and store so.
+    F16,
     /// 32-bit unsigned integer.
     U32,
 }
@@ -19,6 +21,7 @@ impl Dtype {
     pub fn bytes(self) -> u64 {
         match self {
             Dtype::F32 | Dtype::U32 => 4,
+            Dtype::F16 => 2,
         }
     }
 }
@@ -32,6 +35,8 @@ pub enum Role {
     Parameter,
     /// Accumulates over the micro-steps of a window.
     Gradient,
+    /// A parameter's copy in f16, written by each update.
+    Copy,
     /// Optimizer state.
     Moment,
     /// Kept between replays: counters, metrics.
@@ -62,6 +67,8 @@ pub struct TensorInfo {
     pub dtype: Dtype,
     /// What it is for.
     pub role: Role,
+    /// Whether several products add to its gradient: then that is f32 even where the tensor is f16.
+    pub wide_gradient: bool,
 }
 
 impl TensorInfo {
@@ -86,7 +93,7 @@ pub struct Tensors {
 impl Tensors {
     /// Adds a tensor.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize], dtype: Dtype, role: Role) -> Tensor {
-        self.infos.push(TensorInfo { name: name.into(), shape: shape.to_vec(), dtype, role });
+        self.infos.push(TensorInfo { name: name.into(), shape: shape.to_vec(), dtype, role, wide_gradient: false });
         Tensor(self.infos.len() as u32 - 1)
     }
 
@@ -115,6 +122,11 @@ impl Tensors {
         if info.role == Role::Activation {
             info.role = Role::State;
         }
+    }
+
+    /// Makes the gradient of `tensor` f32 whatever the tensor is: several products add to it.
+    pub fn widen_gradient(&mut self, tensor: Tensor) {
+        self.infos[tensor.index()].wide_gradient = true;
     }
 
     /// What the table knows of `tensor`.

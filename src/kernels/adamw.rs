@@ -22,6 +22,8 @@ pub struct Params {
     pub epsilon: f32,
     /// Share of the parameter, times the learning rate, that a step takes away.
     pub weight_decay: f32,
+    /// 1: the parameter also goes to `copy`.
+    pub copied: u32,
 }
 
 /// The row of the kernel table.
@@ -34,8 +36,15 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "adamw";
     const SUMMARY: &'static str = "AdamW update, which zeroes the gradient";
     const SHADER: &'static str = include_str!("../../shaders/adamw.wgsl");
-    const BINDS: &'static [Bind] =
-        &[read_u32("state"), read("result"), update("parameter"), update("gradient"), update("m"), update("v")];
+    const BINDS: &'static [Bind] = &[
+        read_u32("state"),
+        read("result"),
+        update("parameter"),
+        update("gradient"),
+        update("m"),
+        update("v"),
+        update("copy").or_half("HALF_COPY"),
+    ];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.count])
@@ -46,20 +55,20 @@ impl KernelSpec for Spec {
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
-        let [state, result, parameter, gradient, m, v] = args.all();
+        let [state, result, parameter, gradient, m, v, copy] = args.all();
         let (parameter, gradient) = (parameter.real_mut(), gradient.real_mut());
         let moments = [m.real_mut(), v.real_mut()];
-        reference::adamw::adamw(p, state.index(), result.real(), parameter, gradient, moments);
+        reference::adamw::adamw(p, state.index(), result.real(), parameter, gradient, moments, copy.real_mut());
     }
 
     fn cases() -> Vec<Case> {
-        let p = Params { count: 1, beta1: 0.75, beta2: 0.875, epsilon: 0.125, weight_decay: 0.25 };
-        let usual = Params { count: 2048, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
+        let p = Params { count: 1, beta1: 0.75, beta2: 0.875, epsilon: 0.125, weight_decay: 0.25, copied: 1 };
+        let usual = Params { count: 2048, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, copied: 1 };
         vec![
             case("one element", p, 0.5, 0.25, 1.0),
             case("clipped, with decay", Params { count: 1021, ..p }, 0.25, 0.125, 1.0),
             case("usual numbers", usual, 0.01, 1.0, 1.0),
-            case("without decay", Params { count: 37, weight_decay: 0.0, ..usual }, 0.1, 0.5, 1.0),
+            case("without decay", Params { count: 37, weight_decay: 0.0, copied: 0, ..usual }, 0.1, 0.5, 1.0),
             case("not finite", Params { count: 256, ..p }, 0.5, 0.25, 0.0),
         ]
     }
@@ -70,10 +79,10 @@ fn case(name: &str, p: Params, learning_rate: f32, clip: f64, finite: f64) -> Ca
     let n = p.count as usize;
     let mut words = vec![0; state::STATE_WORDS];
     words[state::STATE_LEARNING_RATE] = learning_rate.to_bits();
-    words[state::STATE_CORRECTION1] = (1.0 - p.beta1.powi(3)).to_bits();
-    words[state::STATE_CORRECTION2] = (1.0 - p.beta2.powi(3)).to_bits();
     let mut result = vec![0.0; state::RESULT_WORDS];
     (result[state::RESULT_CLIP], result[state::RESULT_FINITE]) = (clip, finite);
+    result[state::RESULT_CORRECTION1] = f64::from(1.0 - p.beta1.powi(3));
+    result[state::RESULT_CORRECTION2] = f64::from(1.0 - p.beta2.powi(3));
     Case::new(name, &p)
         .index(words)
         .real(result)
@@ -81,4 +90,5 @@ fn case(name: &str, p: Params, learning_rate: f32, clip: f64, finite: f64) -> Ca
         .uniform(2, n)
         .uniform(3, n)
         .real(uniform(4, n).into_iter().map(|x| x * x).collect())
+        .uniform(5, n)
 }

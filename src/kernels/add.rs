@@ -22,7 +22,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "add";
     const SUMMARY: &'static str = "adds two tensors";
     const SHADER: &'static str = include_str!("../../shaders/add.wgsl");
-    const BINDS: &'static [Bind] = &[read("a"), read("b"), write("y")];
+    const BINDS: &'static [Bind] =
+        &[read("a").or_half("HALF_A"), read("b").or_half("HALF_B"), write("y").or_half("HALF_Y")];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.count])

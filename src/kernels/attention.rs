@@ -98,12 +98,12 @@ impl KernelSpec for Spec {
     const SUMMARY: &'static str = "causal attention within documents, with dropout; keeps the log of each row's sum";
     const SHADER: &'static str = include_str!("../../shaders/attention.wgsl");
     const BINDS: &'static [Bind] = &[
-        read("q"),
-        read("kv"),
-        read("k_rope"),
+        read("q").or_half("HALF_Q"),
+        read("kv").or_half("HALF_KV"),
+        read("k_rope").or_half("HALF_K_ROPE"),
         read_u32("document_start"),
         read_u32("state"),
-        write("out"),
+        write("out").or_half("HALF_OUT"),
         write("lse"),
     ];
 

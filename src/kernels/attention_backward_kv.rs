@@ -17,14 +17,14 @@ impl KernelSpec for Spec {
     const SUMMARY: &'static str = "gradients of each head's keys and values, from recomputed scores";
     const SHADER: &'static str = include_str!("../../shaders/attention_backward_kv.wgsl");
     const BINDS: &'static [Bind] = &[
-        read("q"),
-        read("kv"),
-        read("k_rope"),
+        read("q").or_half("HALF_Q"),
+        read("kv").or_half("HALF_KV"),
+        read("k_rope").or_half("HALF_K_ROPE"),
         read_u32("document_start"),
         read_u32("state"),
         read("row_stats"),
-        read("d_out"),
-        write("d_heads"),
+        read("d_out").or_half("HALF_D_OUT"),
+        write("d_heads").or_half("HALF_D_HEADS"),
     ];
 
     fn constants(p: &Params) -> Constants {

@@ -17,14 +17,14 @@ impl KernelSpec for Spec {
     const SUMMARY: &'static str = "gradient of attention's queries, from recomputed scores";
     const SHADER: &'static str = include_str!("../../shaders/attention_backward_q.wgsl");
     const BINDS: &'static [Bind] = &[
-        read("q"),
-        read("kv"),
-        read("k_rope"),
+        read("q").or_half("HALF_Q"),
+        read("kv").or_half("HALF_KV"),
+        read("k_rope").or_half("HALF_K_ROPE"),
         read_u32("document_start"),
         read_u32("state"),
         read("row_stats"),
-        read("d_out"),
-        write("d_q"),
+        read("d_out").or_half("HALF_D_OUT"),
+        write("d_q").or_half("HALF_D_Q"),
     ];
 
     fn constants(p: &Params) -> Constants {

@@ -28,7 +28,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "attention_delta";
     const SUMMARY: &'static str = "pairs each query's log sum with the product of its output and its gradient";
     const SHADER: &'static str = include_str!("../../shaders/attention_delta.wgsl");
-    const BINDS: &'static [Bind] = &[read("d_out"), read("out"), read("lse"), write("row_stats")];
+    const BINDS: &'static [Bind] =
+        &[read("d_out").or_half("HALF_D_OUT"), read("out").or_half("HALF_OUT"), read("lse"), write("row_stats")];
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.batch as usize * p.length as usize * p.heads as usize).div_ceil(16)) // 16 rows a workgroup

@@ -31,8 +31,15 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "balance_loss";
     const SUMMARY: &'static str = "sequence-level balance loss and its slope in the probabilities";
     const SHADER: &'static str = include_str!("../../shaders/balance_loss.wgsl");
-    const BINDS: &'static [Bind] =
-        &[read("probs"), read_u32("chosen"), read_u32("real"), read_u32("state"), write("slope"), update("metrics")];
+    const BINDS: &'static [Bind] = &[
+        read("probs"),
+        read_u32("chosen"),
+        read_u32("real"),
+        read_u32("state"),
+        read("result"),
+        write("slope"),
+        update("metrics"),
+    ];
 
     fn constants(p: &Params) -> Constants {
         let lanes = elements::lanes(&[p.experts]);
@@ -50,14 +57,15 @@ impl KernelSpec for Spec {
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
-        let [probs, chosen, real, state, slope, metrics] = args.all();
-        let (chosen, real, state) = (chosen.index(), real.index(), state.index());
+        let [probs, chosen, real, state, result, slope, metrics] = args.all();
+        let (chosen, real) = (chosen.index(), real.index());
+        let window = (state.index(), result.real());
         reference::balance_loss::balance_loss(
             p,
             probs.real(),
             chosen,
             real,
-            state,
+            window,
             slope.real_mut(),
             metrics.real_mut(),
         );
@@ -86,14 +94,16 @@ fn case(name: &str, [sequences, length, experts, selected]: [u32; 4], real: Vec<
     let p = Params { sequences, length, experts, selected, alpha: 0.75 };
     let tokens = (sequences * length) as usize;
     let probs = uniform(1, tokens * experts as usize).into_iter().map(|x| 0.5 + 0.5 * x).collect();
-    let mut words = vec![9; state::STATE_WORDS]; // of which only two may matter
+    let mut words = vec![9; state::STATE_WORDS]; // of which only one may matter
     words[state::STATE_INVERSE_SEQUENCES] = 0.125f32.to_bits();
-    words[state::STATE_LOSS_SCALE] = 3.0f32.to_bits();
+    let mut result = vec![9.0; state::RESULT_WORDS];
+    result[state::RESULT_LOSS_SCALE] = 4.0;
     Case::new(name, &p)
         .real(probs)
         .index(indices(2, tokens * selected as usize, experts))
         .index(real)
         .index(words)
+        .real(result)
         .output((sequences * experts) as usize)
         .uniform(3, state::METRIC_WORDS)
 }

@@ -1,6 +1,6 @@
 //! Inputs for comparing a kernel with its reference: seeded, f32-representable, and such that every parameter matters.
 
-use super::{Access, Arg, Args, Element, Kernel};
+use super::{Access, Arg, Args, Element, Halves, Kernel};
 use crate::reference::Real;
 use bytemuck::Pod;
 
@@ -22,12 +22,21 @@ pub struct Case {
     pub params: Vec<u8>,
     /// Content of every binding before the dispatch, outputs included.
     pub data: Vec<Data>,
+    /// Bindings that are stored as f16; their contents are f16 numbers.
+    pub halves: Halves,
 }
 
 impl Case {
     /// A case without data yet.
     pub fn new(name: impl Into<String>, params: &impl Pod) -> Self {
-        Case { name: name.into(), params: bytemuck::bytes_of(params).to_vec(), data: Vec::new() }
+        Case { name: name.into(), params: bytemuck::bytes_of(params).to_vec(), data: Vec::new(), halves: Halves::NONE }
+    }
+
+    /// The same case with these bindings stored as f16, their contents rounded to it.
+    pub fn stored(&self, halves: Halves) -> Self {
+        let mut case = Case { name: format!("{}, in f16", self.name), halves, ..self.clone() };
+        case.data.iter_mut().enumerate().filter(|(i, _)| halves.has(*i)).for_each(|(_, data)| data.round_to_half());
+        case
     }
 
     /// Adds a binding with `n` numbers spread over -1 to 1.
@@ -86,13 +95,21 @@ impl Data {
         }
     }
 
+    /// Rounds floats to f16.
+    fn round_to_half(&mut self) {
+        if let Data::Real(x) = self {
+            x.iter_mut().for_each(|x| *x = half::f16::from_f64(*x).to_f64());
+        }
+    }
+
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Runs `case` through the reference in the precision of `F` and returns every binding's content afterwards.
+/// Runs `case` through the reference in the precision of `F` and returns every binding's content afterwards, outputs
+/// that are stored as f16 in the precision of `F` all the same: the judge knows what such a store may cost.
 pub fn run_reference<F: Real>(kernel: &Kernel, case: &Case, reference: fn(&[u8], Args<'_, F>)) -> Vec<Data> {
     let mut reals: Vec<Vec<F>> = Vec::new();
     let mut indices: Vec<Vec<u32>> = Vec::new();

@@ -39,7 +39,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "copy_columns";
     const SUMMARY: &'static str = "copies columns of one matrix into columns of another";
     const SHADER: &'static str = include_str!("../../shaders/copy_columns.wgsl");
-    const BINDS: &'static [Bind] = &[read("source"), update("destination")];
+    const BINDS: &'static [Bind] =
+        &[read("source").or_half("HALF_SOURCE"), update("destination").or_half("HALF_DESTINATION")];
 
     fn constants(p: &Params) -> Constants {
         vec![("LANES", i64::from(p.lanes()))]

@@ -4,7 +4,7 @@ use super::{
     Args, Bind, Constants, Kernel, KernelSpec,
     case::{Case, indices, uniform},
     elements, fold, read, read_u32,
-    state::IGNORED,
+    state::{IGNORED, first_result},
     update,
 };
 use crate::reference::{self, Real};
@@ -34,8 +34,14 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "cross_entropy";
     const SUMMARY: &'static str = "loss of each row of logits, which become their gradient";
     const SHADER: &'static str = include_str!("../../shaders/cross_entropy.wgsl");
-    const BINDS: &'static [Bind] =
-        &[update("logits"), read_u32("targets"), read("loss_weights"), update("losses"), update("correct")];
+    const BINDS: &'static [Bind] = &[
+        update("logits").or_half("HALF_LOGITS"),
+        read_u32("targets"),
+        read("loss_weights"),
+        read("result"),
+        update("losses"),
+        update("correct"),
+    ];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.classes])
@@ -46,8 +52,8 @@ impl KernelSpec for Spec {
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
-        let [logits, targets, weights, losses, correct] = args.all();
-        let (targets, weights) = (targets.index(), weights.real());
+        let [logits, targets, weights, result, losses, correct] = args.all();
+        let (targets, weights) = (targets.index(), (weights.real(), result.real()));
         let (logits, losses, correct) = (logits.real_mut(), losses.real_mut(), correct.real_mut());
         reference::cross_entropy::cross_entropy(p, logits, targets, weights, losses, correct);
     }
@@ -75,6 +81,7 @@ fn case(name: &str, rows: u32, classes: u32, first_row: u32, gradient: u32, scal
         .real(uniform(2, (rows * classes) as usize).into_iter().map(|x| x * scale).collect())
         .index(targets)
         .real(uniform(3, n).into_iter().map(|x| 1.5 + x).collect())
+        .real(first_result(4.0).map(f64::from).to_vec())
         .uniform(4, n) // small where no row writes, or the allowed error would grow with it
         .uniform(5, n)
 }
@@ -105,6 +112,7 @@ fn hits() -> Case {
         .real(logits)
         .index(ROWS.map(|(_, target)| target).to_vec())
         .uniform(6, rows)
+        .real(first_result(0.5).map(f64::from).to_vec())
         .uniform(7, rows)
         .uniform(8, rows)
 }

@@ -26,7 +26,7 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "dropout";
     const SUMMARY: &'static str = "zeroes random elements and scales up the others";
     const SHADER: &'static str = include_str!("../../shaders/dropout.wgsl");
-    const BINDS: &'static [Bind] = &[read("x"), read_u32("state"), write("y")];
+    const BINDS: &'static [Bind] = &[read("x").or_half("HALF_X"), read_u32("state"), write("y").or_half("HALF_Y")];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.count])

@@ -28,7 +28,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "embed";
     const SUMMARY: &'static str = "copies each token's row of the embedding table";
     const SHADER: &'static str = include_str!("../../shaders/embed.wgsl");
-    const BINDS: &'static [Bind] = &[read_u32("ids"), read("table"), update("y")];
+    const BINDS: &'static [Bind] =
+        &[read_u32("ids"), read("table").or_half("HALF_TABLE"), update("y").or_half("HALF_Y")];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.width])

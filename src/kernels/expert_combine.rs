@@ -29,7 +29,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "expert_combine";
     const SUMMARY: &'static str = "adds the weighted outputs of a token's experts to its residual";
     const SHADER: &'static str = include_str!("../../shaders/expert_combine.wgsl");
-    const BINDS: &'static [Bind] = &[read("residual"), read("o"), read("weights"), read_u32("pair_slot"), write("y")];
+    const BINDS: &'static [Bind] =
+        &[read("residual"), read("o").or_half("HALF_O"), read("weights"), read_u32("pair_slot"), write("y")];
 
     fn constants(p: &Params) -> Constants {
         row_constants(p.selected, p.width)

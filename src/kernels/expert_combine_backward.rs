@@ -29,8 +29,14 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "expert_combine_backward";
     const SUMMARY: &'static str = "gradients of the experts' outputs and of their weights";
     const SHADER: &'static str = include_str!("../../shaders/expert_combine_backward.wgsl");
-    const BINDS: &'static [Bind] =
-        &[read("d_y"), read("o"), read("weights"), read_u32("slot_pair"), write("d_o"), write("d_weights")];
+    const BINDS: &'static [Bind] = &[
+        read("d_y").or_half("HALF_D_Y"),
+        read("o").or_half("HALF_O"),
+        read("weights"),
+        read_u32("slot_pair"),
+        write("d_o").or_half("HALF_D_O"),
+        write("d_weights"),
+    ];
 
     fn constants(p: &Params) -> Constants {
         row_constants(p.selected, p.width)

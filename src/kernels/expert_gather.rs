@@ -27,7 +27,7 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "expert_gather";
     const SUMMARY: &'static str = "copies tokens into the order sorted by expert";
     const SHADER: &'static str = include_str!("../../shaders/expert_gather.wgsl");
-    const BINDS: &'static [Bind] = &[read("x"), read_u32("slot_pair"), write("y")];
+    const BINDS: &'static [Bind] = &[read("x").or_half("HALF_X"), read_u32("slot_pair"), write("y").or_half("HALF_Y")];
 
     fn constants(p: &Params) -> Constants {
         row_constants(p.selected, p.width)

@@ -29,7 +29,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "expert_gather_backward";
     const SUMMARY: &'static str = "adds up the gradients of a token's copies";
     const SHADER: &'static str = include_str!("../../shaders/expert_gather_backward.wgsl");
-    const BINDS: &'static [Bind] = &[read("d_y"), read_u32("pair_slot"), write("d_x")];
+    const BINDS: &'static [Bind] =
+        &[read("d_y").or_half("HALF_D_Y"), read_u32("pair_slot"), write("d_x").or_half("HALF_D_X")];
 
     fn constants(p: &Params) -> Constants {
         row_constants(p.selected, p.width)

@@ -24,7 +24,7 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "fill";
     const SUMMARY: &'static str = "sets every element to one value";
     const SHADER: &'static str = include_str!("../../shaders/fill.wgsl");
-    const BINDS: &'static [Bind] = &[write("y")];
+    const BINDS: &'static [Bind] = &[write("y").or_half("HALF_Y")];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.count])

@@ -4,7 +4,7 @@ use super::{
     Args, Bind, Kernel, KernelSpec,
     case::{Case, uniform},
     read,
-    state::RESULT_WORDS,
+    state::{LARGEST_LOSS_SCALE, RESULT_CLEAN, RESULT_LOSS_SCALE, RESULT_SKIPPED, RESULT_WORDS},
     update,
 };
 use crate::reference::{self, Real};
@@ -18,6 +18,12 @@ pub struct Params {
     pub partials: u32,
     /// Largest norm that passes unchanged; 0 never clips.
     pub clip_norm: f32,
+    /// Decay of AdamW's mean of gradients.
+    pub beta1: f32,
+    /// Decay of AdamW's mean of squared gradients.
+    pub beta2: f32,
+    /// Finite gradients in a row after which the loss scale doubles; 0 keeps it as it is.
+    pub growth_interval: u32,
 }
 
 /// Added to the norm before the clip norm is divided by it, so that a zero gradient has a factor.
@@ -46,13 +52,26 @@ impl KernelSpec for Spec {
 
     fn cases() -> Vec<Case> {
         // sums, their size, clip norm: above, below and without a limit, a tiny gradient, a zero one
-        [(1, 1.0, 10.0), (7, 0.1, 0.25), (300, 1.0, 0.0), (1031, 1e-3, 0.5), (5, 1e-14, 1e-7), (3, 0.0, 1.0)]
-            .map(|(partials, scale, clip_norm): (u32, f64, f32)| {
-                let squares = uniform(1, partials as usize).into_iter().map(|x| x * x * scale);
-                Case::new(format!("{partials} sums, limit {clip_norm}"), &Params { partials, clip_norm })
-                    .real(squares.collect())
-                    .uniform(2, RESULT_WORDS)
-            })
-            .into()
+        let sums =
+            [(1, 1.0, 10.0), (7, 0.1, 0.25), (300, 1.0, 0.0), (1031, 1e-3, 0.5), (5, 1e-14, 1e-7), (3, 0.0, 1.0)];
+        let fixed = sums.map(|(partials, scale, clip_norm)| case(partials, scale, clip_norm, 0, [1.0, 7.0, 0.0]));
+        let moving = [
+            case(9, 1.0, 0.5, 3, [256.0, 1.0, 1.0]),
+            case(9, 1.0, 0.5, 3, [256.0, 2.0, 1.0]),
+            case(9, 1.0, 0.5, 3, [f64::from(LARGEST_LOSS_SCALE), 2.0, 1.0]),
+        ];
+        fixed.into_iter().chain(moving).collect()
     }
+}
+
+/// Sums of squares up to `size`, and a result with a loss scale, clean updates and skipped ones. What happens to a sum
+/// that is not finite is compared in `tests/non_finite.rs`: as a number it compares with nothing.
+fn case(partials: u32, size: f64, clip_norm: f32, growth_interval: u32, [scale, clean, skipped]: [f64; 3]) -> Case {
+    let squares = uniform(1, partials as usize).into_iter().map(|x| x * x * size);
+    let name = format!("{partials} sums, limit {clip_norm}, scale {scale}, {clean} clean");
+    let mut result = uniform(2, RESULT_WORDS);
+    (result[RESULT_LOSS_SCALE], result[RESULT_CLEAN], result[RESULT_SKIPPED]) = (scale, clean, skipped);
+    Case::new(name, &Params { partials, clip_norm, beta1: 0.75, beta2: 0.875, growth_interval })
+        .real(squares.collect())
+        .real(result)
 }

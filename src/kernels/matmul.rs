@@ -77,14 +77,21 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "matmul";
     const SUMMARY: &'static str = "multiplies two matrices, either of them transposed, and may add to what is there";
     const SHADER: &'static str = include_str!("../../shaders/matmul.wgsl");
-    const BINDS: &'static [Bind] = &[read("a"), read("b"), read("residual"), update("c")];
+    const BINDS: &'static [Bind] = &[
+        read("a").or_half("HALF_A"),
+        read("b").or_half("HALF_B"),
+        read("residual").or_half("HALF_RESIDUAL"),
+        update("c").or_half("HALF_C"),
+    ];
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul.coop16.wgsl"),
-        constants: |p| vec![("ACCUMULATE", i64::from(p.accumulate))],
+        constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
         grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
-        // Forward alone: a gradient that is a mean over thousands of tokens lies below the smallest f16 number.
-        fits: |p| p.form == NT && p.in_sixteens(),
+        fits: |p, halves| {
+            let residual = p.accumulate != ADD_TO_RESIDUAL || !halves.has(2);
+            halves.has(0) && halves.has(1) && residual && p.in_sixteens()
+        },
     }];
 
     fn constants(p: &Params) -> Constants {
@@ -134,6 +141,7 @@ impl KernelSpec for Spec {
             dense(NN, ADD_TO_RESIDUAL, 128, 192, 32),
             padded(dense(NT, OVERWRITE, 144, 176, 64), 4, 8),
             padded(dense(TN, ADD, 272, 128, 96), 4, 8),
+            padded(dense(NN, ADD, 160, 208, 32), 4, 8),
             dense(TN, ADD, 36, 33, 1031),                     // small tiles
             padded(dense(NT, ADD, 132, 8196, 20), 4, 4),      // large tiles
             padded(dense(NN, OVERWRITE, 129, 8193, 3), 1, 1), // the same, ragged

@@ -1,13 +1,15 @@
 //! Products of sorted rows with their experts' weights.
 
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, matmul, read, read_u32, update};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, Variant, case::Case, fold, matmul, read, read_u32, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
-/// Most rows of one expert in a tile of the table. With some hundred rows an expert the last tile's empty rows cost
-/// little, and a weight is still read only a few times.
+/// Most rows of one expert in a tile of the table, in f32. With some hundred rows an expert the last tile's empty rows
+/// cost little, and a weight is still read only a few times.
 pub const TILE_ROWS: usize = 64;
+/// The same for rows stored as f16: matrix units want larger tiles.
+pub const HALF_TILE_ROWS: usize = 128;
 
 /// The expert of a tile that the table does not use.
 pub const UNUSED: u32 = 0xffff_ffff;
@@ -30,13 +32,15 @@ pub struct Params {
     pub expert_count: u32,
     /// Tiles in the table.
     pub tiles: u32,
+    /// Most rows of a tile: [`TILE_ROWS`] or [`HALF_TILE_ROWS`].
+    pub tile_rows: u32,
     /// [`matmul::OVERWRITE`] or [`matmul::ADD`].
     pub accumulate: u32,
 }
 
 impl Params {
     fn tile(&self) -> Tile {
-        let wide = Tile { m: TILE_ROWS, n: 128, thread_m: 8, thread_n: 8 };
+        let wide = Tile { m: self.tile_rows as usize, n: 128, thread_m: 8, thread_n: 8 };
         let narrow = Tile { n: 64, ..wide };
         if self.n > narrow.n as u32 { wide } else { narrow }
     }
@@ -52,7 +56,23 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "matmul_experts";
     const SUMMARY: &'static str = "multiplies rows sorted by expert with their experts' weights";
     const SHADER: &'static str = include_str!("../../shaders/matmul_experts.wgsl");
-    const BINDS: &'static [Bind] = &[read("a"), read("b"), read_u32("tiles"), read_u32("offsets"), update("c")];
+    const BINDS: &'static [Bind] = &[
+        read("a").or_half("HALF_A"),
+        read("b").or_half("HALF_B"),
+        read_u32("tiles"),
+        read_u32("offsets"),
+        update("c").or_half("HALF_C"),
+    ];
+    const VARIANTS: &'static [Variant<Params>] = &[Variant {
+        suffix: "coop16",
+        shader: include_str!("../../shaders/matmul_experts.coop16.wgsl"),
+        constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
+        grid: |p| fold(p.tiles as usize * (p.n as usize).div_ceil(tile::LARGE.n)),
+        fits: |p, halves| {
+            let tiles = p.tile_rows == HALF_TILE_ROWS as u32 && p.n >= tile::LARGE.n as u32;
+            halves.has(0) && halves.has(1) && tiles && p.n.is_multiple_of(16) && p.k.is_multiple_of(32)
+        },
+    }];
 
     fn constants(p: &Params) -> Constants {
         let mut constants = p.tile().constants();
@@ -77,13 +97,29 @@ impl KernelSpec for Spec {
     }
 
     fn cases() -> Vec<Case> {
-        let base = Params { rows: 0, n: 0, k: 0, form: 0, first_expert: 0, expert_count: 0, tiles: 0, accumulate: 0 };
+        let base = Params {
+            rows: 0,
+            n: 0,
+            k: 0,
+            form: 0,
+            first_expert: 0,
+            expert_count: 0,
+            tiles: 0,
+            tile_rows: 64,
+            accumulate: 0,
+        };
         let (nt, nn) = (Params { form: matmul::NT, ..base }, Params { form: matmul::NN, ..base });
         vec![
             case("one row", Params { n: 1, k: 1, expert_count: 1, ..nt }, &[1]),
             case("ragged", Params { n: 37, k: 29, expert_count: 4, accumulate: 1, ..nt }, &[65, 0, 1, 70]),
             case("ragged, transposed", Params { n: 67, k: 31, expert_count: 4, ..nn }, &[3, 64, 0, 13]),
             case("fours", Params { n: 132, k: 64, expert_count: 3, ..nt }, &[130, 7, 64]),
+            case("large tiles", Params { n: 144, k: 96, expert_count: 3, tile_rows: 128, ..nt }, &[131, 0, 70]),
+            case(
+                "large tiles, transposed, a part",
+                Params { n: 128, k: 64, first_expert: 1, expert_count: 2, tile_rows: 128, accumulate: 1, ..nn },
+                &[9, 150, 2],
+            ),
             case("fours, a part", Params { n: 72, k: 36, first_expert: 1, expert_count: 2, ..nt }, &[5, 66, 9, 7]),
             case(
                 "a part",
@@ -99,7 +135,9 @@ fn case(name: &str, p: Params, counts: &[u32]) -> Case {
     let offsets = offsets(counts);
     let mut tiles: Vec<u32> = (0..)
         .zip(offsets.windows(2))
-        .flat_map(|(expert, range)| (range[0]..range[1]).step_by(TILE_ROWS).flat_map(move |row| [expert, row]))
+        .flat_map(|(expert, range)| {
+            (range[0]..range[1]).step_by(p.tile_rows as usize).flat_map(move |row| [expert, row])
+        })
         .collect();
     tiles.extend([UNUSED, 0, UNUSED, 0]);
     let p = Params { rows: offsets[counts.len()], tiles: tiles.len() as u32 / 2, ..p };

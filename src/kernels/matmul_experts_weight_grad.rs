@@ -2,7 +2,7 @@
 
 use super::matmul_experts::offsets;
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, read, read_u32, update};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, Variant, case::Case, fold, read, read_u32, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -37,7 +37,18 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "matmul_experts_weight_grad";
     const SUMMARY: &'static str = "adds the gradients of the experts' weights from rows sorted by expert";
     const SHADER: &'static str = include_str!("../../shaders/matmul_experts_weight_grad.wgsl");
-    const BINDS: &'static [Bind] = &[read("a"), read("b"), read_u32("offsets"), update("c")];
+    const BINDS: &'static [Bind] =
+        &[read("a").or_half("HALF_A"), read("b").or_half("HALF_B"), read_u32("offsets"), update("c")];
+    const VARIANTS: &'static [Variant<Params>] = &[Variant {
+        suffix: "coop16",
+        shader: include_str!("../../shaders/matmul_experts_weight_grad.coop16.wgsl"),
+        constants: |_| Vec::new(),
+        grid: |p| fold(p.expert_count as usize * tile::LARGE.count(p.m as usize, p.n as usize)),
+        fits: |p, halves| {
+            let fits = |extent: u32, tile: usize| extent >= tile as u32 && extent.is_multiple_of(16);
+            halves.has(0) && halves.has(1) && fits(p.m, tile::LARGE.m) && fits(p.n, tile::LARGE.n)
+        },
+    }];
 
     fn constants(p: &Params) -> Constants {
         let tile = p.tile();

@@ -15,7 +15,9 @@ pub mod attention_backward_q;
 pub mod attention_delta;
 pub mod balance_loss;
 pub mod balance_loss_backward;
+mod bind;
 pub mod case;
+pub mod cast;
 pub mod copy_columns;
 pub mod cross_entropy;
 pub mod dropout;
@@ -48,65 +50,10 @@ pub mod swiglu;
 pub mod swiglu_backward;
 pub mod tile;
 
+pub use bind::{Access, Bind, Element, Halves, read, read_u32, update, update_u32, write, write_u32};
+
 use crate::reference::Real;
 use bytemuck::Pod;
-
-/// How a shader uses one of its bindings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Read only.
-    Read,
-    /// Every element that the kernel owns is overwritten and none is read.
-    Write,
-    /// Old values matter: the kernel accumulates or updates in place.
-    Update,
-}
-
-/// Element type of a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
-    /// 32-bit float; vectors of it count as their scalars.
-    F32,
-    /// 32-bit unsigned integer.
-    U32,
-}
-
-/// One storage buffer of a kernel, in binding order.
-#[derive(Clone, Copy, Debug)]
-pub struct Bind {
-    /// Name of the variable in the shader.
-    pub name: &'static str,
-    /// How the shader uses it.
-    pub access: Access,
-    /// What its elements are.
-    pub element: Element,
-}
-
-/// A read-only buffer of f32.
-pub const fn read(name: &'static str) -> Bind {
-    Bind { name, access: Access::Read, element: Element::F32 }
-}
-/// An overwritten buffer of f32.
-pub const fn write(name: &'static str) -> Bind {
-    Bind { name, access: Access::Write, element: Element::F32 }
-}
-/// A buffer of f32 that is updated in place.
-pub const fn update(name: &'static str) -> Bind {
-    Bind { name, access: Access::Update, element: Element::F32 }
-}
-/// A read-only buffer of u32.
-pub const fn read_u32(name: &'static str) -> Bind {
-    Bind { name, access: Access::Read, element: Element::U32 }
-}
-/// An overwritten buffer of u32.
-pub const fn write_u32(name: &'static str) -> Bind {
-    Bind { name, access: Access::Write, element: Element::U32 }
-}
-
-/// A buffer of u32 that is updated in place.
-pub const fn update_u32(name: &'static str) -> Bind {
-    Bind { name, access: Access::Update, element: Element::U32 }
-}
 
 /// Named integers that specialise a shader's text.
 pub type Constants = Vec<(&'static str, i64)>;
@@ -121,8 +68,8 @@ pub struct Variant<P> {
     pub constants: fn(&P) -> Constants,
     /// Workgroups for these parameters.
     pub grid: fn(&P) -> [u32; 3],
-    /// Whether the variant can run these parameters.
-    pub fits: fn(&P) -> bool,
+    /// Whether the variant can run these parameters on bindings so stored.
+    pub fits: fn(&P, Halves) -> bool,
 }
 
 /// What one file in `kernels/` states about its kernel.
@@ -235,8 +182,15 @@ pub struct AnyVariant {
     pub constants: OfBytes<Constants>,
     /// Workgroups for the bytes of a `Params`.
     pub grid: OfBytes<[u32; 3]>,
-    /// Whether the variant can run the bytes of a `Params`.
-    pub fits: OfBytes<bool>,
+    /// Whether the variant can run the bytes of a `Params` on bindings so stored.
+    pub fits: Box<dyn Fn(&[u8], Halves) -> bool + Send + Sync>,
+}
+
+impl AnyVariant {
+    /// Constants for the bytes of a `Params` and bindings so stored.
+    pub fn constants_of(&self, kernel: &Kernel, params: &[u8], halves: Halves) -> Constants {
+        (self.constants)(params).into_iter().chain(halves.constants(kernel.binds)).collect()
+    }
 }
 
 /// A function of the bytes of a `Params`.
@@ -271,6 +225,19 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The kernel's cases, and each once more with everything in f16 that may be.
+    pub fn every_case(&self) -> Vec<case::Case> {
+        let halves = Halves::all(self.binds);
+        let cases = (self.cases)();
+        let halved = if halves.any() { cases.iter().map(|case| case.stored(halves)).collect() } else { Vec::new() };
+        cases.into_iter().chain(halved).collect()
+    }
+
+    /// The portable shader's constants for parameters and bindings so stored.
+    pub fn portable_constants(&self, params: &[u8], halves: Halves) -> Constants {
+        (self.constants)(params).into_iter().chain(halves.constants(self.binds)).collect()
+    }
+
     /// Erases the parameter type of `K`.
     pub const fn of<K: KernelSpec>() -> Kernel {
         assert!(K::BINDS.len() <= 8, "WebGPU promises eight storage buffers a stage");
@@ -298,7 +265,7 @@ fn erased_variants<K: KernelSpec>() -> Vec<AnyVariant> {
         shader: v.shader,
         constants: Box::new(|bytes| (v.constants)(&bytemuck::pod_read_unaligned(bytes))),
         grid: Box::new(|bytes| (v.grid)(&bytemuck::pod_read_unaligned(bytes))),
-        fits: Box::new(|bytes| (v.fits)(&bytemuck::pod_read_unaligned(bytes))),
+        fits: Box::new(|bytes, halves| (v.fits)(&bytemuck::pod_read_unaligned(bytes), halves)),
     };
     K::VARIANTS.iter().map(erase).collect()
 }
@@ -320,6 +287,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention_delta::KERNEL,
     &balance_loss::KERNEL,
     &balance_loss_backward::KERNEL,
+    &cast::KERNEL,
     &copy_columns::KERNEL,
     &cross_entropy::KERNEL,
     &dropout::KERNEL,

@@ -26,7 +26,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "rms_norm";
     const SUMMARY: &'static str = "normalises rows to unit root mean square, times a weight";
     const SHADER: &'static str = include_str!("../../shaders/rms_norm.wgsl");
-    const BINDS: &'static [Bind] = &[read("x"), read("weight"), write("y"), write("inverse_rms")];
+    const BINDS: &'static [Bind] =
+        &[read("x").or_half("HALF_X"), read("weight"), write("y").or_half("HALF_Y"), write("inverse_rms")];
 
     fn grid(p: &Params) -> [u32; 3] {
         fold(p.rows as usize) // one workgroup a row

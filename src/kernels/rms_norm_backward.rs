@@ -24,7 +24,13 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "rms_norm_backward";
     const SUMMARY: &'static str = "input gradient of the RMS normalisation";
     const SHADER: &'static str = include_str!("../../shaders/rms_norm_backward.wgsl");
-    const BINDS: &'static [Bind] = &[read("d_y"), read("x"), read("weight"), read("inverse_rms"), write("d_x")];
+    const BINDS: &'static [Bind] = &[
+        read("d_y").or_half("HALF_D_Y"),
+        read("x").or_half("HALF_X"),
+        read("weight"),
+        read("inverse_rms"),
+        write("d_x").or_half("HALF_D_X"),
+    ];
 
     fn grid(p: &Params) -> [u32; 3] {
         fold(p.rows as usize) // one workgroup a row

@@ -27,7 +27,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "rms_norm_weight_grad";
     const SUMMARY: &'static str = "adds the weight gradient of the RMS normalisation";
     const SHADER: &'static str = include_str!("../../shaders/rms_norm_weight_grad.wgsl");
-    const BINDS: &'static [Bind] = &[read("d_y"), read("x"), read("inverse_rms"), update("d_weight")];
+    const BINDS: &'static [Bind] =
+        &[read("d_y").or_half("HALF_D_Y"), read("x").or_half("HALF_X"), read("inverse_rms"), update("d_weight")];
 
     fn constants(_: &Params) -> Constants {
         vec![("COLUMNS", i64::from(COLUMNS))]

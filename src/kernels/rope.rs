@@ -32,7 +32,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "rope";
     const SUMMARY: &'static str = "rotates column pairs of every head by angles that grow with the position";
     const SHADER: &'static str = include_str!("../../shaders/rope.wgsl");
-    const BINDS: &'static [Bind] = &[read("x"), read_u32("positions"), read("table"), write("y")];
+    const BINDS: &'static [Bind] =
+        &[read("x").or_half("HALF_X"), read_u32("positions"), read("table"), write("y").or_half("HALF_Y")];
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.rows as usize * p.heads as usize * p.width as usize).div_ceil(256)) // 256 elements a workgroup

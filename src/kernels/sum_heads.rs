@@ -30,7 +30,7 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "sum_heads";
     const SUMMARY: &'static str = "sums some columns over the heads of a token";
     const SHADER: &'static str = include_str!("../../shaders/sum_heads.wgsl");
-    const BINDS: &'static [Bind] = &[read("source"), write("y")];
+    const BINDS: &'static [Bind] = &[read("source").or_half("HALF_SOURCE"), write("y").or_half("HALF_Y")];
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.rows as usize * p.width as usize).div_ceil(256)) // 256 elements a workgroup

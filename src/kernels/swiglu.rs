@@ -22,7 +22,8 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "swiglu";
     const SUMMARY: &'static str = "silu of the gate times the other branch";
     const SHADER: &'static str = include_str!("../../shaders/swiglu.wgsl");
-    const BINDS: &'static [Bind] = &[read("gate"), read("up"), write("h")];
+    const BINDS: &'static [Bind] =
+        &[read("gate").or_half("HALF_GATE"), read("up").or_half("HALF_UP"), write("h").or_half("HALF_H")];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.count])

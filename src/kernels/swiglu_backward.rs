@@ -22,7 +22,13 @@ impl KernelSpec for Spec {
     const STEM: &'static str = "swiglu_backward";
     const SUMMARY: &'static str = "gradients of both branches of swiglu";
     const SHADER: &'static str = include_str!("../../shaders/swiglu_backward.wgsl");
-    const BINDS: &'static [Bind] = &[read("d_h"), read("gate"), read("up"), write("d_gate"), write("d_up")];
+    const BINDS: &'static [Bind] = &[
+        read("d_h").or_half("HALF_D_H"),
+        read("gate").or_half("HALF_GATE"),
+        read("up").or_half("HALF_UP"),
+        write("d_gate").or_half("HALF_D_GATE"),
+        write("d_up").or_half("HALF_D_UP"),
+    ];
 
     fn constants(p: &Params) -> Constants {
         elements::constants(&[p.count])

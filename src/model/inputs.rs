@@ -66,6 +66,7 @@ impl Inputs {
                 losses: t.real("losses", &[n], Role::State),
                 correct: t.real("correct", &[n], Role::State),
                 metrics: t.real("metrics", &[8], Role::State),
+                result: t.real("result", &[8], Role::State),
             },
         }
     }

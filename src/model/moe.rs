@@ -73,6 +73,7 @@ fn balance(config: &ModelConfig, inputs: &Inputs) -> Balance {
         alpha: config.aux_loss_alpha as f32,
         real: inputs.real,
         state: inputs.state,
+        result: inputs.loss.result,
         metrics: inputs.loss.metrics,
     }
 }

@@ -38,6 +38,8 @@ pub struct ParamSpec {
     pub init: Init,
     /// Whether weight decay applies: to everything of two or more dimensions.
     pub decay: bool,
+    /// Whether products may read it as f16: every matrix but the router's, and the embedding where the head shares it.
+    pub factor: bool,
     /// The tensors on disk that make this one, one after the other.
     pub disk: Vec<DiskTensor>,
 }
@@ -58,7 +60,7 @@ struct Table {
 impl Table {
     fn push(&mut self, name: String, shape: Vec<usize>, init: Init, disk: Vec<DiskTensor>) {
         let decay = shape.len() >= 2;
-        self.specs.push(ParamSpec { name, shape, init, decay, disk });
+        self.specs.push(ParamSpec { name, shape, init, decay, factor: decay, disk });
     }
 
     /// A matrix `[out, in]` of normal numbers.
@@ -66,6 +68,13 @@ impl Table {
         let shape = vec![rows, columns];
         let disk = vec![DiskTensor { name: name.clone(), shape: shape.clone() }];
         self.push(name, shape, Init::Normal(self.sigma), disk);
+    }
+
+    /// The last matrix is read in f32 alone.
+    fn keep_wide(&mut self) {
+        if let Some(spec) = self.specs.last_mut() {
+            spec.factor = false;
+        }
     }
 
     /// A norm's weight.
@@ -109,6 +118,7 @@ impl Table {
     fn moe(&mut self, c: &ModelConfig, prefix: &str) {
         let (d, experts, width) = (c.hidden_size, c.n_routed_experts, c.moe_intermediate_size);
         self.matrix(format!("{prefix}.gate.weight"), experts, d);
+        self.keep_wide();
         let fused = format!("{prefix}.experts");
         self.experts(&fused, "gate_proj", experts, width, d);
         self.experts(&fused, "up_proj", experts, width, d);
@@ -125,6 +135,9 @@ pub fn parameters(c: &ModelConfig) -> Vec<ParamSpec> {
     let (v, d) = (c.vocab_size, c.hidden_size);
     let mut table = Table { sigma: c.initializer_range, specs: Vec::new() };
     table.matrix("model.embed_tokens.weight".to_owned(), v, d);
+    if !c.tie_word_embeddings {
+        table.keep_wide();
+    }
     for i in 0..c.num_hidden_layers {
         let layer = format!("model.layers.{i}");
         table.norm(format!("{layer}.input_layernorm.weight"), d);

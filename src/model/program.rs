@@ -10,9 +10,11 @@ use crate::graph::op::Weight;
 use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
-use crate::graph::{Recording, Role, Tensor, Tensors};
-use crate::kernels::{adamw, fill, grad_norm, grad_norm_finish};
+use crate::graph::{Dtype, Recording, Role, Tensor, Tensors};
+use crate::kernels::{adamw, cast, fill, grad_norm, grad_norm_finish};
 
+/// Makes the copies of all parameters in f16 anew, after the host has written parameters.
+pub const REFRESH: &str = "refresh";
 /// Clears the sums before a window.
 pub const RESET: &str = "reset";
 /// Forward and backward of one micro-batch; parameter gradients and sums accumulate.
@@ -23,6 +25,9 @@ pub const UPDATE: &str = "update";
 pub const EVALUATE: &str = "evaluate";
 /// Logits of chosen rows of one micro-batch.
 pub const LOGITS: &str = "logits";
+
+/// Updates in a row with finite gradients after which the loss scale doubles.
+const GROWTH_INTERVAL: u32 = 2000;
 
 /// What a program is to be able to do.
 #[derive(Clone, Debug)]
@@ -35,6 +40,8 @@ pub struct ProgramOptions {
     pub optimizer: Option<OptimizerConfig>,
     /// Rows of hidden states that logits are made of; absent for none.
     pub logit_rows: Option<usize>,
+    /// What activations and the factors of products are stored as: f16 for mixed precision.
+    pub stored: Dtype,
 }
 
 /// Tensors of AdamW beside a parameter.
@@ -71,8 +78,8 @@ pub struct Program {
     pub weights: Weights,
     /// Optimizer state, in the order of the parameters' parts.
     pub moments: Vec<Moments>,
-    /// Gradient norm, clip factor, whether it is finite: `kernels::state`.
-    pub result: Tensor, // (8)
+    /// What activations and factors are stored as.
+    pub stored: Dtype,
     /// Chosen rows and their logits, where wanted.
     pub logits: Option<LogitSlots>,
 }
@@ -82,9 +89,8 @@ impl Program {
     pub fn new(config: &ModelConfig, specs: &[ParamSpec], options: &ProgramOptions) -> Self {
         let mut tensors = Tensors::default();
         let training = options.optimizer.is_some();
-        let weights = Weights::new(&mut tensors, specs, options.binding_limit, training);
+        let weights = Weights::new(&mut tensors, specs, options.binding_limit, training, options.stored);
         let inputs = Inputs::new(&mut tensors, config, options.size);
-        let result = tensors.real("result", &[8], Role::State);
         let mut program = Program {
             config: config.clone(),
             tensors,
@@ -92,9 +98,10 @@ impl Program {
             inputs,
             weights,
             moments: Vec::new(),
-            result,
+            stored: options.stored,
             logits: None,
         };
+        program.record_refresh();
         program.record_reset();
         if let Some(optimizer) = &options.optimizer {
             program.record_micro_step(options.binding_limit);
@@ -118,6 +125,17 @@ impl Program {
         Plan::new(&self.tensors, &self.recordings)
     }
 
+    fn record_refresh(&mut self) {
+        let mut r = Recorder::new(&mut self.tensors);
+        for parameter in &self.weights.all {
+            for (&(_, part), &copy) in parameter.weight.parts.iter().zip(parameter.weight.copies.iter().flatten()) {
+                let params = cast::Params { count: r.tensors.elements(part) as u32 };
+                r.step(&cast::KERNEL, &params, &[part, copy]);
+            }
+        }
+        self.recordings.push(r.finish(REFRESH));
+    }
+
     fn record_reset(&mut self) {
         let mut r = Recorder::new(&mut self.tensors);
         let metrics = self.inputs.loss.metrics;
@@ -126,7 +144,7 @@ impl Program {
     }
 
     fn record_micro_step(&mut self, binding_limit: u64) {
-        let mut t = Tape::training(&mut self.tensors, binding_limit);
+        let mut t = Tape::training(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
         t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
         let recording = t.finish(MICRO_STEP);
@@ -134,7 +152,7 @@ impl Program {
     }
 
     fn record_evaluate(&mut self, binding_limit: u64) {
-        let mut t = Tape::evaluation(&mut self.tensors, binding_limit);
+        let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
         t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
         let recording = t.finish(EVALUATE);
@@ -143,9 +161,9 @@ impl Program {
 
     fn record_logits(&mut self, rows: usize, binding_limit: u64) {
         let chosen = self.tensors.index("logit_rows", &[rows], Role::Input);
-        let mut t = Tape::evaluation(&mut self.tensors, binding_limit);
+        let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
-        let all = Weight { parts: vec![(0, h)], rows: self.inputs.size.tokens() };
+        let all = Weight { parts: vec![(0, h)], copies: None, rows: self.inputs.size.tokens() };
         let h = t.embed(chosen, &all, self.inputs.token_order, self.inputs.segments); // (S, d)
         let logits = t.logits(h, transformer::head(&self.config, &self.weights)); // (S, V)
         let recording = t.finish(LOGITS);
@@ -159,41 +177,54 @@ impl Program {
         for parameter in &self.weights.all {
             let decays = parameter.spec.decay || optimizer.decay_all;
             let weight_decay = if decays { optimizer.weight_decay as f32 } else { 0.0 };
-            for (_, _, tensor) in parameter.weight.spans() {
+            for (i, (_, _, tensor)) in parameter.weight.spans().enumerate() {
                 let info = self.tensors.info(tensor).clone();
                 let mut moment =
                     |kind: &str| self.tensors.real(format!("{kind}.{}", info.name), &info.shape, Role::Moment);
                 let moments = Moments { parameter: tensor, first: moment("m"), second: moment("v") };
-                parts.push((moments, info.elements() as u32, weight_decay));
+                // Without a copy there is nothing to write, but a binding there must be.
+                let copy = match &parameter.weight.copies {
+                    Some(copies) => copies[i],
+                    None => self.tensors.real("no_copy", &[4], Role::State),
+                };
+                parts.push((moments, info.elements() as u32, weight_decay, copy));
             }
         }
-        let total = parts.iter().map(|&(_, count, _)| grad_norm::partials(count)).sum();
+        let total = parts.iter().map(|&(_, count, ..)| grad_norm::partials(count)).sum();
         let partials = self.tensors.real("norm_partials", &[total as usize], Role::State);
         let gradient =
             |t: &Tensors, p: Tensor| t.gradient_of(p).unwrap_or_else(|| panic!("a parameter has no gradient"));
         let mut r = Recorder::new(&mut self.tensors);
         let mut first_partial = 0;
-        for &(moments, count, _) in &parts {
+        for &(moments, count, ..) in &parts {
             let params = grad_norm::Params { count, first_partial, partials: grad_norm::partials(count) };
             let d = gradient(r.tensors, moments.parameter);
             r.step(&grad_norm::KERNEL, &params, &[d, partials]);
             first_partial += params.partials;
         }
-        let params = grad_norm_finish::Params { partials: total, clip_norm: optimizer.clip_norm as f32 };
-        r.step(&grad_norm_finish::KERNEL, &params, &[partials, self.result]);
-        for &(moments, count, weight_decay) in &parts {
+        let result = self.inputs.loss.result;
+        let params = grad_norm_finish::Params {
+            partials: total,
+            clip_norm: optimizer.clip_norm as f32,
+            beta1: optimizer.beta1 as f32,
+            beta2: optimizer.beta2 as f32,
+            growth_interval: if self.stored == Dtype::F16 { GROWTH_INTERVAL } else { 0 },
+        };
+        r.step(&grad_norm_finish::KERNEL, &params, &[partials, result]);
+        for &(moments, count, weight_decay, copy) in &parts {
             let params = adamw::Params {
                 count,
                 beta1: optimizer.beta1 as f32,
                 beta2: optimizer.beta2 as f32,
                 epsilon: optimizer.epsilon as f32,
                 weight_decay,
+                copied: u32::from(r.tensors.info(copy).dtype == Dtype::F16),
             };
             let d = gradient(r.tensors, moments.parameter);
             let Moments { parameter, first, second } = moments;
-            r.step(&adamw::KERNEL, &params, &[self.inputs.state, self.result, parameter, d, first, second]);
+            r.step(&adamw::KERNEL, &params, &[self.inputs.state, result, parameter, d, first, second, copy]);
         }
         self.recordings.push(r.finish(UPDATE));
-        self.moments = parts.iter().map(|&(moments, _, _)| moments).collect();
+        self.moments = parts.iter().map(|&(moments, ..)| moments).collect();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::params::ParamSpec;
 use crate::graph::op::Weight;
-use crate::graph::{Tensor, Tensors};
+use crate::graph::{Dtype, Role, Tensor, Tensors};
 use std::collections::HashMap;
 
 /// One named parameter and the tensors that hold it.
@@ -23,11 +23,18 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`.
-    pub fn new(t: &mut Tensors, specs: &[ParamSpec], binding_limit: u64, training: bool) -> Self {
+    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`, and
+    /// with copies of type `stored` for products if that is f16.
+    pub fn new(t: &mut Tensors, specs: &[ParamSpec], binding_limit: u64, training: bool, stored: Dtype) -> Self {
         let all: Vec<Parameter> = specs
             .iter()
-            .map(|spec| Parameter { weight: split(t, spec, binding_limit, training), spec: spec.clone() })
+            .map(|spec| {
+                let mut weight = split(t, spec, binding_limit, training);
+                if stored == Dtype::F16 && spec.factor {
+                    weight.copies = Some(weight.parts.iter().map(|part| copy(t, part.1)).collect());
+                }
+                Parameter { weight, spec: spec.clone() }
+            })
             .collect();
         let by_name = all.iter().enumerate().map(|(i, p)| (p.spec.name.clone(), i)).collect();
         Weights { all, by_name }
@@ -63,9 +70,14 @@ fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool) 
         let mut shape = spec.shape.clone();
         shape[0] = rows_a_part.min(rows - first);
         let name = if firsts.len() == 1 { spec.name.clone() } else { format!("{}[{first}..]", spec.name) };
-        let tensor =
-            if training { t.parameter(name, &shape) } else { t.real(name, &shape, crate::graph::Role::Parameter) };
+        let tensor = if training { t.parameter(name, &shape) } else { t.real(name, &shape, Role::Parameter) };
         (first, tensor)
     });
-    Weight { parts: parts.collect(), rows }
+    Weight { parts: parts.collect(), copies: None, rows }
+}
+
+/// A tensor for the copy of `part` in f16.
+fn copy(t: &mut Tensors, part: Tensor) -> Tensor {
+    let info = t.info(part).clone();
+    t.add(format!("half.{}", info.name), &info.shape, Dtype::F16, Role::Copy)
 }

@@ -2,14 +2,14 @@
 
 use super::Real;
 use crate::kernels::balance_loss::Params;
-use crate::kernels::state::{METRIC_BALANCE, STATE_INVERSE_SEQUENCES, STATE_LOSS_SCALE};
+use crate::kernels::state::{METRIC_BALANCE, RESULT_LOSS_SCALE, STATE_INVERSE_SEQUENCES};
 use rayon::prelude::*;
 
 /// Adds the balance loss to the metrics and keeps its slope in the probabilities.
 ///
 /// For sequence `b` with `T` tokens that are no padding, `f[e] = experts / (selected * T) * (choices of e)` and
-/// `P[e] = 1 / T * sum_t probs[t, e]`. With `S` the sequences of the whole accumulation window (`state` holds 1/S
-/// and the loss scale) `slope[b, e] = loss scale * alpha * f[e] / (S * T)`, and the balance word of `metrics` grows by
+/// `P[e] = 1 / T * sum_t probs[t, e]`. With `S` the sequences of the whole accumulation window (`state` holds 1/S,
+/// `result` the loss scale) `slope[b, e] = loss scale * alpha * f[e] / (S * T)`, and the balance word of `metrics` grows by
 /// `alpha / S * sum_e f[e] P[e]`, without the loss scale. A sequence of padding has slope 0 and adds nothing.
 /// Shapes: probs (sequences, length, experts); chosen (sequences, length, selected); real (sequences, length), 0 for
 /// padding; state (8); slope (sequences, experts), overwritten; metrics (8), one word updated.
@@ -19,13 +19,13 @@ pub fn balance_loss<F: Real>(
     probs: &[F],
     chosen: &[u32],
     real: &[u32],
-    state: &[u32],
+    (state, result): (&[u32], &[F]),
     slope: &mut [F],
     metrics: &mut [F],
 ) {
     let (length, experts, selected) = (p.length as usize, p.experts as usize, p.selected as usize);
     let one_sequence = F::of(p.alpha.into()) * F::of(f32::from_bits(state[STATE_INVERSE_SEQUENCES]).into());
-    let loss_scale = F::of(f32::from_bits(state[STATE_LOSS_SCALE]).into());
+    let loss_scale = result[RESULT_LOSS_SCALE];
     let sequences = slope.par_chunks_mut(experts).zip(real.par_chunks(length));
     let sequences = sequences.zip(probs.par_chunks(length * experts)).zip(chosen.par_chunks(length * selected));
     let losses: Vec<F> = sequences
@@ -61,10 +61,10 @@ mod tests {
     #[test]
     fn the_loss_is_alpha_in_balance_and_alpha_times_experts_at_collapse() {
         let p = Params { sequences: 2, length: 5, experts: 4, selected: 1, alpha: 0.25 };
-        let state = [0, 0, 0.5f32.to_bits(), 8.0f32.to_bits(), 0, 0, 0, 0];
+        let (state, result) = ([0, 0, 0.5f32.to_bits(), 0, 0, 0, 0, 0], [8.0; 8]);
         let loss = |probs: [f64; 4]| {
             let (mut slope, mut metrics) = ([0.0; 8], [0.0; 8]);
-            balance_loss(&p, &probs.repeat(10), &[0; 10], &[1; 10], &state, &mut slope, &mut metrics);
+            balance_loss(&p, &probs.repeat(10), &[0; 10], &[1; 10], (&state, &result), &mut slope, &mut metrics);
             metrics[METRIC_BALANCE]
         };
         assert!((loss([0.25; 4]) - 0.25).abs() < 1e-12);

@@ -2,25 +2,26 @@
 
 use super::{Real, sum::pairwise};
 use crate::kernels::cross_entropy::Params;
+use crate::kernels::state::RESULT_LOSS_SCALE;
 use rayon::prelude::*;
 
 /// Losses and hits of the rows of `logits`; with `gradient` 1 the logits become the gradient.
 ///
 /// With m the largest logit and s = sum_k exp(z_k - m): loss = log(s) + (m - z_y), in this order since logits may be
 /// large; correct = 1 if y is the lowest class of the largest logit, else 0; gradient
-/// = (exp(z - m) / s - onehot(y)) * loss_weight. A target from `classes` on is not counted: 0 in all three.
+/// = (exp(z - m) / s - onehot(y)) * loss_weight * loss scale. A target from `classes` on is not counted: 0 in all three.
 ///
-/// Shapes: logits (rows, classes); targets, loss_weights, losses, correct (tokens), of which the rows are those from
+/// Shapes: logits (rows, classes); result (8); targets, loss_weights, losses, correct (tokens), of which the rows are those from
 /// `first_row` on.
 pub fn cross_entropy<F: Real>(
     p: &Params,
     logits: &mut [F],
     targets: &[u32],
-    loss_weights: &[F],
+    (loss_weights, result): (&[F], &[F]),
     losses: &mut [F],
     correct: &mut [F],
 ) {
-    let (rows, classes) = (p.rows as usize, p.classes as usize);
+    let (rows, classes, scale) = (p.rows as usize, p.classes as usize, result[RESULT_LOSS_SCALE]);
     let tokens = p.first_row as usize..p.first_row as usize + rows;
     let inputs = targets[tokens.clone()].par_iter().zip(&loss_weights[tokens.clone()]);
     let outputs = losses[tokens.clone()].par_iter_mut().zip(&mut correct[tokens]);
@@ -40,7 +41,7 @@ pub fn cross_entropy<F: Real>(
                 *loss += sum.ln();
                 z.iter_mut().for_each(|v| *v /= sum);
                 z[target] -= F::one();
-                z.iter_mut().for_each(|v| *v *= weight);
+                z.iter_mut().for_each(|v| *v *= weight * scale);
             }
         } else if p.gradient != 0 {
             z.fill(F::zero());

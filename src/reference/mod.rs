@@ -12,6 +12,7 @@ pub mod attention_backward_q;
 pub mod attention_delta;
 pub mod balance_loss;
 pub mod balance_loss_backward;
+pub mod cast;
 pub mod copy_columns;
 pub mod cross_entropy;
 pub mod dropout;

@@ -5,6 +5,7 @@ use crate::checkpoint::disk::{read_json_object, replace_text};
 use crate::checkpoint::weights::{Weights, write_weights};
 use crate::config::hf::{StoredType, write_own_config};
 use crate::error::{Error, Result};
+use crate::kernels::state::RESULT_WORDS;
 use crate::model::params::{DiskTensor, ParamSpec};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,10 @@ pub struct TrainerState {
     pub seed: u64,
     /// Lowest validation loss of a checkpoint so far.
     pub best_val_loss: Option<f64>,
+    /// Words that stay from update to update (`kernels::state`): loss scale, counts, bias corrections. Absent
+    /// before the first update.
+    #[serde(default)]
+    pub result: Option<[f32; RESULT_WORDS]>,
 }
 
 /// The two moments of a parameter as tensors of `optimizer.safetensors`: fused, as in memory.
@@ -67,7 +72,9 @@ pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &Tr
     })?;
     write_own_config(&unfinished, &session.program.config, StoredType::F32)?;
     tokenizer.write_hf(&unfinished, session.program.config.max_position_embeddings)?;
-    let text = serde_json::to_string_pretty(state).map_err(|e| Error::file(STATE, e.to_string()))?;
+    let result = session.result()?.try_into().ok();
+    let text = serde_json::to_string_pretty(&TrainerState { result, ..state.clone() })
+        .map_err(|e| Error::file(STATE, e.to_string()))?;
     replace_text(&unfinished.join(STATE), &format!("{text}\n"))?;
     std::fs::rename(&unfinished, &folder).map_err(io(&folder))?;
     replace_text(&run.join(CHECKPOINTS).join("latest"), &format!("{name}\n"))?;
@@ -178,5 +185,9 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     if name.is_some_and(|name| name.starts_with("step-") && name != format!("step-{:08}", state.step)) {
         return Err(Error::file(path, format!("says step {}, which is not its folder's", state.step)));
     }
+    let Some(words) = state.result else {
+        return Err(Error::file(path, "lacks result, the words that the optimizer keeps from update to update"));
+    };
+    session.load_result(&words)?;
     Ok(state)
 }

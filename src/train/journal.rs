@@ -51,6 +51,12 @@ pub struct TrainRow {
     /// Target tokens a second of wall time, over the last updates.
     #[serde(deserialize_with = "number")]
     pub tokens_per_second: f64,
+    /// Factor on the loss gradient that the next update begins with; 1 in f32.
+    #[serde(default = "one", deserialize_with = "number")]
+    pub loss_scale: f64,
+    /// Updates skipped so far because a gradient was not finite.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 /// What one validation found.
@@ -82,6 +88,11 @@ impl Row {
 /// JSON has no word for numbers that are not finite: they are written as `null` and read back as NaN.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// The loss scale of rows from before there was one.
+fn one() -> f64 {
+    1.0
 }
 
 /// A run folder that this process alone writes to, as long as the value lives.

@@ -4,7 +4,7 @@ use crate::backend::Device;
 use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::graph::op::Weight;
-use crate::graph::{Executor, Tensor};
+use crate::graph::{Dtype, Executor, Tensor};
 use crate::kernels::state;
 use crate::model::inputs::Inputs;
 use crate::model::params::ParamSpec;
@@ -60,8 +60,10 @@ impl Session {
         let mut executor = device.executor(&program, cap)?;
         let table = rope::table(&program.config, program.inputs.size.length);
         executor.upload(program.inputs.rope_table, &table)?;
+        let mixed = program.stored == Dtype::F16;
+        let result = state::first_result(if mixed { state::FIRST_LOSS_SCALE } else { 1.0 });
+        executor.upload(program.inputs.loss.result, &result)?;
         let mut words = [0; 8];
-        words[state::STATE_LOSS_SCALE] = 1f32.to_bits();
         words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
         Ok(Session { program, executor, words })
     }
@@ -72,10 +74,15 @@ impl Session {
             let data = values(&self.program.weights.all[i].spec)?;
             self.load_parameter(i, &data)?;
         }
-        Ok(())
+        self.refresh()
     }
 
-    /// Overwrites parameter number `i`.
+    /// Makes the copies that products read anew, after [`Session::load_parameter`].
+    pub fn refresh(&mut self) -> Result<()> {
+        self.run(crate::model::program::REFRESH)
+    }
+
+    /// Overwrites parameter number `i`; products see it after [`Session::refresh`].
     pub fn load_parameter(&mut self, i: usize, values: &[f32]) -> Result<()> {
         let weight = self.program.weights.all[i].weight.clone();
         self.scatter(&weight, values, Some)
@@ -109,11 +116,14 @@ impl Session {
         self.gather(&weight, Some)
     }
 
-    /// Accumulated gradient of parameter number `i`.
+    /// Accumulated gradient of parameter number `i`, without the loss scale.
     pub fn gradient(&mut self, i: usize) -> Result<Vec<f32>> {
         let weight = self.program.weights.all[i].weight.clone();
         let tensors = self.program.tensors.clone();
-        self.gather(&weight, |part| tensors.gradient_of(part))
+        let scale = self.result()?[state::RESULT_LOSS_SCALE];
+        let mut gradient = self.gather(&weight, |part| tensors.gradient_of(part))?;
+        gradient.iter_mut().for_each(|d| *d /= scale); // a power of two: exact
+        Ok(gradient)
     }
 
     /// First (`second` false) or second moment of parameter number `i`.
@@ -154,12 +164,19 @@ impl Session {
         self.executor.upload_indices(self.program.inputs.state, &self.words)
     }
 
-    /// Learning rate and bias corrections of update number `step`, from 1.
-    pub fn set_update(&mut self, learning_rate: f64, beta1: f64, beta2: f64, step: u64) -> Result<()> {
-        let correction = |beta: f64| ((1.0 - beta.powf(step as f64)) as f32).to_bits();
+    /// Waits and reads the words of `kernels::state` that stay from update to update.
+    pub fn result(&mut self) -> Result<Vec<f32>> {
+        self.executor.download(self.program.inputs.loss.result)
+    }
+
+    /// Overwrites these words.
+    pub fn load_result(&mut self, words: &[f32]) -> Result<()> {
+        self.executor.upload(self.program.inputs.loss.result, words)
+    }
+
+    /// Learning rate of the coming update.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         self.words[state::STATE_LEARNING_RATE] = (learning_rate as f32).to_bits();
-        self.words[state::STATE_CORRECTION1] = correction(beta1);
-        self.words[state::STATE_CORRECTION2] = correction(beta2);
         self.executor.upload_indices(self.program.inputs.state, &self.words)
     }
 

@@ -168,18 +168,18 @@ impl<'a> Trainer<'a> {
         let (batch, passes) = (train.micro_batch, train.accumulation);
         let mut window: Vec<Batch> = (0..passes).map(|i| self.batch(step, i)).collect();
         let targets = weigh(&mut window, train.loss_reduction);
-        let optimizer = &self.config.optimizer;
         let rate = learning_rate(self.config, step);
         self.session.run(RESET)?;
         self.session.set_sequences(batch * passes)?;
-        self.session.set_update(rate, optimizer.beta1, optimizer.beta2, step + 1)?;
+        self.session.set_learning_rate(rate)?;
         for (i, micro) in window.iter().enumerate() {
             self.session.set_keys(train.seed, step, i as u64)?;
             self.session.feed(micro)?;
             self.session.run(MICRO_STEP)?;
         }
         self.session.run(UPDATE)?;
-        let (metrics, result) = (self.session.program.inputs.loss.metrics, self.session.program.result);
+        let slots = &self.session.program.inputs.loss;
+        let (metrics, result) = (slots.metrics, slots.result);
         self.session.executor().read_later(metrics, 2 * step)?;
         self.session.executor().read_later(result, 2 * step + 1)?;
         self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64 });
@@ -227,6 +227,8 @@ impl<'a> Trainer<'a> {
             grad_norm: f64::from(result[state::RESULT_NORM]),
             tokens: self.state.tokens,
             tokens_per_second: rate,
+            loss_scale: f64::from(result[state::RESULT_LOSS_SCALE]),
+            skipped: result[state::RESULT_SKIPPED] as u64,
         };
         if let Some(line) = self.progress.update(&row) {
             self.journal.log(&line)?;
@@ -236,8 +238,12 @@ impl<'a> Trainer<'a> {
             self.non_finite = 0;
             return Ok(());
         }
+        let (step, scale) = (self.state.step, result[state::RESULT_LOSS_SCALE]);
+        if scale > 1.0 {
+            // Too large a scale, as at the beginning of a run in mixed precision: it halves until gradients fit.
+            return self.say(&format!("step {step}: a gradient overflowed; update skipped, loss scale now {scale}"));
+        }
         self.non_finite += 1;
-        let step = self.state.step;
         self.say(&format!("step {step}: the gradient is not finite; the update was skipped"))?;
         match self.non_finite {
             NON_FINITE_LIMIT => Err(Error::Numerics(format!(

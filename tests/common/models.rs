@@ -6,7 +6,7 @@ use hadal::config::train::OptimizerConfig;
 use hadal::data::batch::{Batch, IGNORED};
 use hadal::graph::op::Weight;
 use hadal::graph::run_cpu::{CpuExecutor, CpuReal};
-use hadal::graph::{Executor, Tensor};
+use hadal::graph::{Dtype, Executor, Tensor};
 use hadal::kernels::case::indices;
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
@@ -136,6 +136,7 @@ impl Fixture {
         cpu.set(program.inputs.loss.loss_weights, &rounded(&self.loss_weights));
         cpu.set(program.inputs.rope_table, &rounded(&rope_table(&self.config)));
         cpu.upload_indices(program.inputs.state, &state_words(SEQUENCES)).expect("main memory takes integers");
+        cpu.upload(program.inputs.loss.result, &state::first_result(1.0)).expect("main memory takes floats");
         if let Some(slots) = program.logits {
             let rows: Vec<u32> = (0..(SEQUENCES * LENGTH) as u32).collect();
             cpu.upload_indices(slots.rows, &rows).expect("main memory takes integers");
@@ -166,7 +167,8 @@ impl Fixture {
 pub fn program(config: &ModelConfig, binding_limit: u64, sequences: usize, length: usize) -> Program {
     let size = BatchSize { batch: sequences, length };
     let optimizer = Some(OptimizerConfig::default());
-    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: Some(size.tokens()) };
+    let options =
+        ProgramOptions { size, binding_limit, optimizer, logit_rows: Some(size.tokens()), stored: Dtype::F32 };
     Program::new(config, &parameters(config), &options)
 }
 
@@ -176,10 +178,7 @@ pub fn state_words(sequences: usize) -> [u32; state::STATE_WORDS] {
     words[state::STATE_KEY0] = 5;
     words[state::STATE_KEY1] = 6;
     words[state::STATE_INVERSE_SEQUENCES] = (1.0 / sequences as f32).to_bits();
-    words[state::STATE_LOSS_SCALE] = 1f32.to_bits();
     words[state::STATE_LEARNING_RATE] = 1e-2f32.to_bits();
-    words[state::STATE_CORRECTION1] = 0.1f32.to_bits();
-    words[state::STATE_CORRECTION2] = 0.05f32.to_bits();
     words
 }
 

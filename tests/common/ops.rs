@@ -81,7 +81,7 @@ impl Case {
             part[0] = rows.min(shape[0] - first);
             (first, case.parameter(&format!("{name}[{first}..]"), &part))
         };
-        Weight { parts: firsts.map(|first| part(self, first)).collect(), rows: shape[0] }
+        Weight { parts: firsts.map(|first| part(self, first)).collect(), copies: None, rows: shape[0] }
     }
 
     fn integer(&mut self, name: &str, shape: &[usize], values: Vec<u32>) -> Tensor {
@@ -96,8 +96,14 @@ impl Case {
         words[state::STATE_KEY0] = 77;
         words[state::STATE_KEY1] = 12345;
         words[state::STATE_INVERSE_SEQUENCES] = 0.5f32.to_bits();
-        words[state::STATE_LOSS_SCALE] = 1f32.to_bits();
         self.integer("state", &[state::STATE_WORDS], words)
+    }
+
+    /// The words that stay from update to update, with a loss scale of 1.
+    fn result(&mut self) -> Tensor {
+        let tensor = self.tensors.real("result", &[state::RESULT_WORDS], Role::Input);
+        self.reals.push((tensor, state::first_result(1.0).map(f64::from).to_vec()));
+        tensor
     }
 
     /// Records `build`; its outputs pass through an addition and get seeded upstream gradients.
@@ -268,7 +274,7 @@ fn balance_loss() -> Program {
     let logits = c.input("logits", &[b * length, experts]);
     let real = c.integer("real", &[b * length], vec![1, 1, 1, 1, 1, 1, 0, 0]);
     let state = c.state();
-    let metrics = c.tensors.real("metrics", &[8], Role::State);
+    let (result, metrics) = (c.result(), c.tensors.real("metrics", &[8], Role::State));
     let sizes = RouterSizes {
         rows: (b * length) as u32,
         experts: experts as u32,
@@ -282,7 +288,7 @@ fn balance_loss() -> Program {
     let mut t = Tape::training(&mut c.tensors, NO_LIMIT);
     let doubled = twice(&mut t, logits);
     let (probs, chosen, weights) = t.router(doubled, sizes);
-    t.balance_loss(probs, chosen, Balance { sequences: b, alpha: 0.3, real, state, metrics });
+    t.balance_loss(probs, chosen, Balance { sequences: b, alpha: 0.3, real, state, result, metrics });
     // The router's backward needs a gradient of its weights: zero, so that the balance loss alone is judged.
     let shape = t.tensors().info(weights).shape.clone();
     let zero = t.tensors().real("upstream", &shape, Role::Input);
@@ -304,8 +310,10 @@ fn head_loss(parts: usize, limit: u64) -> Program {
         losses: c.tensors.real("losses", &[n], Role::State),
         correct: c.tensors.real("correct", &[n], Role::State),
         metrics: c.tensors.real("metrics", &[8], Role::State),
+        result: c.result(),
     };
-    let factors = c.reals.last().map(|(_, values)| values.clone()).unwrap_or_default();
+    let weights = slots.loss_weights;
+    let factors = c.reals.iter().find(|(tensor, _)| *tensor == weights).map(|(_, values)| values.clone()).unwrap();
     let mut t = Tape::training(&mut c.tensors, limit);
     let h = twice(&mut t, x);
     t.head_loss(h, &w, slots);

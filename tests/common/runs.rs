@@ -6,6 +6,7 @@ use hadal::config::Config;
 use hadal::data::Dataset;
 use hadal::gpu::device::Gpu;
 use hadal::gpu::pipeline::Allowed;
+use hadal::graph::Dtype;
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::{initial, parameters};
 use hadal::model::program::{Program, ProgramOptions};
@@ -50,14 +51,15 @@ pub fn cpu() -> Device {
 
 /// An adapter in f32.
 pub fn gpu(gpu: &Arc<Gpu>) -> Device {
-    Device::Gpu { gpu: gpu.clone(), allowed: Allowed::portable(), note: String::new() }
+    Device::Gpu { gpu: gpu.clone(), allowed: Allowed::portable(), stored: Dtype::F32, note: String::new() }
 }
 
 /// A session for `config` without weights.
 pub fn session(config: &Config, device: &Device) -> Session {
     let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
     let optimizer = Some(config.optimizer.clone());
-    let options = ProgramOptions { size, binding_limit: device.binding_limit(), optimizer, logit_rows: None };
+    let options =
+        ProgramOptions { size, binding_limit: device.binding_limit(), optimizer, logit_rows: None, stored: Dtype::F32 };
     Session::new(Program::new(&config.model, &parameters(&config.model), &options), device, None).unwrap()
 }
 
@@ -83,7 +85,7 @@ pub fn train(
         Some(folder) => checkpoint::load(folder, &mut session).unwrap(),
         None => {
             session.load(|spec| Ok(initial(spec, seed))).unwrap();
-            TrainerState { step: 0, tokens: 0, seed, best_val_loss: None }
+            TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, result: None }
         }
     };
     Trainer::new(config, session, dataset, tokenizer, journal, state, None).run(false).unwrap();

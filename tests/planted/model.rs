@@ -6,9 +6,9 @@ use super::recording::Patient;
 use hadal::config::model::ModelConfig;
 use hadal::config::train::OptimizerConfig;
 use hadal::data::batch::Batch;
-use hadal::graph::Executor;
 use hadal::graph::op::Weight;
 use hadal::graph::run_cpu::CpuExecutor;
+use hadal::graph::{Dtype, Executor};
 use hadal::kernels::case::{indices, uniform};
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
@@ -64,7 +64,8 @@ impl Model {
     /// The model without a bug.
     pub fn new(config: &ModelConfig) -> Model {
         let optimizer = Some(OptimizerConfig { clip_norm: 0.5, ..OptimizerConfig::default() });
-        let options = ProgramOptions { size: SIZE, binding_limit: 1 << 30, optimizer, logit_rows: None };
+        let options =
+            ProgramOptions { size: SIZE, binding_limit: 1 << 30, optimizer, logit_rows: None, stored: Dtype::F32 };
         let program = Program::new(config, &parameters(config), &options);
         let mut batches: Vec<Batch> = [(1, 3), (2, 11)].map(|(seed, hidden)| batch(config, seed, hidden)).into();
         let counted = batches.iter().map(Batch::counted).sum();
@@ -97,11 +98,9 @@ impl Model {
         cpu.upload(inputs.rope_table, &rope::table(&self.program.config, SIZE.length)).expect("memory takes floats");
         let mut words = [0; state::STATE_WORDS];
         words[state::STATE_INVERSE_SEQUENCES] = self.inverse_sequences.to_bits();
-        words[state::STATE_LOSS_SCALE] = 1f32.to_bits();
         words[state::STATE_LEARNING_RATE] = 0.01f32.to_bits();
-        words[state::STATE_CORRECTION1] = 0.19f32.to_bits();
-        words[state::STATE_CORRECTION2] = 0.0975f32.to_bits();
         put(&mut cpu, inputs.state, &words);
+        cpu.upload(inputs.loss.result, &state::first_result(1.0)).expect("memory takes floats");
         cpu.run(self.program.recording(RESET)).expect("the CPU runs");
         for batch in &self.batches {
             put(&mut cpu, inputs.ids, &batch.ids);

@@ -3,7 +3,7 @@
 
 use bytemuck::Pod;
 use hadal::graph::{Recording, Step, Tensor, Tensors};
-use hadal::kernels::{add, copy_columns};
+use hadal::kernels::{Halves, add, copy_columns};
 
 /// A recording under the knife, with the tensors that it uses.
 pub struct Patient<'a> {
@@ -81,7 +81,8 @@ impl Patient<'_> {
         let params =
             copy_columns::Params { rows: 1, columns, source_stride, source_offset: 0, target_stride, target_offset: 0 };
         let params = bytemuck::bytes_of(&params).to_vec();
-        self.recording.steps[at] = Step { kernel: &copy_columns::KERNEL, params, tensors: vec![from, to] };
+        self.recording.steps[at] =
+            Step { kernel: &copy_columns::KERNEL, params, tensors: vec![from, to], halves: Halves::NONE };
     }
 }
 

@@ -2,7 +2,7 @@
 
 use hadal::check::ops::judge;
 use hadal::gpu::device::Gpu;
-use hadal::gpu::pipeline::Pipelines;
+use hadal::gpu::pipeline::{Allowed, Pipelines};
 use hadal::kernels::case::Case;
 use hadal::kernels::{Kernel, find};
 
@@ -71,7 +71,7 @@ impl ShaderBug {
 
     /// The kernel's cases, in the order in which they are tried.
     fn cases(&self) -> Vec<Case> {
-        let mut cases = (self.kernel().cases)();
+        let mut cases = self.kernel().every_case();
         let known = self.first.is_empty() || cases.iter().any(|case| case.name == self.first);
         assert!(known, "{}: no case {:?}", self.what, self.first);
         cases.sort_by_key(|case| case.name != self.first); // stable
@@ -83,7 +83,7 @@ impl ShaderBug {
     pub fn plant(&self, gpu: &Gpu, compiled: &mut Pipelines) -> Result<String, String> {
         let (kernel, sound) = (self.patched(self.new), self.patched(self.old));
         let outcome = |kernel: &Kernel, pipelines: &mut Pipelines, case: &Case| {
-            let finding = judge(gpu, pipelines, kernel, case);
+            let finding = judge(gpu, pipelines, &Allowed::portable(), kernel, case);
             finding.unwrap_or_else(|e| panic!("{}: the patched text does not run: {e}", self.what)).outcome
         };
         let mut pipelines = Pipelines::default();
@@ -95,6 +95,6 @@ impl ShaderBug {
                 };
             }
         }
-        Err(format!("none of {} cases showed it", (kernel.cases)().len()))
+        Err(format!("none of {} cases showed it", kernel.every_case().len()))
     }
 }

@@ -177,13 +177,13 @@ pub static BUGS: &[ShaderBug] = &[
         "gradient[i] * result[RESULT_CLIP] + p.weight_decay * parameter[i]",
     ),
     bug("weight decay without the rate", "adamw", "rate * p.weight_decay", "p.weight_decay"),
-    bug("first bias correction missing", "adamw", " / state_number(STATE_CORRECTION1)", ""),
-    bug("second bias correction missing", "adamw", "1.0 / sqrt(state_number(STATE_CORRECTION2))", "1.0"),
+    bug("first bias correction missing", "adamw", " / result[RESULT_CORRECTION1]", ""),
+    bug("second bias correction missing", "adamw", "1.0 / sqrt(result[RESULT_CORRECTION2])", "1.0"),
     bug(
         "second bias correction without its root",
         "adamw",
-        "sqrt(state_number(STATE_CORRECTION2))",
-        "state_number(STATE_CORRECTION2)",
+        "sqrt(result[RESULT_CORRECTION2])",
+        "result[RESULT_CORRECTION2]",
     ),
     bug(
         "epsilon inside the root",

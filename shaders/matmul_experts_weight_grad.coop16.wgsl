@@ -1,0 +1,47 @@
+// matmul_experts_weight_grad.wgsl on cooperative matrices, for factors stored as f16: products of 16 x 16 x 16 with f32
+// sums. One workgroup a tile of one expert's gradient. Needs m and n in sixteens.
+// Reference: src/reference/matmul_experts_weight_grad.rs.
+#define A_ALONG_K 0
+#define B_ALONG_K 0
+#define EDGE_K 1
+#define ACCUMULATE 1
+#define STAGED 0
+#define HALF_C 0
+#import shared/coop
+
+struct Params {
+    m: u32,
+    n: u32,
+    first_expert: u32,
+    expert_count: u32,
+}
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;     // (rows, m)
+@group(0) @binding(1) var<storage, read> b: array<vec4<f16>>;     // (rows, n)
+@group(0) @binding(2) var<storage, read> offsets: array<u32>;     // (experts + 1)
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;     // (expert_count, m, n)
+
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let down = (p.m + #{TILE_M - 1}u) / #{TILE_M}u;
+    let across = (p.n + #{TILE_N - 1}u) / #{TILE_N}u;
+    let number = group.y * groups.x + group.x; // in place, as in matmul.coop16.wgsl
+    let own = number / (down * across);
+    if (own >= p.expert_count) {
+        return;
+    }
+    let first = offsets[p.first_expert + own];
+    let end = offsets[p.first_expert + own + 1u];
+    if (first == end) {
+        return;
+    }
+    let row = number / across % down * #{TILE_M}u;
+    let column = number % across * #{TILE_N}u;
+    let c_first = (own * p.m + row) * p.n + column;
+    let t = Tile(first * p.m + row, p.m, first * p.n + column, p.n, c_first, p.n, p.m - row, p.n - column, end - first);
+#import shared/coop_sums
+}

@@ -1,0 +1,89 @@
+// One tile of a matrix product on cooperative matrices: C[i, j] = sum over k of A[i, k] * B[k, j], factors in f16, sums
+// in f32, TILE_M x TILE_N elements a workgroup. Each subgroup of 32 owns 64 x 64 of them. Rows and columns past the end
+// read a neighbour and are not stored. k ascends in sixteens, whatever the tile.
+//
+// The importer declares the storage buffers `a`, `b` (f16 in vectors of four), `c` and for ACCUMULATE 2 `residual`,
+// defines A_ALONG_K and B_ALONG_K (1 where neighbours in memory differ in k), ACCUMULATE (0: c = C, 1: c += C,
+// 2: c = residual + C), EDGE_K (1 where k may end within a part) and STAGED, runs THREADS invocations and, in main, sets
+// `let t = Tile(...)` before `#import shared/coop_sums`. Lines and offsets count in fours, m and n in sixteens.
+//   STAGED 0: sums begin at the old values and go straight to `c`, f32, in blocks of 16 x 16 elements.
+//   STAGED 1: sums pass through workgroup memory, so `c` is in vectors of four, of f16 or f32, and rows end anywhere.
+// Subgroup operations stay out: beside cooperative matrices drivers have crashed on them.
+enable wgpu_cooperative_matrix;
+#define TILE_M 128
+#define TILE_N 128
+#define BK 32
+#define EDGE_K 0
+#define ACROSS TILE_N / 64
+#define SUBGROUPS TILE_M / 64 * ACROSS
+#define THREADS SUBGROUPS * 32
+// Vectors of four in a line of a part, and that with the padding that keeps lines 16 bytes apart in the banks.
+#if A_ALONG_K
+#define A_LINE BK / 4
+#else
+#define A_LINE TILE_M / 4
+#end
+#if B_ALONG_K
+#define B_LINE BK / 4
+#else
+#define B_LINE TILE_N / 4
+#end
+#define A_STRIDE A_LINE + 2
+#define B_STRIDE B_LINE + 2
+#define A_ITEMS TILE_M * BK / 4 / THREADS
+#define B_ITEMS TILE_N * BK / 4 / THREADS
+// The same of a staged line of 64 sums.
+#define STAGE_STRIDE 17
+
+// Where a tile lies. Indices and distances in elements.
+struct Tile {
+    a: u32,       // first element of A
+    lda: u32,     // distance between lines of A
+    b: u32,       // first element of B
+    ldb: u32,     // distance between lines of B
+    c: u32,       // first element of C
+    ldc: u32,     // distance between rows of C
+    rows: u32,    // rows from the first on, at least 1
+    columns: u32, // columns from the first on, at least 1
+    k: u32,       // length of the sums, at least 1
+}
+
+// Parts of a and b as they lie in memory; loading a matrix transposed or not sorts out the rest.
+var<workgroup> a_part: array<vec4<f16>, #{TILE_M * BK / 4 / A_LINE * A_STRIDE}>; // (TILE_M, BK + 8) or (BK, TILE_M + 8)
+var<workgroup> b_part: array<vec4<f16>, #{TILE_N * BK / 4 / B_LINE * B_STRIDE}>; // (TILE_N, BK + 8) or (BK, TILE_N + 8)
+#if STAGED
+var<workgroup> stage: array<vec4<f32>, #{SUBGROUPS * 16 * STAGE_STRIDE}>;        // (SUBGROUPS, 16, 64 + 4)
+#end
+
+// Four elements of the part of A that begins at k0; `item` numbers them along memory.
+fn fetch_a(t: Tile, k0: u32, item: u32) -> vec4<f16> {
+#if A_ALONG_K
+    let line = min(item / #{A_LINE}u, t.rows - 1u);
+    return a[(t.a + line * t.lda + k0 + item % #{A_LINE}u * 4u) / 4u];
+#else
+    let i = min(item % #{A_LINE}u * 4u, t.rows - 4u);
+#if EDGE_K
+    let line = k0 + item / #{A_LINE}u;
+    return select(vec4<f16>(), a[(t.a + min(line, t.k - 1u) * t.lda + i) / 4u], line < t.k);
+#else
+    return a[(t.a + (k0 + item / #{A_LINE}u) * t.lda + i) / 4u];
+#end
+#end
+}
+
+// The same of B.
+fn fetch_b(t: Tile, k0: u32, item: u32) -> vec4<f16> {
+#if B_ALONG_K
+    let line = min(item / #{B_LINE}u, t.columns - 1u);
+    return b[(t.b + line * t.ldb + k0 + item % #{B_LINE}u * 4u) / 4u];
+#else
+    let i = min(item % #{B_LINE}u * 4u, t.columns - 4u);
+#if EDGE_K
+    // Zeros of A would not do: what lies past the end of B may not be finite.
+    let line = k0 + item / #{B_LINE}u;
+    return select(vec4<f16>(), b[(t.b + min(line, t.k - 1u) * t.ldb + i) / 4u], line < t.k);
+#else
+    return b[(t.b + (k0 + item / #{B_LINE}u) * t.ldb + i) / 4u];
+#end
+#end
+}

@@ -1,0 +1,92 @@
+    // Statements of main that make the tile `t` and store it: see shared/coop.
+    // The subgroup's corner in the tile.
+    let y = lane / 32u / #{ACROSS}u * 64u;
+    let x = lane / 32u % #{ACROSS}u * 64u;
+    let ldc = t.ldc;
+#for i in 0..4
+#for j in 0..4
+#if ACCUMULATE == 0 || STAGED
+    var sum#{i}_#{j} = coop_mat16x16<f32, C>();
+#else
+    let old#{i}_#{j} = t.c + min(y + #{i * 16}u, t.rows - 16u) * ldc + min(x + #{j * 16}u, t.columns - 16u);
+    var sum#{i}_#{j} = coopLoadT<coop_mat16x16<f32, C>>(&#{ACCUMULATE == 1 ? c : residual}[old#{i}_#{j}], ldc);
+#end
+#end
+#end
+
+    for (var k0 = 0u; k0 < t.k; k0 += #{BK}u) {
+#for i in 0..A_ITEMS
+        let a#{i} = fetch_a(t, k0, lane + #{i * THREADS}u);
+#end
+#for i in 0..B_ITEMS
+        let b#{i} = fetch_b(t, k0, lane + #{i * THREADS}u);
+#end
+        workgroupBarrier(); // the part before may still be read
+#for i in 0..A_ITEMS
+        a_part[(lane + #{i * THREADS}u) / #{A_LINE}u * #{A_STRIDE}u + (lane + #{i * THREADS}u) % #{A_LINE}u] = a#{i};
+#end
+#for i in 0..B_ITEMS
+        b_part[(lane + #{i * THREADS}u) / #{B_LINE}u * #{B_STRIDE}u + (lane + #{i * THREADS}u) % #{B_LINE}u] = b#{i};
+#end
+        workgroupBarrier();
+#for q in 0..BK / 16
+#for i in 0..4
+#if A_ALONG_K
+        let left#{q}_#{i} =
+            coopLoadT<coop_mat16x16<f16, A>>(&a_part[(y + #{i * 16}u) * #{A_STRIDE}u + #{q * 4}u], #{A_STRIDE}u);
+#else
+        let left#{q}_#{i} =
+            coopLoad<coop_mat16x16<f16, A>>(&a_part[#{q * 16 * A_STRIDE + i * 4}u + y / 4u], #{A_STRIDE}u);
+#end
+#end
+#for j in 0..4
+#if B_ALONG_K
+        let right#{q}_#{j} =
+            coopLoad<coop_mat16x16<f16, B>>(&b_part[(x + #{j * 16}u) * #{B_STRIDE}u + #{q * 4}u], #{B_STRIDE}u);
+#else
+        let right#{q}_#{j} =
+            coopLoadT<coop_mat16x16<f16, B>>(&b_part[#{q * 16 * B_STRIDE + j * 4}u + x / 4u], #{B_STRIDE}u);
+#end
+#end
+#for i in 0..4
+#for j in 0..4
+        sum#{i}_#{j} = coopMultiplyAdd(left#{q}_#{i}, right#{q}_#{j}, sum#{i}_#{j});
+#end
+#end
+#end
+    }
+
+#if STAGED
+    let own = lane / 32u * #{16 * STAGE_STRIDE}u;
+#for i in 0..4
+    workgroupBarrier(); // the rows before may still be read
+#for j in 0..4
+    let stage#{i}_#{j} = own + #{j * 4}u;
+    coopStoreT(sum#{i}_#{j}, &stage[stage#{i}_#{j}], #{STAGE_STRIDE}u);
+#end
+    workgroupBarrier();
+    for (var item = lane % 32u; item < 256u; item += 32u) {
+        let row = y + #{i * 16}u + item / 16u;
+        let column = x + item % 16u * 4u;
+        if (row < t.rows && column < t.columns) {
+            let at = (t.c + row * ldc + column) / 4u;
+            let sum = stage[own + item / 16u * #{STAGE_STRIDE}u + item % 16u];
+#if ACCUMULATE == 0
+            c[at] = vec4<#{HALF_C ? f16 : f32}>(sum);
+#else
+            c[at] = vec4<#{HALF_C ? f16 : f32}>(sum + vec4<f32>(#{ACCUMULATE == 1 ? c : residual}[at]));
+#end
+        }
+    }
+#end
+#else
+#for i in 0..4
+#for j in 0..4
+    if (y + #{i * 16}u < t.rows && x + #{j * 16}u < t.columns) {
+        // Bound to a name: naga 30 cannot write the translation of a store to a computed place.
+        let at = t.c + (y + #{i * 16}u) * ldc + x + #{j * 16}u;
+        coopStoreT(sum#{i}_#{j}, &c[at], ldc);
+    }
+#end
+#end
+#end
