@@ -17,5 +17,6 @@ pub mod data; // the embedded world, files, batches
 pub mod train; // the loop, the run folder, the schedule
 pub mod sample; // drawing text from a model
 pub mod plot; // the loss as a picture
+pub mod bench; // measurements of products and whole updates
 pub mod check; // a GPU's results beside the reference's
 pub mod cli; // the command line

@@ -14,8 +14,7 @@ pub fn judge(gpu: &Gpu, pipelines: &mut Pipelines, allowed: &Allowed, kernel: &K
     let rounded = run_reference(kernel, case, kernel.cpu_f32);
     let found = run_once(gpu, pipelines, allowed, kernel, case)?;
     let outcome = compare_dispatch(kernel, case, &found, &expected, &rounded).map_err(|m| m.to_string());
-    let suffix = allowed.choose(kernel, &case.params, case.halves).suffix;
-    let form = if suffix.is_empty() { kernel.stem.to_owned() } else { format!("{}.{suffix}", kernel.stem) };
+    let form = allowed.choose(kernel, &case.params, case.halves).form(kernel);
     Ok(Finding { what: format!("{form}, {}", case.name), outcome })
 }
 

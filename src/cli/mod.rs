@@ -1,5 +1,6 @@
 //! The command line: one module a command.
 
+mod bench;
 mod check;
 mod data;
 mod dump;
@@ -42,6 +43,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Compare every kernel and gradient on this adapter with the CPU reference
     Check(check::CheckArgs),
+    /// Measure speed: whole updates, matrix products, or the time of each kernel
+    Bench(bench::BenchArgs),
     /// List adapters, their limits and features
     Info,
     /// Memory and compute of a configuration, before the run; needs no GPU
@@ -81,6 +84,7 @@ impl Cli {
             Command::Sample(args) => sample::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Check(args) => check::run(args),
+            Command::Bench(args) => bench::run(args),
             Command::Info => info::run(),
             Command::Plan(args) => plan::run(args),
             Command::Plot(args) => plot::run(args),

@@ -19,7 +19,7 @@ const UPLOAD_BYTES: usize = 64 << 20;
 
 /// A dispatch with everything that does not change made beforehand.
 struct Prepared {
-    stem: &'static str,
+    form: String,
     pipeline: Arc<Pipeline>,
     group: wgpu::BindGroup,
     params: Vec<u8>,
@@ -61,8 +61,8 @@ impl GpuExecutor {
                     let choice = allowed.choose(step.kernel, &step.params, step.halves);
                     let pipeline = pipelines.get(&gpu, step.kernel, &choice)?;
                     let group = bind(&gpu, tensors, &plan, &buffers, step, &pipeline);
-                    let (stem, params, grid) = (step.kernel.stem, step.params.clone(), choice.grid);
-                    Ok(Prepared { stem, pipeline, group, params, grid })
+                    let form = choice.form(step.kernel);
+                    Ok(Prepared { form, pipeline, group, params: step.params.clone(), grid: choice.grid })
                 })
                 .collect();
             prepared.push(steps?);
@@ -214,7 +214,7 @@ impl Executor for GpuExecutor {
         if let Some(mut profiler) = self.profiler.take() {
             for step in &self.recordings[recording] {
                 let [x, y, z] = step.grid;
-                profiler.dispatch(&self.gpu, step.stem, |pass| {
+                profiler.dispatch(&self.gpu, &step.form, |pass| {
                     pass.set_pipeline(&step.pipeline.pipeline);
                     pass.set_bind_group(0, &step.group, &[]);
                     pass.set_immediates(0, &step.params);
@@ -270,7 +270,7 @@ impl Executor for GpuExecutor {
         Ok(())
     }
 
-    fn profiled(&self) -> Vec<(&'static str, f64, u64)> {
+    fn profiled(&self) -> Vec<(String, f64, u64)> {
         self.profiler.as_ref().map(Profiler::rows).unwrap_or_default()
     }
 

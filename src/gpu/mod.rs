@@ -7,3 +7,4 @@ pub mod pipeline;
 pub mod preprocess;
 pub mod profile;
 pub mod self_test;
+pub mod timing;

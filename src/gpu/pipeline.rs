@@ -18,6 +18,13 @@ pub struct Choice {
     pub grid: [u32; 3],
 }
 
+impl Choice {
+    /// Name of the form: the kernel's stem, and the suffix of a variant.
+    pub fn form(&self, kernel: &Kernel) -> String {
+        if self.suffix.is_empty() { kernel.stem.to_owned() } else { format!("{}.{}", kernel.stem, self.suffix) }
+    }
+}
+
 /// Which variants may be used: decided once for a device and a precision.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 /// Dispatches timed before their timestamps are read.
 const DISPATCHES: u32 = 512;
 
-/// Collects timestamps and sums them by stem.
+/// Collects timestamps and sums them by the form of the kernel.
 pub struct Profiler {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     encoder: Option<wgpu::CommandEncoder>,
-    waiting: Vec<&'static str>,
+    waiting: Vec<String>,
     nanoseconds: f64,
-    sums: HashMap<&'static str, (f64, u64)>,
+    sums: HashMap<String, (f64, u64)>,
 }
 
 impl Profiler {
@@ -40,12 +40,7 @@ impl Profiler {
     }
 
     /// Encodes one dispatch in a pass of its own, with a timestamp before and after.
-    pub fn dispatch(
-        &mut self,
-        gpu: &Gpu,
-        stem: &'static str,
-        encode: impl FnOnce(&mut wgpu::ComputePass<'_>),
-    ) -> Result<()> {
+    pub fn dispatch(&mut self, gpu: &Gpu, form: &str, encode: impl FnOnce(&mut wgpu::ComputePass<'_>)) -> Result<()> {
         let first = 2 * self.waiting.len() as u32;
         let encoder = self.encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
         let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
@@ -54,7 +49,7 @@ impl Profiler {
             end_of_pass_write_index: Some(first + 1),
         });
         encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes }));
-        self.waiting.push(stem);
+        self.waiting.push(form.to_owned());
         if self.waiting.len() as u32 == DISPATCHES { self.flush(gpu) } else { Ok(()) }
     }
 
@@ -66,17 +61,18 @@ impl Profiler {
         gpu.queue.submit([encoder.finish()]);
         let bytes = read_buffer(gpu, &self.resolved, u64::from(used) * 8)?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
-        for (stem, times) in self.waiting.drain(..).zip(ticks.chunks_exact(2)) {
-            let sum = self.sums.entry(stem).or_default();
+        for (form, times) in self.waiting.drain(..).zip(ticks.chunks_exact(2)) {
+            let sum = self.sums.entry(form).or_default();
             sum.0 += times[1].saturating_sub(times[0]) as f64 * self.nanoseconds * 1e-9;
             sum.1 += 1;
         }
         Ok(())
     }
 
-    /// Seconds and calls by stem, slowest first.
-    pub fn rows(&self) -> Vec<(&'static str, f64, u64)> {
-        let mut rows: Vec<_> = self.sums.iter().map(|(&stem, &(seconds, calls))| (stem, seconds, calls)).collect();
+    /// Seconds and calls by form, slowest first.
+    pub fn rows(&self) -> Vec<(String, f64, u64)> {
+        let mut rows: Vec<_> =
+            self.sums.iter().map(|(form, &(seconds, calls))| (form.clone(), seconds, calls)).collect();
         rows.sort_by(|a, b| b.1.total_cmp(&a.1));
         rows
     }

@@ -35,8 +35,8 @@ pub trait Executor {
     fn arrived(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>>;
     /// Measures the time of each kernel from now on; slows replays down.
     fn profile(&mut self) -> Result<()>;
-    /// Seconds and calls by stem since then, slowest first.
-    fn profiled(&self) -> Vec<(&'static str, f64, u64)>;
+    /// Seconds and calls by kernel and variant since then, slowest first.
+    fn profiled(&self) -> Vec<(String, f64, u64)>;
     /// One line: what runs where.
     fn describe(&self) -> String;
 }

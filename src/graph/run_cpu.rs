@@ -195,9 +195,9 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
         Ok(())
     }
 
-    fn profiled(&self) -> Vec<(&'static str, f64, u64)> {
+    fn profiled(&self) -> Vec<(String, f64, u64)> {
         let mut rows: Vec<_> =
-            self.profile.iter().flatten().map(|(&stem, &(seconds, calls))| (stem, seconds, calls)).collect();
+            self.profile.iter().flatten().map(|(&stem, &(seconds, calls))| (stem.to_owned(), seconds, calls)).collect();
         rows.sort_by(|a, b| b.1.total_cmp(&a.1));
         rows
     }

@@ -332,7 +332,7 @@ pub fn weigh(window: &mut [Batch], reduction: LossReduction) -> usize {
 }
 
 /// One line a kernel, slowest first.
-fn print_profile(rows: &[(&'static str, f64, u64)]) {
+fn print_profile(rows: &[(String, f64, u64)]) {
     let total: f64 = rows.iter().map(|(_, seconds, _)| seconds).sum();
     for (stem, seconds, calls) in rows {
         let share = 100.0 * seconds / total.max(f64::MIN_POSITIVE);

@@ -1,0 +1,186 @@
+//! Matrix products: squares, and the shapes of a model, each in the form that the device would run.
+
+use super::report::Seconds;
+use crate::config::model::ModelConfig;
+use crate::error::Result;
+use crate::gpu::device::Gpu;
+use crate::gpu::pipeline::{Allowed, Pipelines};
+use crate::gpu::timing::{Content, Timed, Workload};
+use crate::graph::Dtype;
+use crate::kernels::matmul::{ADD, NN, NT, OVERWRITE, TN};
+use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS};
+use crate::kernels::{Halves, matmul, matmul_experts, matmul_experts_weight_grad};
+use serde::Serialize;
+
+/// One product's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What is multiplied: `nt 4096 x 1024 x 3072`.
+    pub name: String,
+    /// Suffix of the variant; empty for the portable form.
+    pub variant: &'static str,
+    /// Time of one product.
+    pub seconds: Seconds,
+    /// 2 m n k over the median, in 1e12 operations a second.
+    pub tflops: f64,
+    /// Bytes of both factors and of the result, each once, over the median, in 1e9 a second.
+    pub gigabytes_a_second: f64,
+}
+
+/// One product to measure.
+pub struct Product {
+    name: String,
+    flops: f64,
+    bytes: f64,
+    work: Workload,
+}
+
+fn named(form: u32) -> &'static str {
+    ["nt", "nn", "tn"][form as usize]
+}
+
+/// A product of dense matrices with factors stored as `stored`; the result is f32 where it accumulates.
+pub fn dense(form: u32, m: usize, n: usize, k: usize, stored: Dtype) -> Product {
+    let accumulate = if form == TN { ADD } else { OVERWRITE };
+    let params = matmul::Params::dense(form, accumulate, m as u32, n as u32, k as u32);
+    let half = stored == Dtype::F16;
+    let out = if half && form != TN { 2 } else { 4 };
+    Product {
+        name: format!("{} {m} x {n} x {k}", named(form)),
+        flops: 2.0 * m as f64 * n as f64 * k as f64,
+        bytes: ((m * k + n * k) as u64 * stored.bytes()) as f64 + (out * m * n) as f64,
+        work: Workload {
+            kernel: &matmul::KERNEL,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            contents: vec![Content::Reals(m * k), Content::Reals(n * k), Content::Reals(4), Content::Reals(m * n)],
+            halves: Halves::of([half, half, half, out == 2]),
+        },
+    }
+}
+
+/// Rows of each expert: uneven around `rows` on average, as a router leaves them.
+fn offsets(experts: usize, rows: usize) -> Vec<u32> {
+    let spread = (rows / 2).max(1);
+    let uneven = |e: usize| rows - spread / 2 + (e * 37 + 11) % spread;
+    let mut end = 0;
+    std::iter::once(0)
+        .chain((0..experts).map(|e| {
+            end += uneven(e) as u32;
+            end
+        }))
+        .collect()
+}
+
+/// The product of every expert's rows with its weight, `n` columns from `k`.
+pub fn grouped(form: u32, experts: usize, rows: usize, n: usize, k: usize, stored: Dtype) -> Product {
+    let (offsets, half) = (offsets(experts, rows), stored == Dtype::F16);
+    let tile_rows = if half { HALF_TILE_ROWS } else { TILE_ROWS };
+    let all = offsets[experts] as usize;
+    let mut tiles: Vec<u32> = (0..)
+        .zip(offsets.windows(2))
+        .flat_map(|(e, range)| (range[0]..range[1]).step_by(tile_rows).flat_map(move |row| [e, row]))
+        .collect();
+    tiles.resize(2 * (all / tile_rows + experts), matmul_experts::UNUSED);
+    let params = matmul_experts::Params {
+        rows: all as u32,
+        n: n as u32,
+        k: k as u32,
+        form,
+        first_expert: 0,
+        expert_count: experts as u32,
+        tiles: tiles.len() as u32 / 2,
+        tile_rows: tile_rows as u32,
+        accumulate: OVERWRITE,
+    };
+    Product {
+        name: format!("grouped {} {experts} x {rows} x {n} x {k}", named(form)),
+        flops: 2.0 * all as f64 * n as f64 * k as f64,
+        bytes: ((all * (k + n) + experts * n * k) as u64 * stored.bytes()) as f64,
+        work: Workload {
+            kernel: &matmul_experts::KERNEL,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            contents: vec![
+                Content::Reals(all * k),
+                Content::Reals(experts * n * k),
+                Content::Indices(tiles),
+                Content::Indices(offsets),
+                Content::Reals(all * n),
+            ],
+            halves: Halves::of([half, half, false, false, half]),
+        },
+    }
+}
+
+/// The gradients of every expert's weight, (m, n) from its rows.
+pub fn grouped_weight_grad(experts: usize, rows: usize, m: usize, n: usize, stored: Dtype) -> Product {
+    let (offsets, half) = (offsets(experts, rows), stored == Dtype::F16);
+    let all = offsets[experts] as usize;
+    let params =
+        matmul_experts_weight_grad::Params { m: m as u32, n: n as u32, first_expert: 0, expert_count: experts as u32 };
+    Product {
+        name: format!("grouped tn {experts} x {m} x {n} x {rows}"),
+        flops: 2.0 * all as f64 * n as f64 * m as f64,
+        bytes: ((all * (m + n)) as u64 * stored.bytes()) as f64 + (8 * experts * n * m) as f64,
+        work: Workload {
+            kernel: &matmul_experts_weight_grad::KERNEL,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            contents: vec![
+                Content::Reals(all * m),
+                Content::Reals(all * n),
+                Content::Indices(offsets),
+                Content::Reals(experts * m * n),
+            ],
+            halves: Halves::of([half, half, false, false]),
+        },
+    }
+}
+
+/// Square products.
+pub fn squares(sizes: &[usize], stored: Dtype) -> Vec<Product> {
+    sizes.iter().map(|&n| dense(NT, n, n, n, stored)).collect()
+}
+
+/// The products of a training step of `config` over `tokens` tokens: forward, input gradient and weight gradient of each
+/// distinct projection, and of the experts.
+pub fn of_model(config: &ModelConfig, tokens: usize, stored: Dtype) -> Vec<Product> {
+    let (d, heads, rank) = (config.hidden_size, config.num_attention_heads, config.kv_lora_rank);
+    let mut shapes = vec![
+        (heads * config.qk_head_dim(), d),
+        (heads * (config.qk_nope_head_dim + config.v_head_dim), rank),
+        (d, heads * config.v_head_dim),
+        (config.intermediate_size, d),
+        (config.vocab_size, d),
+    ];
+    shapes.dedup();
+    let mut products = Vec::new();
+    for (n, k) in shapes {
+        products.push(dense(NT, tokens, n, k, stored));
+        products.push(dense(NN, tokens, k, n, stored));
+        products.push(dense(TN, n, k, tokens, stored));
+    }
+    let (experts, width) = (config.n_routed_experts, config.moe_intermediate_size);
+    let rows = (tokens * config.num_experts_per_tok / experts).max(1);
+    products.push(grouped(NT, experts, rows, width, d, stored));
+    products.push(grouped(NN, experts, rows, d, width, stored));
+    products.push(grouped_weight_grad(experts, rows, width, d, stored));
+    products
+}
+
+/// Times each product.
+pub fn measure(gpu: &Gpu, allowed: &Allowed, products: &[Product], samples: usize) -> Result<Vec<Row>> {
+    let mut pipelines = Pipelines::default();
+    products
+        .iter()
+        .map(|product| {
+            let timed = Timed::new(gpu, &mut pipelines, allowed, &product.work)?;
+            let seconds = Seconds::of(timed.seconds(samples)?);
+            Ok(Row {
+                name: product.name.clone(),
+                variant: timed.suffix,
+                seconds,
+                tflops: product.flops / seconds.median / 1e12,
+                gigabytes_a_second: product.bytes / seconds.median / 1e9,
+            })
+        })
+        .collect()
+}

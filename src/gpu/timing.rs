@@ -1,0 +1,135 @@
+//! How long a dispatch takes: many of it in a row, between two waits for an idle device.
+
+use super::device::Gpu;
+use super::pipeline::{Allowed, Pipelines};
+use crate::error::{Error, Result};
+use crate::kernels::{Access, Halves, Kernel};
+use std::time::Instant;
+
+/// What a binding of a timed dispatch holds.
+pub enum Content {
+    /// This many small numbers of both signs.
+    Reals(usize),
+    /// These integers.
+    Indices(Vec<u32>),
+}
+
+/// A dispatch to time.
+pub struct Workload {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Bytes of its parameters.
+    pub params: Vec<u8>,
+    /// What its bindings hold, in order.
+    pub contents: Vec<Content>,
+    /// Bindings that are stored as f16.
+    pub halves: Halves,
+}
+
+/// A dispatch that is ready to run.
+pub struct Timed<'g> {
+    gpu: &'g Gpu,
+    pipeline: std::sync::Arc<super::pipeline::Pipeline>,
+    group: wgpu::BindGroup,
+    params: Vec<u8>,
+    grid: [u32; 3],
+    /// Suffix of the variant that runs; empty for the portable form.
+    pub suffix: &'static str,
+}
+
+/// Shortest time of a sample: long beside what a submission and a wait cost.
+const SAMPLE_SECONDS: f64 = 0.03;
+/// Bytes of pseudo-random content that is repeated through a buffer.
+const BLOCK: usize = 1 << 20;
+
+impl<'g> Timed<'g> {
+    /// Compiles the form that `allowed` chooses and fills buffers.
+    pub fn new(gpu: &'g Gpu, pipelines: &mut Pipelines, allowed: &Allowed, work: &Workload) -> Result<Self> {
+        let choice = allowed.choose(work.kernel, &work.params, work.halves);
+        let pipeline = pipelines.get(gpu, work.kernel, &choice)?;
+        let buffers: Vec<wgpu::Buffer> = work
+            .contents
+            .iter()
+            .enumerate()
+            .map(|(i, content)| buffer(gpu, content, work.halves.has(i), work.kernel.binds[i].access))
+            .collect::<Result<_>>()?;
+        let entries: Vec<_> = (0..)
+            .zip(&buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(work.kernel.stem),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        let (params, grid) = (work.params.clone(), choice.grid);
+        Ok(Timed { gpu, pipeline, group, params, grid, suffix: choice.suffix })
+    }
+
+    /// Seconds of one dispatch, averaged over `count` of them in a row.
+    fn sample(&self, count: usize) -> Result<f64> {
+        self.gpu.wait()?;
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&self.pipeline.pipeline);
+            pass.set_bind_group(0, &self.group, &[]);
+            pass.set_immediates(0, &self.params);
+            let [x, y, z] = self.grid;
+            (0..count).for_each(|_| pass.dispatch_workgroups(x, y, z));
+        }
+        let commands = encoder.finish();
+        let started = Instant::now();
+        self.gpu.queue.submit([commands]);
+        self.gpu.wait()?;
+        Ok(started.elapsed().as_secs_f64() / count as f64)
+    }
+
+    /// Seconds of one dispatch: `samples` of them after a warm-up, each over enough dispatches.
+    pub fn seconds(&self, samples: usize) -> Result<Vec<f64>> {
+        let once = self.sample(1)?.min(self.sample(1)?).max(1e-7);
+        let count = ((SAMPLE_SECONDS / once).ceil() as usize).clamp(1, 10_000);
+        self.sample(count)?;
+        (0..samples).map(|_| self.sample(count)).collect()
+    }
+}
+
+fn buffer(gpu: &Gpu, content: &Content, half: bool, access: Access) -> Result<wgpu::Buffer> {
+    let bytes = match content {
+        Content::Reals(n) => (n * if half { 2 } else { 4 }) as u64,
+        Content::Indices(values) => 4 * values.len() as u64,
+    };
+    let limit = gpu.summary.limits.max_storage_buffer_binding_size;
+    if bytes > limit {
+        return Err(Error::Memory(format!("a binding of {bytes} bytes; {} binds at most {limit}", gpu.summary.name)));
+    }
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: bytes.next_multiple_of(16).max(16),
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    if pollster::block_on(scope.pop()).is_some() {
+        return Err(Error::Memory(format!("{} has no room for {bytes} bytes", gpu.summary.name)));
+    }
+    match content {
+        Content::Indices(values) => gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values)),
+        // What is overwritten may begin as zeros; factors may not: a card multiplies zeros at a higher clock.
+        Content::Reals(_) if access == Access::Write => {}
+        Content::Reals(_) => {
+            let numbers = crate::kernels::case::uniform(1, BLOCK / 4);
+            let block: Vec<u8> = if half {
+                numbers.iter().flat_map(|&x| half::f16::from_f64(0.1 * x).to_le_bytes()).collect()
+            } else {
+                numbers.iter().flat_map(|&x| (0.1 * x as f32).to_le_bytes()).collect()
+            };
+            for offset in (0..bytes).step_by(block.len()) {
+                let part = block.len().min((bytes - offset) as usize) / 4 * 4;
+                gpu.queue.write_buffer(&buffer, offset, &block[..part]);
+            }
+            gpu.queue.submit([]);
+        }
+    }
+    Ok(buffer)
+}
