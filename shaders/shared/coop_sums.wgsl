@@ -14,12 +14,23 @@
 #end
 #end
 
+#if PREFETCH
+    let last = (t.k - 1u) / #{BK}u * #{BK}u;
+#for i in 0..A_ITEMS
+    var a#{i} = fetch_a(t, 0u, lane + #{i * THREADS}u);
+#end
+#for i in 0..B_ITEMS
+    var b#{i} = fetch_b(t, 0u, lane + #{i * THREADS}u);
+#end
+#end
     for (var k0 = 0u; k0 < t.k; k0 += #{BK}u) {
+#if PREFETCH == 0
 #for i in 0..A_ITEMS
         let a#{i} = fetch_a(t, k0, lane + #{i * THREADS}u);
 #end
 #for i in 0..B_ITEMS
         let b#{i} = fetch_b(t, k0, lane + #{i * THREADS}u);
+#end
 #end
         workgroupBarrier(); // the part before may still be read
 #for i in 0..A_ITEMS
@@ -29,23 +40,32 @@
         b_part[(lane + #{i * THREADS}u) / #{B_LINE}u * #{B_STRIDE}u + (lane + #{i * THREADS}u) % #{B_LINE}u] = b#{i};
 #end
         workgroupBarrier();
+#if PREFETCH
+        let next = min(k0 + #{BK}u, last); // the last round reads its own again, for want of a branch
+#for i in 0..A_ITEMS
+        a#{i} = fetch_a(t, next, lane + #{i * THREADS}u);
+#end
+#for i in 0..B_ITEMS
+        b#{i} = fetch_b(t, next, lane + #{i * THREADS}u);
+#end
+#end
 #for q in 0..BK / 16
 #for i in 0..4
 #if A_ALONG_K
         let left#{q}_#{i} =
-            coopLoadT<coop_mat16x16<f16, A>>(&a_part[(y + #{i * 16}u) * #{A_STRIDE}u + #{q * 4}u], #{A_STRIDE}u);
+            coopLoadT<coop_mat16x16<f16, A>>(&a_part[(y + #{i * 16}u) * #{A_STRIDE}u + #{q * 16 / UNIT}u]#{WIDE ? .low : }, #{A_STRIDE * UNIT / 4}u);
 #else
         let left#{q}_#{i} =
-            coopLoad<coop_mat16x16<f16, A>>(&a_part[#{q * 16 * A_STRIDE + i * 4}u + y / 4u], #{A_STRIDE}u);
+            coopLoad<coop_mat16x16<f16, A>>(&a_part[#{q * 16 * A_STRIDE + i * 16 / UNIT}u + y / #{UNIT}u]#{WIDE ? .low : }, #{A_STRIDE * UNIT / 4}u);
 #end
 #end
 #for j in 0..4
 #if B_ALONG_K
         let right#{q}_#{j} =
-            coopLoad<coop_mat16x16<f16, B>>(&b_part[(x + #{j * 16}u) * #{B_STRIDE}u + #{q * 4}u], #{B_STRIDE}u);
+            coopLoad<coop_mat16x16<f16, B>>(&b_part[(x + #{j * 16}u) * #{B_STRIDE}u + #{q * 16 / UNIT}u]#{WIDE ? .low : }, #{B_STRIDE * UNIT / 4}u);
 #else
         let right#{q}_#{j} =
-            coopLoadT<coop_mat16x16<f16, B>>(&b_part[#{q * 16 * B_STRIDE + j * 4}u + x / 4u], #{B_STRIDE}u);
+            coopLoadT<coop_mat16x16<f16, B>>(&b_part[#{q * 16 * B_STRIDE + j * 16 / UNIT}u + x / #{UNIT}u]#{WIDE ? .low : }, #{B_STRIDE * UNIT / 4}u);
 #end
 #end
 #for i in 0..4
@@ -57,11 +77,11 @@
     }
 
 #if STAGED
-    let own = lane / 32u * #{16 * STAGE_STRIDE}u;
+    let strip = lane / 32u * #{16 * STAGE_STRIDE}u;
 #for i in 0..4
     workgroupBarrier(); // the rows before may still be read
 #for j in 0..4
-    let stage#{i}_#{j} = own + #{j * 4}u;
+    let stage#{i}_#{j} = strip + #{j * 4}u;
     coopStoreT(sum#{i}_#{j}, &stage[stage#{i}_#{j}], #{STAGE_STRIDE}u);
 #end
     workgroupBarrier();
@@ -70,7 +90,7 @@
         let column = x + item % 16u * 4u;
         if (row < t.rows && column < t.columns) {
             let at = (t.c + row * ldc + column) / 4u;
-            let sum = stage[own + item / 16u * #{STAGE_STRIDE}u + item % 16u];
+            let sum = stage[strip + item / 16u * #{STAGE_STRIDE}u + item % 16u];
 #if ACCUMULATE == 0
             c[at] = vec4<#{HALF_C ? f16 : f32}>(sum);
 #else

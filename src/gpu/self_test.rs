@@ -5,35 +5,80 @@ use super::device::Gpu;
 use super::once::run_once;
 use super::pipeline::{Allowed, Pipelines};
 use crate::kernels::case::{Case, Data, run_reference};
-use crate::kernels::{Kernel, matmul};
+use crate::kernels::{Halves, Kernel, matmul, matmul_experts, matmul_experts_weight_grad};
 
-/// Products of whole numbers up to 8 over k = 512 stay exact in f16 and f32, so the sums must be equal to the bit.
-fn integer_case() -> Case {
-    let (m, n, k) = (128, 256, 512);
-    let params = matmul::Params::dense(matmul::NT, matmul::ADD, m, n, k);
-    let whole = |seed, count: u32| {
-        let values = crate::kernels::case::uniform(seed, count as usize);
-        values.into_iter().map(|x| (x * 8.0).round()).collect::<Vec<_>>()
-    };
-    let a = whole(1, m * k);
-    Case::new("whole numbers", &params).real(a.clone()).real(whole(2, n * k)).real(a).real(whole(3, m * n))
+/// Suffix of the variants that this file judges.
+const SUFFIX: &str = "coop16";
+
+/// Every case of the kernels with such a variant that runs it, on whole numbers: -1, 0 and 1 in place of numbers from -1
+/// to 1, so that sums stay exact in f16 and f32 and results must be equal to the bit.
+fn whole_cases() -> Vec<(&'static Kernel, Case)> {
+    let kernels: [&'static Kernel; 3] = [&matmul::KERNEL, &matmul_experts::KERNEL, &matmul_experts_weight_grad::KERNEL];
+    let allowed = Allowed::with(&[SUFFIX]);
+    let mut found = Vec::new();
+    for kernel in kernels {
+        for case in (kernel.cases)() {
+            // Results as f16, and as f32.
+            let all = Halves::all(kernel.binds);
+            let factors = Halves::of((0..kernel.binds.len()).map(|i| all.has(i) && i + 1 < kernel.binds.len()));
+            for halves in [all, factors] {
+                let mut case = case.stored(halves);
+                if allowed.choose(kernel, &case.params, halves).suffix == SUFFIX {
+                    case.data.iter_mut().for_each(round);
+                    found.push((kernel, case));
+                }
+            }
+        }
+    }
+    found
 }
 
-/// Whether the 16x16x16 product works on this device; the reason if not.
+fn round(data: &mut Data) {
+    if let Data::Real(x) = data {
+        x.iter_mut().for_each(|x| *x = x.round());
+    }
+}
+
+/// Whether the products of 16 x 16 x 16 work on this device, in every form; the reason if not.
 pub fn cooperative_16(gpu: &Gpu) -> Result<(), String> {
     if !gpu.summary.cooperative_16 {
         return Err(format!("{} offers no 16x16x16 f16 products in subgroups of 32", gpu.summary.name));
     }
-    let kernel: &Kernel = &matmul::KERNEL;
-    let case = integer_case();
-    let allowed = Allowed::with(&["coop16"]);
-    if allowed.choose(kernel, &case.params, case.halves).suffix != "coop16" {
-        return Err("the self-test's sizes do not fit the matrix units' kernel".to_owned());
+    let (allowed, mut pipelines) = (Allowed::with(&[SUFFIX]), Pipelines::default());
+    for (kernel, case) in whole_cases() {
+        let expected = run_reference(kernel, &case, kernel.cpu_f32);
+        let found = run_once(gpu, &mut pipelines, &allowed, kernel, &case).map_err(|e| e.to_string())?;
+        match (found.last(), expected.last()) {
+            (Some(Data::Real(f)), Some(Data::Real(e))) if f == e => {}
+            _ => {
+                return Err(format!(
+                    "{} failed the self-test of its matrix units: {}, {}",
+                    gpu.summary.name, kernel.stem, case.name
+                ));
+            }
+        }
     }
-    let expected = run_reference(kernel, &case, kernel.cpu_f64);
-    let found = run_once(gpu, &mut Pipelines::default(), &allowed, kernel, &case).map_err(|e| e.to_string())?;
-    match (&found[3], &expected[3]) {
-        (Data::Real(f), Data::Real(e)) if f == e => Ok(()),
-        _ => Err(format!("{} failed the self-test of its matrix units", gpu.summary.name)),
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A self-test that ran nothing would pass: every kernel, both types of result, sums that f16 can hold.
+    #[test]
+    fn every_form_is_tested_on_numbers_that_stay_exact() {
+        let cases = whole_cases();
+        assert!(cases.len() >= 8, "{}", cases.len());
+        for (kernel, case) in &cases {
+            let expected = run_reference(kernel, case, kernel.cpu_f32);
+            let Some(Data::Real(sums)) = expected.last() else { panic!("{}: no floats", kernel.stem) };
+            let exact = |x: &f64| half::f16::from_f64(*x).to_f64() == *x;
+            assert!(sums.iter().all(exact), "{}, {}", kernel.stem, case.name);
+            assert!(sums.iter().any(|x| *x != 0.0));
+        }
+        for stem in ["matmul", "matmul_experts", "matmul_experts_weight_grad"] {
+            assert!(cases.iter().any(|(kernel, _)| kernel.stem == stem), "{stem}");
+        }
     }
 }

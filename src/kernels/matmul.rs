@@ -59,7 +59,7 @@ impl Params {
     fn in_sixteens(&self) -> bool {
         let sixteens = self.m.is_multiple_of(16) && self.n.is_multiple_of(16) && self.k.is_multiple_of(32);
         let numbers = [self.lda, self.ldb, self.ldc, self.a_offset, self.b_offset, self.c_offset];
-        self.m >= 128 && self.n >= 128 && sixteens && tile::fours(&numbers)
+        self.m >= 128 && self.n >= 128 && sixteens && numbers.iter().all(|x| x.is_multiple_of(8))
     }
 
     fn tile(&self) -> Tile {
