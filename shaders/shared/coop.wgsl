@@ -14,7 +14,7 @@ enable wgpu_cooperative_matrix;
 #define TILE_N 128
 #define BK 32
 #define EDGE_K 0
-#define WIDE 1
+#define WIDE 0
 #define PREFETCH 1
 #define UNIT 4 * (1 + WIDE)
 #define ACROSS TILE_N / 64
@@ -35,8 +35,10 @@ enable wgpu_cooperative_matrix;
 #define B_STRIDE B_LINE + 8 / UNIT
 #define A_ITEMS TILE_M * BK / UNIT / THREADS
 #define B_ITEMS TILE_N * BK / UNIT / THREADS
-// The same of a staged line of 64 sums.
-#define STAGE_STRIDE 17
+// Columns of a subgroup that are staged together, and vectors of four in a staged line, padded. Few: past some 32 KiB
+// of workgroup memory fewer workgroups share a multiprocessor, which costs more than the barriers.
+#define STAGE_COLUMNS 32
+#define STAGE_STRIDE STAGE_COLUMNS / 4 + 1
 
 // Where a tile lies. Indices and distances in elements.
 struct Tile {
@@ -64,7 +66,7 @@ alias Unit = vec4<f16>;
 var<workgroup> a_part: array<Unit, #{TILE_M * BK / UNIT / A_LINE * A_STRIDE}>; // (TILE_M, BK + 8) or (BK, TILE_M + 8)
 var<workgroup> b_part: array<Unit, #{TILE_N * BK / UNIT / B_LINE * B_STRIDE}>; // (TILE_N, BK + 8) or (BK, TILE_N + 8)
 #if STAGED
-var<workgroup> stage: array<vec4<f32>, #{SUBGROUPS * 16 * STAGE_STRIDE}>;        // (SUBGROUPS, 16, 64 + 4)
+var<workgroup> stage: array<vec4<f32>, #{SUBGROUPS * 16 * STAGE_STRIDE}>;        // (SUBGROUPS, 16, STAGE_COLUMNS + 4)
 #end
 
 #if EDGE_K

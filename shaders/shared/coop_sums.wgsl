@@ -79,18 +79,21 @@
 #if STAGED
     let strip = lane / 32u * #{16 * STAGE_STRIDE}u;
 #for i in 0..4
-    workgroupBarrier(); // the rows before may still be read
-#for j in 0..4
-    let stage#{i}_#{j} = strip + #{j * 4}u;
-    coopStoreT(sum#{i}_#{j}, &stage[stage#{i}_#{j}], #{STAGE_STRIDE}u);
+#for s in 0..64 / STAGE_COLUMNS
+    workgroupBarrier(); // what was staged before may still be read
+#for j in 0..STAGE_COLUMNS / 16
+    let stage#{i}_#{s}_#{j} = strip + #{j * 4}u;
+    coopStoreT(sum#{i}_#{s * STAGE_COLUMNS / 16 + j}, &stage[stage#{i}_#{s}_#{j}], #{STAGE_STRIDE}u);
 #end
     workgroupBarrier();
-    for (var item = lane % 32u; item < 256u; item += 32u) {
-        let row = y + #{i * 16}u + item / 16u;
-        let column = x + item % 16u * 4u;
+#for v in 0..STAGE_COLUMNS / 8
+    {
+        let item = lane % 32u + #{v * 32}u;
+        let row = y + #{i * 16}u + item / #{STAGE_COLUMNS / 4}u;
+        let column = x + #{s * STAGE_COLUMNS}u + item % #{STAGE_COLUMNS / 4}u * 4u;
         if (row < t.rows && column < t.columns) {
             let at = (t.c + row * ldc + column) / 4u;
-            let sum = stage[strip + item / 16u * #{STAGE_STRIDE}u + item % 16u];
+            let sum = stage[strip + item / #{STAGE_COLUMNS / 4}u * #{STAGE_STRIDE}u + item % #{STAGE_COLUMNS / 4}u];
 #if ACCUMULATE == 0
             c[at] = vec4<#{HALF_C ? f16 : f32}>(sum);
 #else
@@ -98,6 +101,8 @@
 #end
         }
     }
+#end
+#end
 #end
 #else
 #for i in 0..4
