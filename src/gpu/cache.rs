@@ -27,13 +27,18 @@ pub struct PipelineCache {
 
 impl PipelineCache {
     /// The cache for pipelines of `device`; none where the adapter offers none or there is no place to keep it.
-    pub fn open(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Option<PipelineCache> {
+    pub fn open(device: &wgpu::Device) -> Option<PipelineCache> {
+        Self::open_in(device, &folder(|name| std::env::var_os(name))?.join("hadal"))
+    }
+
+    /// The same with a file in `folder`.
+    pub fn open_in(device: &wgpu::Device, folder: &Path) -> Option<PipelineCache> {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let name = wgpu::util::pipeline_cache_key(info)?;
-        let path = folder(|name| std::env::var_os(name))?.join("hadal").join(name);
-        let origin = origin(info);
+        let info = device.adapter_info();
+        let path = folder.join(wgpu::util::pipeline_cache_key(&info)?);
+        let origin = origin(&info);
         let file = std::fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= LARGEST as u64);
         let bytes = file.and_then(|_| std::fs::read(&path).ok()).unwrap_or_default();
         let data = unseal(&bytes, origin);

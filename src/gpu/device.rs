@@ -160,7 +160,7 @@ impl Gpu {
                 on_lost(format!("the device was lost: {text}"));
             }
         });
-        let cache = PipelineCache::open(&device, &adapter.get_info());
+        let cache = PipelineCache::open(&device);
         Ok(Arc::new(Gpu { summary, device, queue, cache, fault }))
     }
 
