@@ -46,7 +46,8 @@ impl<'t> Recorder<'t> {
         Recorder { tensors, steps: Vec::new() }
     }
 
-    /// Appends a dispatch of `kernel`, or several where one would last too long. Panics if the tensors do not fit its bindings: a broken invariant.
+    /// Appends a dispatch of `kernel`, or several where one would last too long. Panics if the tensors do not fit its
+    /// bindings: a broken invariant.
     pub fn step(&mut self, kernel: &'static Kernel, params: &impl Pod, tensors: &[Tensor]) {
         let params = bytemuck::bytes_of(params).to_vec();
         assert_eq!(params.len(), kernel.params_size, "{}: parameters of another kernel", kernel.stem);
