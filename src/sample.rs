@@ -110,7 +110,7 @@ impl Sampler {
     }
 
     /// Fills all weights.
-    pub fn load(&mut self, values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>) -> Result<()> {
+    pub fn load(&mut self, values: impl FnMut(&ParamSpec) -> Result<Vec<f32>> + Send) -> Result<()> {
         self.session.load(values)
     }
 

@@ -27,11 +27,17 @@ fn tiny() -> ModelConfig {
     }
 }
 
+/// Appends the start values of a parameter.
+fn fresh(spec: &ParamSpec, values: &mut Vec<f32>) -> Result<()> {
+    values.extend(initial(spec, 3));
+    Ok(())
+}
+
 /// A folder with the start weights of `config`.
 fn folder(config: &ModelConfig, stored: StoredType) -> (TempDir, Vec<ParamSpec>) {
     let dir = tempfile::tempdir().unwrap();
     let specs = parameters(config);
-    write_weights(&dir.path().join("model.safetensors"), &specs, stored, |spec| Ok(initial(spec, 3))).unwrap();
+    write_weights(&dir.path().join("model.safetensors"), &specs, stored, fresh).unwrap();
     (dir, specs)
 }
 
@@ -89,7 +95,10 @@ fn sixteen_bit_weights_round_to_nearest_and_load_as_f32() {
 fn weights_that_are_not_a_number_load() {
     let dir = tempfile::tempdir().unwrap();
     let specs = parameters(&tiny());
-    let nan = |spec: &ParamSpec| Ok(vec![f32::NAN; spec.elements()]);
+    let nan = |spec: &ParamSpec, values: &mut Vec<f32>| {
+        values.resize(spec.elements(), f32::NAN);
+        Ok(())
+    };
     write_weights(&dir.path().join("model.safetensors"), &specs, StoredType::F32, nan).unwrap();
     let weights = Weights::open(dir.path()).unwrap();
     weights.check(&specs).unwrap();
@@ -124,7 +133,9 @@ fn a_stored_copy_of_a_shared_embedding_is_accepted_and_another_head_is_not() {
     let (other, specs) = folder(&tiny(), StoredType::F32);
     assert!(refusal(Weights::open(other.path()).unwrap().check(&tied)).contains("lm_head.weight"));
     let copy = tempfile::tempdir().unwrap();
-    let load = |spec: &ParamSpec| Ok(initial(if spec.name == "lm_head.weight" { &specs[0] } else { spec }, 3));
+    let load = |spec: &ParamSpec, values: &mut Vec<f32>| {
+        fresh(if spec.name == "lm_head.weight" { &specs[0] } else { spec }, values)
+    };
     write_weights(&copy.path().join("model.safetensors"), &specs, StoredType::F32, load).unwrap();
     Weights::open(copy.path()).unwrap().check(&tied).unwrap();
 }
@@ -259,7 +270,7 @@ fn split(dir: &Path, specs: &[ParamSpec]) {
     let (first, second) = specs.split_at(specs.len() / 2);
     let mut map = serde_json::Map::new();
     for (file, specs) in [("model-1.safetensors", first), ("model-2.safetensors", second)] {
-        write_weights(&dir.join(file), specs, StoredType::F32, |spec| Ok(initial(spec, 3))).unwrap();
+        write_weights(&dir.join(file), specs, StoredType::F32, fresh).unwrap();
         map.extend(specs.iter().flat_map(|s| &s.disk).map(|t| (t.name.clone(), file.into())));
     }
     let index = serde_json::json!({"metadata": {"total_size": 0}, "weight_map": map});

@@ -3,8 +3,16 @@
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+/// Bytes handed to the writing thread at a time.
+const PIECE: usize = 4 << 20;
+/// Pieces that wait for it at most.
+const PIECES_WAITING: usize = 4;
+/// Bytes written between two synchronisations.
+const SYNCHRONISED: usize = 256 << 20;
 
 /// Writes `path` through `write` so that, whatever happens, either the old file or the complete new one is there: a
 /// temporary file beside it, synchronised, then renamed, then its folder synchronised.
@@ -48,10 +56,56 @@ fn write_new(
         _ => {}
     }
     let file = OpenOptions::new().write(true).create_new(true).open(temporary).map_err(io)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    write(&mut out)?;
-    out.flush().map_err(io)?;
-    out.get_ref().sync_all().map_err(io)
+    std::thread::scope(|scope| {
+        let (full, pieces) = sync_channel(PIECES_WAITING);
+        let (give_back, spare) = channel();
+        let writer = scope.spawn(move || drain(file, &pieces, &give_back));
+        let mut out = Pieces { full, spare, piece: Vec::new() };
+        let made = write(&mut out).and_then(|()| out.flush().map_err(io));
+        drop(out); // the writer ends after the last piece
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written.map_err(io).and(made) // a full disk is the writer's to report; the maker only sees that it left
+    })
+}
+
+/// Writes pieces as they come, synchronising often enough that the disk is at work from the start.
+fn drain(mut file: File, pieces: &Receiver<Vec<u8>>, give_back: &Sender<Vec<u8>>) -> io::Result<()> {
+    let mut unsynchronised = 0;
+    for mut piece in pieces {
+        file.write_all(&piece)?;
+        unsynchronised += piece.len();
+        if unsynchronised >= SYNCHRONISED {
+            file.sync_data()?;
+            unsynchronised = 0;
+        }
+        piece.clear();
+        let _ = give_back.send(piece); // unless nobody needs it any more
+    }
+    file.sync_all()
+}
+
+/// Collects bytes into pieces for a writing thread: making data and writing them take turns otherwise.
+struct Pieces {
+    full: SyncSender<Vec<u8>>,
+    spare: Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let next = self.spare.try_recv().unwrap_or_default();
+        let piece = std::mem::replace(&mut self.piece, next);
+        self.full.send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 #[cfg(unix)]

@@ -79,6 +79,9 @@ pub(super) fn reals<T>(dtype: Dtype, bytes: &[u8], cast: impl Fn(f64) -> T) -> O
 
 /// Writes `values` as F32, F16 or BF16, rounded to nearest.
 pub(super) fn write_reals(out: &mut dyn Write, dtype: Dtype, values: &[f32]) -> io::Result<()> {
+    if dtype == Dtype::F32 && cfg!(target_endian = "little") {
+        return out.write_all(bytemuck::cast_slice(values));
+    }
     let mut buffer = Vec::new();
     for part in values.chunks(1 << 14) {
         buffer.clear();

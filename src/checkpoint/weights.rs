@@ -133,15 +133,15 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Replaces `path` by the weights of `specs` under their names on disk. `load` is called once per parameter, in order:
-/// no more than one has to be in memory.
+/// Replaces `path` by the weights of `specs` under their names on disk. `load` is called once per parameter, in order,
+/// and appends its elements to an empty vector: no more than one has to be in memory.
 ///
 /// Panics if `load` gives another number of elements than the spec has: a broken invariant of the caller.
 pub fn write_weights(
     path: &Path,
     specs: &[ParamSpec],
     stored: StoredType,
-    mut load: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    mut load: impl FnMut(&ParamSpec, &mut Vec<f32>) -> Result<()>,
 ) -> Result<()> {
     let dtype = match stored {
         StoredType::F32 => Dtype::F32,
@@ -156,7 +156,8 @@ pub fn write_weights(
     write_container(path, &announced, |i, out| {
         let (spec, part) = parts[i];
         if part == 0 {
-            values = load(spec)?;
+            values.clear(); // and used again: fresh memory would cost as much time as the copy into it
+            load(spec, &mut values)?;
             assert_eq!(values.len(), spec.elements(), "{}: elements given and expected", spec.name);
         }
         // The tensors of a parameter are equal shares of it.

@@ -18,7 +18,7 @@ use crate::config::hf::read_config;
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
-use crate::model::params::parameters;
+use crate::model::params::{ParamSpec, parameters};
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use clap::builder::RangedU64ValueParser;
@@ -140,11 +140,14 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
+/// Where the elements of each parameter come from.
+type Values<'a> = dyn FnMut(&ParamSpec) -> Result<Vec<f32>> + Send + 'a;
+
 /// Loads a model folder's weights into a session-like consumer.
 fn load_weights(
     folder: &Path,
     config: &ModelConfig,
-    mut load: impl FnMut(&mut dyn FnMut(&crate::model::params::ParamSpec) -> Result<Vec<f32>>) -> Result<()>,
+    mut load: impl FnMut(&mut Values<'_>) -> Result<()>,
 ) -> Result<()> {
     let weights = crate::checkpoint::weights::Weights::open(folder)?;
     weights.check(&parameters(config))?;

@@ -1,7 +1,8 @@
 //! Adapters, limits and features; one device for the whole program.
 
+use super::cache::PipelineCache;
 use crate::error::{Error, Result};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What an adapter can do, as far as the program cares.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Gpu {
     pub device: wgpu::Device,
     /// Takes work.
     pub queue: wgpu::Queue,
+    /// Compiled pipelines of earlier runs, where the adapter hands them out.
+    pub cache: Option<PipelineCache>,
     fault: Arc<Mutex<Option<String>>>,
 }
 
@@ -61,6 +64,7 @@ fn wanted_features() -> wgpu::Features {
         | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+        | wgpu::Features::PIPELINE_CACHE
 }
 
 /// Keeps a Mesa layer silent that looks for a display server and complains, on every start, where there is none.
@@ -76,11 +80,15 @@ pub fn silence_display_layer() {
     }
 }
 
-fn instance() -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    descriptor.flags = wgpu::InstanceFlags::empty(); // validation layers and indirect checks slow every dispatch
-    wgpu::Instance::new(descriptor)
+/// One for the process: loading the drivers takes a while.
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        descriptor.flags = wgpu::InstanceFlags::empty(); // validation layers and indirect checks slow every dispatch
+        wgpu::Instance::new(descriptor)
+    })
 }
 
 fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
@@ -152,7 +160,8 @@ impl Gpu {
                 on_lost(format!("the device was lost: {text}"));
             }
         });
-        Ok(Arc::new(Gpu { summary, device, queue, fault }))
+        let cache = PipelineCache::open(&device);
+        Ok(Arc::new(Gpu { summary, device, queue, cache, fault }))
     }
 
     /// The first fault since the last call, as an error.

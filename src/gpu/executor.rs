@@ -2,20 +2,18 @@
 //! since wgpu's command buffers are spent by one submission.
 
 use super::device::Gpu;
-use super::once::read_buffer;
 use super::pipeline::{Allowed, Pipeline, Pipelines};
 use super::profile::Profiler;
+use super::transfer::{Downloads, PIECE, Uploads};
 use crate::error::{Error, Result};
 use crate::graph::plan::Plan;
-use crate::graph::{Executor, Recording, Tensor, Tensors};
+use crate::graph::{Executor, Recording, Step, Tensor, Tensors};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Dispatches in one submission. Few, so that the GPU starts early and no submission lasts long enough for a
 /// watchdog; many enough that their cost does not matter.
 const DISPATCHES_A_SUBMISSION: usize = 128;
-/// Bytes sent in one piece: wgpu stages them in main memory until they are submitted.
-const UPLOAD_BYTES: usize = 64 << 20;
 
 /// A dispatch with everything that does not change made beforehand.
 struct Prepared {
@@ -43,6 +41,8 @@ pub struct GpuExecutor {
     recordings: Vec<Vec<Prepared>>,
     pending: VecDeque<Pending>,
     staging: Vec<wgpu::Buffer>,
+    uploads: Uploads,
+    downloads: Downloads,
     profiler: Option<Profiler>,
 }
 
@@ -52,6 +52,9 @@ impl GpuExecutor {
         let plan = Plan::new(tensors, recordings);
         let buffers = allocate(&gpu, &plan)?;
         let mut pipelines = Pipelines::default();
+        let steps = recordings.iter().flat_map(|recording| &recording.steps);
+        let choose = |step: &Step| (step.kernel, allowed.choose(step.kernel, &step.params, step.halves));
+        pipelines.prepare(&gpu, steps.map(choose))?;
         let mut prepared = Vec::new();
         for recording in recordings {
             let steps: Result<Vec<_>> = recording
@@ -76,6 +79,8 @@ impl GpuExecutor {
             recordings: prepared,
             pending: VecDeque::new(),
             staging: Vec::new(),
+            uploads: Uploads::default(),
+            downloads: Downloads::default(),
             profiler: None,
         })
     }
@@ -90,15 +95,12 @@ impl GpuExecutor {
             "{}: too long",
             self.tensors.info(tensor).name
         );
-        let Some(buffer) = self.buffer(tensor) else { return Ok(()) }; // no step uses it
-        for (i, part) in bytes.chunks(UPLOAD_BYTES).enumerate() {
-            self.gpu.queue.write_buffer(buffer, (i * UPLOAD_BYTES) as u64, part);
-            if bytes.len() > UPLOAD_BYTES {
-                self.gpu.queue.submit([]);
-                self.gpu.wait()?;
-            }
+        let Some(slot) = self.plan.slot(tensor) else { return Ok(()) }; // no step uses it
+        if bytes.len() < PIECE / 16 {
+            self.gpu.queue.write_buffer(&self.buffers[slot], 0, bytes); // goes out with the next submission
+            return Ok(());
         }
-        Ok(())
+        self.uploads.write(&self.gpu, &self.buffers[slot], bytes)
     }
 
     fn encode(&self, steps: &[Prepared]) -> wgpu::CommandBuffer {
@@ -180,7 +182,7 @@ fn bind(
     tensors: &Tensors,
     plan: &Plan,
     buffers: &[wgpu::Buffer],
-    step: &crate::graph::Step,
+    step: &Step,
     pipeline: &Pipeline,
 ) -> wgpu::BindGroup {
     let entries: Vec<_> = (0..)
@@ -231,10 +233,16 @@ impl Executor for GpuExecutor {
         self.gpu.check()
     }
 
-    fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
-        let size = self.tensors.info(tensor).bytes();
-        let buffer = self.buffer(tensor).unwrap_or_else(|| panic!("{}: not planned", self.tensors.info(tensor).name));
-        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.gpu, buffer, size)?))
+    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
+        let info = self.tensors.info(tensor);
+        let slot = self.plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", info.name));
+        values.reserve(info.elements());
+        self.downloads.read(&self.gpu, &self.buffers[slot], info.bytes(), |bytes| {
+            match bytemuck::try_cast_slice(bytes) {
+                Ok(part) => values.extend_from_slice(part),
+                Err(_) => values.extend(bytemuck::pod_collect_to_vec::<u8, f32>(bytes)), // no aligned mapping
+            }
+        })
     }
 
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {

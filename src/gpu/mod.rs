@@ -1,5 +1,6 @@
 //! Everything that names wgpu: adapters, buffers, pipelines and the replay of recordings.
 
+pub mod cache;
 pub mod device;
 pub mod executor;
 pub mod once;
@@ -8,3 +9,4 @@ pub mod preprocess;
 pub mod profile;
 pub mod self_test;
 pub mod timing;
+pub mod transfer;

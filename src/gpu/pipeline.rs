@@ -1,9 +1,11 @@
 //! Pipelines: a kernel's text, specialised, compiled and kept.
 
+use super::cache::PipelineCache;
 use super::{device::Gpu, preprocess::preprocess};
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Constants, Halves, Kernel};
-use std::collections::HashMap;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Which form of a kernel a step runs on this device: the shader text, its constants and its workgroups.
@@ -69,16 +71,46 @@ pub struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// Compiled kernels by stem, variant and constants.
+/// Stem, variant and constants: what makes two pipelines differ.
+type Key = (&'static str, &'static str, Constants);
+
+fn key(kernel: &Kernel, choice: &Choice) -> Key {
+    (kernel.stem, choice.suffix, choice.constants.clone())
+}
+
+/// Compiled kernels.
 #[derive(Default)]
 pub struct Pipelines {
-    compiled: HashMap<(&'static str, &'static str, Constants), Arc<Pipeline>>,
+    compiled: HashMap<Key, Arc<Pipeline>>,
 }
 
 impl Pipelines {
+    /// Compiles those of `wanted` that are not there yet, on all threads, and keeps them for the next run.
+    pub fn prepare<'a>(&mut self, gpu: &Gpu, wanted: impl Iterator<Item = (&'a Kernel, Choice)>) -> Result<()> {
+        let mut missing = BTreeMap::new(); // ordered, so that the first refusal is always the same
+        for (kernel, choice) in wanted {
+            let key = key(kernel, &choice);
+            if !self.compiled.contains_key(&key) {
+                missing.entry(key).or_insert((kernel, choice));
+            }
+        }
+        let made: Vec<Result<(Key, Arc<Pipeline>)>> = missing
+            .into_par_iter()
+            .map(|(key, (kernel, choice))| Ok((key, Arc::new(compile(gpu, kernel, &choice)?))))
+            .collect();
+        for one in made {
+            let (key, pipeline) = one?;
+            self.compiled.insert(key, pipeline);
+        }
+        if let Some(cache) = &gpu.cache {
+            cache.keep();
+        }
+        Ok(())
+    }
+
     /// The pipeline of `choice`, compiled at its first use.
     pub fn get(&mut self, gpu: &Gpu, kernel: &Kernel, choice: &Choice) -> Result<Arc<Pipeline>> {
-        let key = (kernel.stem, choice.suffix, choice.constants.clone());
+        let key = key(kernel, choice);
         if let Some(pipeline) = self.compiled.get(&key) {
             return Ok(pipeline.clone());
         }
@@ -117,7 +149,7 @@ fn compile(gpu: &Gpu, kernel: &Kernel, choice: &Choice) -> Result<Pipeline> {
             zero_initialize_workgroup_memory: false,
             ..Default::default()
         },
-        cache: None,
+        cache: gpu.cache.as_ref().map(PipelineCache::raw),
     });
     match pollster::block_on(scope.pop()) {
         Some(e) => Err(refused(e.to_string())),

@@ -17,7 +17,7 @@
 use std::collections::HashMap;
 
 /// Shared files by the name that `#import` uses.
-const SHARED: &[(&str, &str)] = &[
+pub(super) const SHARED: &[(&str, &str)] = &[
     ("shared/coop", include_str!("../../shaders/shared/coop.wgsl")),
     ("shared/coop_sums", include_str!("../../shaders/shared/coop_sums.wgsl")),
     ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),

@@ -27,8 +27,14 @@ pub trait Executor {
     fn upload_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()>;
     /// Runs recording number `recording` of the program. May return before the device has finished.
     fn run(&mut self, recording: usize) -> Result<()>;
+    /// Waits for all work and reads a tensor of floats, behind what `values` holds.
+    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()>;
     /// Waits for all work and reads a tensor of floats.
-    fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>>;
+    fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.download_into(tensor, &mut values)?;
+        Ok(values)
+    }
     /// Asks for a tensor's present value without waiting; [`Executor::arrived`] yields it under `tag`, in order.
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()>;
     /// The values asked for by `read_later` that are there; with `wait`, at least the oldest.

@@ -46,7 +46,8 @@ impl<'t> Recorder<'t> {
         Recorder { tensors, steps: Vec::new() }
     }
 
-    /// Appends a dispatch of `kernel`. Panics if the tensors do not fit its bindings: a broken invariant.
+    /// Appends a dispatch of `kernel`, or several where one would last too long. Panics if the tensors do not fit its
+    /// bindings: a broken invariant.
     pub fn step(&mut self, kernel: &'static Kernel, params: &impl Pod, tensors: &[Tensor]) {
         let params = bytemuck::bytes_of(params).to_vec();
         assert_eq!(params.len(), kernel.params_size, "{}: parameters of another kernel", kernel.stem);
@@ -64,7 +65,9 @@ impl<'t> Recorder<'t> {
             assert!(bound == 1 || writers.count() == 0, "{}: {} is read and written", kernel.stem, bind.name);
         }
         let halves = Halves::of(tensors.iter().map(|&tensor| self.tensors.info(tensor).dtype == Dtype::F16));
-        self.steps.push(Step { kernel, params, tensors: tensors.to_vec(), halves });
+        for params in (kernel.parts)(&params) {
+            self.steps.push(Step { kernel, params, tensors: tensors.to_vec(), halves });
+        }
     }
 
     /// A new activation of floats.

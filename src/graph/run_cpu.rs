@@ -176,8 +176,9 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
         Ok(())
     }
 
-    fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
-        Ok(self.get(tensor).iter().map(|x| x.wide() as f32).collect())
+    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
+        values.extend(self.get(tensor).iter().map(|x| x.wide() as f32));
+        Ok(())
     }
 
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {

@@ -47,6 +47,10 @@ pub const ADD: u32 = 1;
 /// c = residual + C.
 pub const ADD_TO_RESIDUAL: u32 = 2;
 
+/// Products of two numbers in one dispatch: a fifth of a second on a card of 0.35 TFLOP/s. A screen that such a card
+/// also serves stays alive, and no watchdog takes the device for hung.
+const MOST_PRODUCTS: u64 = 1 << 35;
+
 impl Params {
     /// A product of dense matrices that begin at their buffers' first elements.
     pub fn dense(form: u32, accumulate: u32, m: u32, n: u32, k: u32) -> Self {
@@ -60,6 +64,22 @@ impl Params {
         let sixteens = self.m.is_multiple_of(16) && self.n.is_multiple_of(16) && self.k.is_multiple_of(32);
         let numbers = [self.lda, self.ldb, self.ldc, self.a_offset, self.b_offset, self.c_offset];
         self.m >= 128 && self.n >= 128 && sixteens && numbers.iter().all(|x| x.is_multiple_of(8))
+    }
+
+    /// Blocks of rows with at most `most` products each, but no fewer than 128 rows: every sum stays as it is.
+    fn in_blocks(&self, most: u64) -> Vec<Params> {
+        let row = u64::from(self.n) * u64::from(self.k);
+        let fitting = (most / row.max(1)).clamp(1, u64::from(u32::MAX)) as u32;
+        let blocks = self.m.div_ceil(fitting);
+        let rows = self.m.div_ceil(blocks).next_multiple_of(128);
+        let between_rows = if self.form == TN { 1 } else { self.lda };
+        let block = |first: u32| Params {
+            m: rows.min(self.m - first),
+            a_offset: self.a_offset + first * between_rows,
+            c_offset: self.c_offset + first * self.ldc,
+            ..*self
+        };
+        (0..self.m).step_by(rows as usize).map(block).collect()
     }
 
     fn tile(&self) -> Tile {
@@ -109,6 +129,10 @@ impl KernelSpec for Spec {
             ("C_VEC4", i64::from(tile::fours(&[p.n, p.ldc, p.c_offset]))),
         ]);
         constants
+    }
+
+    fn parts(p: &Params) -> Vec<Params> {
+        p.in_blocks(MOST_PRODUCTS)
     }
 
     fn grid(p: &Params) -> [u32; 3] {
@@ -164,4 +188,34 @@ fn case(p: Params) -> Case {
     let case = if p.accumulate == ADD_TO_RESIDUAL { case.uniform(3, c) } else { case.uniform(1, a) };
     // Between padded rows stands what no product may touch; a large filler there would widen the tolerance.
     if p.accumulate == ADD || p.ldc > p.n { case.uniform(4, c) } else { case.output(c) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Arg;
+    use crate::kernels::case::uniform;
+
+    #[test]
+    fn blocks_of_rows_compute_the_whole_to_the_bit() {
+        let whole = Params { a_offset: 3, b_offset: 5, c_offset: 7, ..Params::dense(NT, ADD, 450, 12, 20) };
+        for form in [NT, NN, TN] {
+            let dense = Params::dense(form, ADD, whole.m, whole.n, whole.k);
+            let whole = Params { lda: dense.lda + 1, ldb: dense.ldb + 2, ldc: dense.ldc + 3, form, ..whole };
+            let (a, b, c) = (uniform(1, 9900), uniform(2, 9900), uniform(3, 9900));
+            let run = |parts: &[Params]| {
+                let mut c = c.clone();
+                for p in parts {
+                    let args = [Arg::Real(&a), Arg::Real(&b), Arg::Real(&a), Arg::RealMut(&mut c)];
+                    Spec::reference::<f64>(p, Args(args.into()));
+                }
+                c
+            };
+            let blocks = whole.in_blocks(150 * 12 * 20);
+            assert_eq!(blocks.iter().map(|p| p.m).collect::<Vec<_>>(), [256, 194]);
+            assert_eq!(whole.in_blocks(1).iter().map(|p| p.m).collect::<Vec<_>>(), [128, 128, 128, 66]);
+            assert!(run(&blocks) == run(&[whole]) && run(&blocks) != c);
+        }
+        assert_eq!(whole.in_blocks(MOST_PRODUCTS).len(), 1);
+    }
 }

@@ -92,6 +92,10 @@ pub trait KernelSpec: 'static {
     fn constants(_params: &Self::Params) -> Constants {
         Vec::new()
     }
+    /// The dispatches that take the place of one that could last too long; together they compute the same to the bit.
+    fn parts(params: &Self::Params) -> Vec<Self::Params> {
+        vec![*params]
+    }
     /// Workgroups in x, y and z.
     fn grid(params: &Self::Params) -> [u32; 3];
     /// Calls the reference of the same stem.
@@ -212,6 +216,8 @@ pub struct Kernel {
     pub tolerance: Tolerance,
     /// Constants for the bytes of a `Params`.
     pub constants: fn(&[u8]) -> Constants,
+    /// The dispatches that take the place of one with the bytes of a `Params`.
+    pub parts: fn(&[u8]) -> Vec<Vec<u8>>,
     /// Workgroups for the bytes of a `Params`.
     pub grid: fn(&[u8]) -> [u32; 3],
     /// The reference in f32.
@@ -250,6 +256,10 @@ impl Kernel {
             params_size: size_of::<K::Params>(),
             tolerance: K::TOLERANCE,
             constants: |bytes| K::constants(&bytemuck::pod_read_unaligned(bytes)),
+            parts: |bytes| {
+                let parts = K::parts(&bytemuck::pod_read_unaligned(bytes));
+                parts.iter().map(|part| bytemuck::bytes_of(part).to_vec()).collect()
+            },
             grid: |bytes| K::grid(&bytemuck::pod_read_unaligned(bytes)),
             cpu_f32: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
             cpu_f64: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),

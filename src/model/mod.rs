@@ -2,6 +2,7 @@
 //!
 //! Equation numbers refer to DeepSeek-V2 (arXiv 2405.04434).
 
+pub mod normal;
 pub mod params; // the table of named parameters
 pub mod weights; // their tensors
 pub mod inputs; // what the host writes

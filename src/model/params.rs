@@ -4,10 +4,10 @@
 //! three fused tensors in memory, `mlp.experts.gate_proj.weight` and its two siblings, with the expert as the first
 //! axis; on disk every expert has tensors of its own.
 
+use super::normal::normal;
 use crate::config::model::ModelConfig;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 
 /// What a parameter holds before the first step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -154,7 +154,7 @@ pub fn parameters(c: &ModelConfig) -> Vec<ParamSpec> {
 }
 
 /// Start values of one parameter. They depend on the seed, the name and the shape alone: adding a layer or drawing in
-/// another order changes no other tensor.
+/// another order changes no other tensor. All threads draw them; their number changes nothing.
 pub fn initial(spec: &ParamSpec, seed: u64) -> Vec<f32> {
     match spec.init {
         Init::Ones => vec![1.0; spec.elements()],
@@ -162,9 +162,7 @@ pub fn initial(spec: &ParamSpec, seed: u64) -> Vec<f32> {
             let mut key = [0u8; 32];
             key[..8].copy_from_slice(&seed.to_le_bytes());
             key[8..16].copy_from_slice(&fnv1a(spec.name.as_bytes()).to_le_bytes());
-            let rng = ChaCha8Rng::from_seed(key);
-            let normal = Distribution::<f64>::sample_iter(StandardNormal, rng);
-            normal.take(spec.elements()).map(|x| (x * sigma) as f32).collect()
+            normal(&ChaCha8Rng::from_seed(key), sigma, spec.elements())
         }
     }
 }

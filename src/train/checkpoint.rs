@@ -64,11 +64,13 @@ pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &Tr
     std::fs::create_dir_all(&unfinished).map_err(io(&unfinished))?;
     let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
     let mut next = 0..;
-    write_weights(&unfinished.join(MODEL), &specs, StoredType::F32, |_| session.parameter(next.next().unwrap_or(0)))?;
+    write_weights(&unfinished.join(MODEL), &specs, StoredType::F32, |_, values| {
+        session.parameter_into(next.next().unwrap_or(0), values)
+    })?;
     let mut next = 0..;
-    write_weights(&unfinished.join(OPTIMIZER), &moment_specs(&specs), StoredType::F32, |_| {
+    write_weights(&unfinished.join(OPTIMIZER), &moment_specs(&specs), StoredType::F32, |_, values| {
         let i = next.next().unwrap_or(0);
-        session.moment(i / 2, i % 2 == 1)
+        session.moment_into(i / 2, i % 2 == 1, values)
     })?;
     write_own_config(&unfinished, &session.program.config, StoredType::F32)?;
     tokenizer.write_hf(&unfinished, session.program.config.max_position_embeddings)?;

@@ -10,6 +10,7 @@ use crate::model::inputs::Inputs;
 use crate::model::params::ParamSpec;
 use crate::model::program::Program;
 use crate::model::rope;
+use std::sync::mpsc::sync_channel;
 
 /// A program, its buffers, and the words that change from step to step.
 pub struct Session {
@@ -68,12 +69,17 @@ impl Session {
         Ok(Session { program, executor, words })
     }
 
-    /// Fills all parameters.
-    pub fn load(&mut self, mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>) -> Result<()> {
-        for i in 0..self.program.weights.all.len() {
-            let data = values(&self.program.weights.all[i].spec)?;
-            self.load_parameter(i, &data)?;
-        }
+    /// Fills all parameters, in order. `values` runs on a thread of its own, one parameter ahead of the upload.
+    pub fn load(&mut self, mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>> + Send) -> Result<()> {
+        let specs: Vec<ParamSpec> = self.program.weights.all.iter().map(|parameter| parameter.spec.clone()).collect();
+        std::thread::scope(|scope| {
+            let (give, take) = sync_channel(0);
+            scope.spawn(move || {
+                // Ends early where the other side has stopped at an error.
+                specs.iter().map(&mut values).try_for_each(|made| give.send(made).ok())
+            });
+            take.iter().enumerate().try_for_each(|(i, made)| self.load_parameter(i, &made?))
+        })?;
         self.refresh()
     }
 
@@ -99,21 +105,28 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the parts of a weight, or what `source` maps each part to, as one.
-    fn gather(&mut self, weight: &Weight, source: impl Fn(Tensor) -> Option<Tensor>) -> Result<Vec<f32>> {
-        let mut data = Vec::new();
-        for (_, _, part) in weight.spans() {
-            if let Some(tensor) = source(part) {
-                data.extend(self.executor.download(tensor)?);
-            }
-        }
-        Ok(data)
+    /// Appends the parts of a weight, or what `source` maps each part to, to `data`.
+    fn gather(
+        &mut self,
+        weight: &Weight,
+        source: impl Fn(Tensor) -> Option<Tensor>,
+        data: &mut Vec<f32>,
+    ) -> Result<()> {
+        let tensors = weight.spans().filter_map(|(_, _, part)| source(part));
+        tensors.into_iter().try_for_each(|tensor| self.executor.download_into(tensor, data))
+    }
+
+    /// Appends the present values of parameter number `i` to `values`.
+    pub fn parameter_into(&mut self, i: usize, values: &mut Vec<f32>) -> Result<()> {
+        let weight = self.program.weights.all[i].weight.clone();
+        self.gather(&weight, Some, values)
     }
 
     /// Present values of parameter number `i`.
     pub fn parameter(&mut self, i: usize) -> Result<Vec<f32>> {
-        let weight = self.program.weights.all[i].weight.clone();
-        self.gather(&weight, Some)
+        let mut values = Vec::new();
+        self.parameter_into(i, &mut values)?;
+        Ok(values)
     }
 
     /// Accumulated gradient of parameter number `i`, without the loss scale.
@@ -121,16 +134,24 @@ impl Session {
         let weight = self.program.weights.all[i].weight.clone();
         let tensors = self.program.tensors.clone();
         let scale = self.result()?[state::RESULT_LOSS_SCALE];
-        let mut gradient = self.gather(&weight, |part| tensors.gradient_of(part))?;
+        let mut gradient = Vec::new();
+        self.gather(&weight, |part| tensors.gradient_of(part), &mut gradient)?;
         gradient.iter_mut().for_each(|d| *d /= scale); // a power of two: exact
         Ok(gradient)
     }
 
-    /// First (`second` false) or second moment of parameter number `i`.
-    pub fn moment(&mut self, i: usize, second: bool) -> Result<Vec<f32>> {
+    /// Appends the first (`second` false) or second moment of parameter number `i` to `values`.
+    pub fn moment_into(&mut self, i: usize, second: bool, values: &mut Vec<f32>) -> Result<()> {
         let weight = self.program.weights.all[i].weight.clone();
         let of = self.moments_of(second);
-        self.gather(&weight, of)
+        self.gather(&weight, of, values)
+    }
+
+    /// First (`second` false) or second moment of parameter number `i`.
+    pub fn moment(&mut self, i: usize, second: bool) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.moment_into(i, second, &mut values)?;
+        Ok(values)
     }
 
     /// Overwrites a moment of parameter number `i`.

@@ -17,6 +17,7 @@ use crate::sample::{Sampler, Sampling};
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use std::collections::VecDeque;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// Updates in a row whose gradient is not finite before the run stops.
@@ -76,6 +77,8 @@ pub struct Trainer<'a> {
     non_finite: u32,
     validation: Vec<Batch>,
     sampler: Option<Sampler>,
+    /// A picture in the making.
+    drawing: Option<JoinHandle<Result<()>>>,
     /// Validation losses: of the untrained model, and the last one.
     /// Step and loss of the last validation.
     evaluated: Option<(u64, f64)>,
@@ -119,6 +122,7 @@ impl<'a> Trainer<'a> {
             pace: Pace::default(),
             non_finite: 0,
             sampler,
+            drawing: None,
             evaluated: None,
             last_losses: (None, None),
         }
@@ -149,11 +153,11 @@ impl<'a> Trainer<'a> {
                 self.save()?;
             }
             if due(self.config.log.plot_interval) {
-                self.collect_all()?;
                 self.draw()?;
             }
         }
         self.collect_all()?;
+        self.finish_drawing()?;
         self.progress.finish();
         if profile {
             print_profile(&self.session.executor().profiled());
@@ -311,10 +315,17 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Begins to draw the rows so far; training goes on meanwhile.
     fn draw(&mut self) -> Result<()> {
-        plot::draw_run(self.journal.folder(), self.dataset.entropy_per_token())?;
-        self.pace.restart(self.state.tokens);
+        self.finish_drawing()?;
+        let (folder, entropy) = (self.journal.folder().to_owned(), self.dataset.entropy_per_token());
+        self.drawing = Some(std::thread::spawn(move || plot::draw_run(&folder, entropy)));
         Ok(())
+    }
+
+    fn finish_drawing(&mut self) -> Result<()> {
+        let Some(drawing) = self.drawing.take() else { return Ok(()) };
+        drawing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
