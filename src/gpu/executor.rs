@@ -101,6 +101,12 @@ impl GpuExecutor {
         Ok(())
     }
 
+    fn read(&self, tensor: Tensor) -> Result<Vec<u8>> {
+        let size = self.tensors.info(tensor).bytes();
+        let buffer = self.buffer(tensor).unwrap_or_else(|| panic!("{}: not planned", self.tensors.info(tensor).name));
+        read_buffer(&self.gpu, buffer, size)
+    }
+
     fn encode(&self, steps: &[Prepared]) -> wgpu::CommandBuffer {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         {
@@ -232,9 +238,11 @@ impl Executor for GpuExecutor {
     }
 
     fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
-        let size = self.tensors.info(tensor).bytes();
-        let buffer = self.buffer(tensor).unwrap_or_else(|| panic!("{}: not planned", self.tensors.info(tensor).name));
-        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.gpu, buffer, size)?))
+        Ok(bytemuck::pod_collect_to_vec(&self.read(tensor)?))
+    }
+
+    fn download_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.read(tensor)?))
     }
 
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {
@@ -272,6 +280,11 @@ impl Executor for GpuExecutor {
 
     fn profiled(&self) -> Vec<(String, f64, u64)> {
         self.profiler.as_ref().map(Profiler::rows).unwrap_or_default()
+    }
+
+    fn allocated(&self) -> Option<[u64; 2]> {
+        let report = self.gpu.device.generate_allocator_report()?;
+        Some([report.total_allocated_bytes, report.total_reserved_bytes])
     }
 
     fn describe(&self) -> String {
