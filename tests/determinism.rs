@@ -140,6 +140,7 @@ fn two_windows(session: &mut Session, fresh: Option<&mut Session>) -> Vec<u32> {
                 fresh.load_parameter(i, &session.parameter(i).unwrap()).unwrap();
                 fresh.load_moments(i, &session.moments(i).unwrap()).unwrap();
             }
+            fresh.load_result(&session.result().unwrap()).unwrap();
             window(fresh, 1);
             bits.extend(bits_of(fresh));
         }

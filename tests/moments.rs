@@ -130,7 +130,7 @@ fn a_model_with_8_bit_moments_runs_on_the_adapter_as_in_the_judge() {
     let config = ModelConfig { vocab_size: 180, num_hidden_layers: 1, ..small_config() };
     let program = program(&config, OptimizerKind::Adamw8bit, 1 << 30);
     assert!(program.maps.is_some());
-    let findings = check_model(&gpu, &program, &Allowed::portable(), initial_values).unwrap();
+    let findings = check_model(&gpu, &Allowed::portable(), &program, initial_values).unwrap();
     assert!(findings.iter().any(|finding| finding.what.starts_with("adamw8bit")));
     let failures: Vec<String> = findings.into_iter().filter_map(|finding| finding.outcome.err()).collect();
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));

@@ -2,7 +2,7 @@
 
 use super::{
     Args, Bind, Constants, Kernel, KernelSpec,
-    case::{Case, uniform},
+    case::{Case, indices, uniform},
     fold, read, read_u32, state, update, update_u32,
 };
 use crate::reference::adamw8bit::{LARGEST_BLOCK, maps};
@@ -120,13 +120,17 @@ fn case(name: &str, p: Params, learning_rate: f32, [clip, scale]: [f64; 2], fini
         (_, 0) => scale * x.abs(),
         _ => scale * scale * x.abs(),
     });
+    // Where epsilon is small, so are no codes of v: a step of m / epsilon would leave the range of f16.
+    let least = [0, if p.epsilon < 0.1 { 0x4040_4040 } else { 0 }];
+    let codes = indices(4, n.div_ceil(4) * 2, u32::MAX).into_iter().zip(least.into_iter().cycle());
+    let codes = codes.map(|(code, least)| code | least).collect();
     Case::new(name, &p)
         .index(words)
         .real(result)
         .real(maps().into_iter().map(f64::from).collect())
         .uniform(1, n)
         .real(uniform(2, n).into_iter().map(spread).collect())
-        .index(super::case::indices(4, n.div_ceil(4) * 2, u32::MAX))
+        .index(codes)
         .real(factors.collect())
         .uniform(5, n)
 }

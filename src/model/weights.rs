@@ -23,9 +23,9 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`, and
-    /// with copies of type `stored` for products if that is f16. Parts hold multiples of as many elements as `whole` says
-    /// of a parameter, if it says anything.
+    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`,
+    /// and with copies of type `stored` for products if that is f16. Parts hold multiples of as many elements as
+    /// `whole` says of a parameter, if it says anything.
     pub fn new(
         t: &mut Tensors,
         specs: &[ParamSpec],

@@ -92,8 +92,8 @@ fn exact(x: f32) -> f32 {
 /// equal bits everywhere. With `copied` 1 the parameter also goes to `copy`. If `result` says that the gradient is not
 /// finite, only the gradient changes.
 ///
-/// Shapes: state and result (8), maps (2, 256), parameter, gradient and copy (count), codes (ceil(count / 4), 2): four of m
-/// and four of v, the first in the lowest byte; absmax (ceil(count / block), 2): of m and of v.
+/// Shapes: state and result (8), maps (2, 256), parameter, gradient and copy (count), codes (ceil(count / 4), 2): four
+/// of m and four of v, the first in the lowest byte; absmax (ceil(count / block), 2): of m and of v.
 /// Source: Dettmers et al. 2022.
 pub fn adamw8bit<F: Real>(
     p: &Params,
