@@ -126,7 +126,7 @@ fn a_value_of_the_wrong_type_is_answered_with_the_right_one() {
     refuses(set("optimizer.beta1=high"), &["optimizer.beta1", "high", "a number"]);
     refuses(set("train.overfit=maybe"), &["train.overfit", "maybe", "true or false"]);
     refuses(set("train.precision=f8"), &["train.precision", "f8", "mixed"]);
-    refuses(set("optimizer.kind=sgd"), &["optimizer.kind", "sgd", "adamw"]);
+    refuses(set("optimizer.kind=sgd"), &["optimizer.kind", "sgd", "adamw", "adamw8bit"]);
     refuses(set("train.steps.x=1"), &["train.steps", "whole number"]);
     refuses(from_file("[train]\n\nsteps = \"3\"\n"), &["run.toml", "line 3", "train.steps", "whole number"]);
     refuses(from_file("train.steps = []\n"), &["run.toml", "line 1", "train.steps", "whole number"]);
@@ -166,6 +166,9 @@ fn values_that_no_run_can_have_are_refused() {
         ("optimizer.weight_decay=-1", "positive"),
         ("optimizer.weight_decay=1e9", "learning_rate"),
         ("optimizer.clip_norm=-1", "0 for no clipping"),
+        ("optimizer.block_size=0", "a multiple of 4"),
+        ("optimizer.block_size=30", "a multiple of 4"),
+        ("optimizer.block_size=4096", "to 2048"),
         ("schedule.min_learning_rate=1", "at most optimizer.learning_rate"),
     ];
     for (set, word) in bad {

@@ -10,12 +10,14 @@ use hadal::backend::Device;
 use hadal::check::model::{fill, initial_values};
 use hadal::config::Config;
 use hadal::config::model::ModelConfig;
+use hadal::config::train::OptimizerKind;
 use hadal::graph::Executor;
 use hadal::graph::run_cpu::CpuExecutor;
 use hadal::model::params::initial;
 use hadal::model::program::{MICRO_STEP, RESET, UPDATE};
 use hadal::train::checkpoint::{CHECKPOINTS, TrainerState};
 use hadal::train::journal::Row;
+use hadal::train::moments::MomentValues;
 use hadal::train::session::Session;
 use models::{Fixture, NO_LIMIT, tiny};
 use std::path::Path;
@@ -53,9 +55,26 @@ fn difference(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) -> Option<String
     a.iter().zip(b).find(|(a, b)| a != b).map(|(a, _)| a.0.clone())
 }
 
+/// The same with moments of 8 bits, which have some parameters that are large enough.
+fn config_of_8_bits() -> Config {
+    let mut config = config();
+    config.optimizer.kind = OptimizerKind::Adamw8bit;
+    config.optimizer.block_size = 64;
+    config
+}
+
 #[test]
 fn the_same_run_twice_leaves_the_same_bits_on_the_cpu_and_on_the_adapter() {
-    let (config, folder) = (config(), tempfile::tempdir().unwrap());
+    leaves_the_same_bits_twice(config());
+}
+
+#[test]
+fn the_same_run_of_8_bit_moments_twice_leaves_the_same_bits_on_the_cpu_and_on_the_adapter() {
+    leaves_the_same_bits_twice(config_of_8_bits());
+}
+
+fn leaves_the_same_bits_twice(config: Config) {
+    let folder = tempfile::tempdir().unwrap();
     let text = runs::text(&config);
     let mut devices = vec![runs::cpu()];
     devices.extend(common::gpu().map(|gpu| runs::gpu(&gpu)));
@@ -88,7 +107,16 @@ fn another_seed_leaves_other_bits() {
 
 #[test]
 fn a_run_resumed_at_its_second_update_ends_in_the_bits_of_an_uninterrupted_one() {
-    let (config, folder) = (config(), tempfile::tempdir().unwrap());
+    resumes_exactly(config());
+}
+
+#[test]
+fn a_run_of_8_bit_moments_resumed_at_its_second_update_ends_in_the_bits_of_an_uninterrupted_one() {
+    resumes_exactly(config_of_8_bits());
+}
+
+fn resumes_exactly(config: Config) {
+    let folder = tempfile::tempdir().unwrap();
     let text = runs::text(&config);
     let [whole, rest] = ["whole", "rest"].map(|name| folder.path().join(name));
     let mut rows = runs::train(&config, &runs::cpu(), &text, &whole, None);
@@ -110,9 +138,9 @@ fn two_windows(session: &mut Session, fresh: Option<&mut Session>) -> Vec<u32> {
         Some(fresh) => {
             for i in 0..session.program.weights.all.len() {
                 fresh.load_parameter(i, &session.parameter(i).unwrap()).unwrap();
-                fresh.load_moment(i, false, &session.moment(i, false).unwrap()).unwrap();
-                fresh.load_moment(i, true, &session.moment(i, true).unwrap()).unwrap();
+                fresh.load_moments(i, &session.moments(i).unwrap()).unwrap();
             }
+            fresh.load_result(&session.result().unwrap()).unwrap();
             window(fresh, 1);
             bits.extend(bits_of(fresh));
         }
@@ -138,8 +166,8 @@ fn bits_of(session: &mut Session) -> Vec<u32> {
     let mut all = session.read(session.program.inputs.loss.metrics).unwrap();
     for i in 0..session.program.weights.all.len() {
         all.extend(session.parameter(i).unwrap());
-        all.extend(session.moment(i, false).unwrap());
-        all.extend(session.moment(i, true).unwrap());
+        let MomentValues::Whole(moments) = session.moments(i).unwrap() else { panic!("of 32 bits") };
+        all.extend(moments.concat());
     }
     all.into_iter().map(f32::to_bits).collect()
 }

@@ -10,7 +10,8 @@ use hadal::kernels::state::{
     RESULT_CLEAN, RESULT_CLIP, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE, RESULT_LOSS_SCALE,
     RESULT_SKIPPED, RESULT_WORDS, STATE_WORDS, first_result,
 };
-use hadal::kernels::{Kernel, adamw, grad_norm, grad_norm_finish};
+use hadal::kernels::{Kernel, adamw, adamw8bit, grad_norm, grad_norm_finish};
+use hadal::reference::adamw8bit::maps;
 
 /// What one binding holds after `case`, on the CPU and, where there is one, on the GPU.
 fn outcomes(kernel: &Kernel, case: &Case, binding: usize) -> Vec<Vec<f64>> {
@@ -23,7 +24,8 @@ fn outcomes(kernel: &Kernel, case: &Case, binding: usize) -> Vec<Vec<f64>> {
         .into_iter()
         .map(|data| match data.into_iter().nth(binding) {
             Some(Data::Real(values)) => values,
-            _ => panic!("binding {binding} holds no floats"),
+            Some(Data::Index(values)) => values.into_iter().map(f64::from).collect(),
+            None => panic!("there is no binding {binding}"),
         })
         .collect()
 }
@@ -87,6 +89,43 @@ fn a_bad_gradient_changes_no_parameter_and_is_zeroed() {
     for (binding, expected) in [(2, &before[0]), (3, &vec![0.0; 8]), (4, &before[1]), (5, &before[2]), (6, &before[3])]
     {
         for found in outcomes(&adamw::KERNEL, &case, binding) {
+            assert_eq!(&found, expected, "binding {binding}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_gradient_changes_no_8_bit_moment_and_is_zeroed() {
+    let p = adamw8bit::Params {
+        count: 8,
+        block: 4,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        copied: 1,
+        zero: 0,
+    };
+    let mut result = vec![f64::NAN; RESULT_WORDS];
+    (result[RESULT_CLIP], result[RESULT_FINITE]) = (f64::NAN, 0.0);
+    let (before, factors, codes) = (uniform(1, 8), uniform(2, 4), vec![1, 2, 3, 4]);
+    let case = Case::new("skipped", &p)
+        .index(vec![1.0f32.to_bits(); STATE_WORDS])
+        .real(result)
+        .real(maps().into_iter().map(f64::from).collect())
+        .real(before.clone())
+        .real(vec![f64::NAN, 1.0, f64::INFINITY, -1.0, 0.0, 2.0, f64::NEG_INFINITY, 1e30])
+        .index(codes.clone())
+        .real(factors.clone())
+        .real(vec![0.25; 8]);
+    for (binding, expected) in [
+        (3, &before),
+        (4, &vec![0.0; 8]),
+        (5, &codes.into_iter().map(f64::from).collect()),
+        (6, &factors),
+        (7, &vec![0.25; 8]),
+    ] {
+        for found in outcomes(&adamw8bit::KERNEL, &case, binding) {
             assert_eq!(&found, expected, "binding {binding}");
         }
     }

@@ -18,6 +18,8 @@ mod recording;
 mod shader;
 #[path = "planted/shader_bugs.rs"]
 mod shader_bugs;
+#[path = "planted/shader_bugs_8bit.rs"]
+mod shader_bugs_8bit;
 #[path = "planted/update.rs"]
 mod update;
 
@@ -48,7 +50,7 @@ fn the_kernel_comparison_reports_bugs_in_shaders() {
     let Some(gpu) = common::gpu() else { return };
     let mut compiled = Pipelines::default();
     let mut plant = |bug: &ShaderBug| (format!("{}: {}", bug.stem, bug.what), bug.plant(&gpu, &mut compiled));
-    let rows = shader_bugs::BUGS.iter().map(&mut plant).collect();
+    let rows = shader_bugs::BUGS.iter().chain(shader_bugs_8bit::BUGS).map(&mut plant).collect();
     table("kernels beside their references", rows);
 }
 

@@ -10,7 +10,7 @@ mod parity;
 mod runs;
 
 use hadal::config::model::ModelConfig;
-use hadal::config::train::OptimizerConfig;
+use hadal::config::train::{OptimizerConfig, OptimizerKind};
 use hadal::data::batch::{Batch, IGNORED};
 use hadal::graph::Dtype;
 use hadal::kernels::case::indices;
@@ -37,6 +37,24 @@ fn overfit_mode_memorises_its_one_batch() {
     let floor = ambiguity(&[text.1.train_window(0), text.1.train_window(1)]);
     assert!(floor < 0.044 && losses[199] < 0.05, "after 200 updates the loss is {}", losses[199]);
     assert!((0.0..0.005).contains(&(losses[199] - floor)), "the loss is {}, its floor {floor}", losses[199]);
+}
+
+#[test]
+fn moments_of_8_bits_train_about_as_well_as_those_of_32() {
+    let mut config = runs::config(150);
+    (config.train.eval_interval, config.train.checkpoint_interval) = (0, 0);
+    config.optimizer.learning_rate = 3e-3;
+    let (folder, text) = (tempfile::tempdir().unwrap(), runs::text(&config));
+    let [whole, coded] = [OptimizerKind::Adamw, OptimizerKind::Adamw8bit].map(|kind| {
+        config.optimizer.kind = kind;
+        let rows = runs::train(&config, &runs::cpu(), &text, &folder.path().join(format!("{kind:?}")), None);
+        let losses = runs::losses(&rows);
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        [mean(&losses[..5]), mean(&losses[130..])]
+    });
+    assert!(whole[1] < 0.8 * whole[0], "{whole:?}");
+    assert!((coded[1] / whole[1] - 1.0).abs() < 0.03, "{coded:?} beside {whole:?}");
+    assert_ne!(coded[1], whole[1], "some moments have 8 bits");
 }
 
 /// Mean entropy, in nats, of the next token among windows with the same tokens before it.

@@ -19,6 +19,7 @@ use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, initial, parameters};
 use crate::model::program::{MICRO_STEP, Program, ProgramOptions, REFRESH, RESET, UPDATE};
 use crate::model::rope;
+use crate::reference::adamw8bit::maps;
 use crate::train::session::feed;
 use std::sync::Arc;
 
@@ -110,6 +111,9 @@ pub fn fill(
         upload(executor, &parameter.weight, &data)?;
     }
     executor.upload(inputs.rope_table, &rope::table(&program.config, inputs.size.length))?;
+    if let Some(tensor) = program.maps {
+        executor.upload(tensor, &maps())?;
+    }
     let tokens = inputs.size.tokens();
     let ids = indices(11, tokens, program.config.vocab_size as u32);
     let mut targets = indices(12, tokens, program.config.vocab_size as u32);

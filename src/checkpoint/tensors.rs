@@ -67,7 +67,7 @@ fn words<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T>
 }
 
 /// Elements of a float type, widened and then given to `cast`; nothing where `dtype` is none.
-pub(super) fn reals<T>(dtype: Dtype, bytes: &[u8], cast: impl Fn(f64) -> T) -> Option<Vec<T>> {
+pub(crate) fn reals<T>(dtype: Dtype, bytes: &[u8], cast: impl Fn(f64) -> T) -> Option<Vec<T>> {
     Some(match dtype {
         Dtype::F16 => words(bytes, |b| cast(f16::from_le_bytes(b).to_f64())),
         Dtype::BF16 => words(bytes, |b| cast(bf16::from_le_bytes(b).to_f64())),
@@ -78,7 +78,7 @@ pub(super) fn reals<T>(dtype: Dtype, bytes: &[u8], cast: impl Fn(f64) -> T) -> O
 }
 
 /// Writes `values` as F32, F16 or BF16, rounded to nearest.
-pub(super) fn write_reals(out: &mut dyn Write, dtype: Dtype, values: &[f32]) -> io::Result<()> {
+pub(crate) fn write_reals(out: &mut dyn Write, dtype: Dtype, values: &[f32]) -> io::Result<()> {
     if dtype == Dtype::F32 && cfg!(target_endian = "little") {
         return out.write_all(bytemuck::cast_slice(values));
     }

@@ -41,13 +41,6 @@ impl Weights {
         Ok(Weights { folder: dir.to_owned(), files, home })
     }
 
-    /// Opens one file of tensors.
-    pub fn open_file(path: &Path) -> Result<Weights> {
-        let file = Container::open(path)?;
-        let home = file.entries().keys().map(|name| (name.clone(), 0)).collect();
-        Ok(Weights { folder: path.to_owned(), files: vec![file], home })
-    }
-
     fn find(&self, name: &str) -> Option<(&Container, &Entry)> {
         let file = &self.files[*self.home.get(name)?];
         Some((file, file.entries().get(name)?))
@@ -125,7 +118,8 @@ fn is_weight_type(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
-fn listed(names: &[String]) -> String {
+/// The first few of `names`, and how many more there are.
+pub(crate) fn listed(names: &[String]) -> String {
     let shown = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(MOST_NAMES) {
         0 => shown,

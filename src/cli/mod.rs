@@ -5,6 +5,7 @@ mod check;
 mod data;
 mod dump;
 mod eval;
+mod fit; // how large a micro-batch fits
 mod info;
 mod kernels;
 mod plan;

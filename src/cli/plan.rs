@@ -1,13 +1,13 @@
 //! `hadal plan`
 
+use super::fit::{Target, largest, plan, program, reserve, table};
 use super::{bytes, gib, train::summary};
 use crate::config::Config;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
-use crate::model::inputs::BatchSize;
+use crate::graph::plan::Plan;
 use crate::model::params::parameters;
-use crate::model::program::{Program, ProgramOptions};
 use crate::terminal::print;
 use crate::tokenizer::Tokenizer;
 use clap::Args;
@@ -19,7 +19,8 @@ pub(super) struct PlanArgs {
     /// Set one key, such as train.micro_batch=4
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Find the largest micro-batch that needs no more than this, such as 24GiB
+    /// Find the largest micro-batch for a card of this memory, such as 24GiB, of which a sixteenth, at most 768 MiB, is
+    /// left to the driver
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     vram: Option<u64>,
     /// Largest binding of the adapter; larger weights are split
@@ -33,43 +34,34 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
         config.model.vocab_size = Tokenizer::load(&config.data.tokenizer)?.vocab_size();
     }
     config.validate()?;
-    print(summary(&config, &parameters(&config.model), &program(&config, &args)))?;
-    let Some(limit) = args.vram else { return Ok(()) };
-    let needs = |micro_batch: usize| {
-        let mut config = config.clone();
-        config.train.micro_batch = micro_batch;
-        program(&config, &args).plan().bytes()
+    // `auto` as a card with matrix units decides it.
+    let stored = if config.train.precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
+    let target = Target { binding_limit: args.binding, stored };
+    print(summary(&config, &parameters(&config.model), &program(&config, target)))?;
+    let Some(memory) = args.vram else { return Ok(()) };
+    let reserve = reserve(memory);
+    let Some(fits) = largest(&config, target, memory - reserve) else {
+        return Err(Error::Memory(too_much(&plan(&config, 1, target), memory, args.binding)));
     };
-    if needs(1) > limit {
-        return Err(Error::Memory(format!("one sequence already needs {:.2} GiB of {:.2}", gib(needs(1)), gib(limit))));
-    }
-    let length = config.train.sequence_length;
-    let fits = |micro_batch: usize| {
-        config.model.check_pass("train.micro_batch", micro_batch * length, "").is_ok() && needs(micro_batch) <= limit
-    };
-    let mut largest = 1;
-    while fits(largest * 2) {
-        largest *= 2;
-    }
-    let mut step = largest / 2;
-    while step > 0 {
-        if fits(largest + step) {
-            largest += step;
-        }
-        step /= 2;
-    }
-    let found = gib(needs(largest));
-    print(format_args!("largest micro-batch within {:.2} GiB: {largest} ({found:.2} GiB)", gib(limit)))
+    let plan = plan(&config, fits, target);
+    print(format_args!("with {fits} sequences a pass: {}", table(&plan)))?;
+    print(format_args!(
+        "largest micro-batch within {:.2} GiB: {fits} ({:.2} GiB, and {:.2} left to the driver)",
+        gib(memory),
+        gib(plan.bytes()),
+        gib(reserve)
+    ))
 }
 
-fn program(config: &Config, args: &PlanArgs) -> Program {
-    let options = ProgramOptions {
-        size: BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length },
-        binding_limit: args.binding,
-        optimizer: Some(config.optimizer.clone()),
-        logit_rows: None,
-        // `auto` as a card with matrix units decides it.
-        stored: if config.train.precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 },
-    };
-    Program::new(&config.model, &parameters(&config.model), &options)
+/// Why not even one sequence fits.
+fn too_much(plan: &Plan, memory: u64, binding: u64) -> String {
+    if plan.largest() > binding {
+        return format!("a tensor of one sequence needs {} bytes, more than a binding of {binding}", plan.largest());
+    }
+    format!(
+        "one sequence already needs {:.2} GiB of {:.2}, of which {:.2} are left to the driver",
+        gib(plan.bytes()),
+        gib(memory),
+        gib(reserve(memory))
+    )
 }

@@ -1,6 +1,7 @@
 //! What `--resume` takes over from a run folder, and what may change on the way.
 
 use crate::config::Config;
+use crate::config::train::OptimizerKind;
 use crate::error::{Error, Result};
 use crate::train::journal::CONFIG;
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ pub(super) fn own_config(out: &Path) -> Option<String> {
 
 /// A line for each key whose value is not that of the run so far.
 ///
-/// Errors: the network would be another one than the checkpoints'.
+/// Errors: the network or the optimizer's state would be another one than the checkpoints'.
 pub(super) fn changes(out: &Path, config: &Config) -> Result<Vec<String>> {
     let Some(own) = own_config(out) else { return Ok(Vec::new()) };
     let (old, new) = (sections(&Config::resolve(Some(&own), &[])?)?, sections(config)?);
@@ -30,7 +31,12 @@ pub(super) fn changes(out: &Path, config: &Config) -> Result<Vec<String>> {
         let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
             let (path, was, is) = (format!("{section}.{key}"), shown(old.get(key)), shown(new.get(key)));
-            if section == "model" && !FREE_MODEL_KEYS.contains(&key.as_str()) {
+            let another_state = match path.as_str() {
+                "optimizer.kind" => true,
+                "optimizer.block_size" => config.optimizer.kind == OptimizerKind::Adamw8bit,
+                _ => section == "model" && !FREE_MODEL_KEYS.contains(&key.as_str()),
+            };
+            if another_state {
                 let reason = format!("is {is}, but the run in {} was begun with {was}", out.display());
                 return Err(Error::config(path, format!("{reason}; set it back, or choose another --out")));
             }

@@ -1,14 +1,13 @@
 //! `hadal train`
 
+use super::fit::{self, Target};
 use super::{DeviceArgs, bytes, gib, resume};
 use crate::backend::Device;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::graph::Role;
-use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, initial, parameters};
-use crate::model::program::{Program, ProgramOptions};
+use crate::model::program::Program;
 use crate::sample::Sampler;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
@@ -42,7 +41,8 @@ pub(super) struct TrainArgs {
     /// Updates in all
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<u64>,
-    /// Refuse a plan that needs more memory, such as 24GiB
+    /// Refuse a plan that a card of this memory, such as 24GiB, has no room for; a sixteenth of it, at most 768 MiB, is
+    /// left to the driver
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     vram: Option<u64>,
     /// Print the time of each kernel at the end; slows training down
@@ -55,18 +55,12 @@ pub(super) struct TrainArgs {
 pub(super) fn run(args: TrainArgs) -> Result<()> {
     let started = Instant::now();
     let (config, tokenizer) = configure(&args)?;
-    let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
-    let dataset = Dataset::open(&config.data, &tokenizer, size.length, config.train.seed)?;
+    let length = config.train.sequence_length;
+    let dataset = Dataset::open(&config.data, &tokenizer, length, config.train.seed)?;
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
-    let options = ProgramOptions {
-        size,
-        binding_limit: device.binding_limit(),
-        optimizer: Some(config.optimizer.clone()),
-        logit_rows: None,
-        stored: device.stored(),
-    };
-    let program = Program::new(&config.model, &specs, &options);
+    let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
+    let program = fit::program(&config, target);
     let out = args.out.clone().unwrap_or_else(|| free_folder(args.config.as_deref()));
     let head = [
         format!("running on {}", device.describe()),
@@ -77,18 +71,27 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     // Samples are drawn by a second program, with weights of its own, which the cap counts in.
     let sampler = match config.train.sample_interval {
         0 => None,
-        _ => Some(Sampler::program(&config.model, size.length, &device)),
+        _ => Some(Sampler::program(&config.model, length, &device)),
     };
     let beside = sampler.as_ref().map_or(0, |program| program.plan().bytes());
     if beside > 0 {
         note(format_args!("  {:<20} {:>10.4} GiB", "for samples, beside", gib(beside)));
     }
-    let mut session = Session::new(program, &device, args.vram.map(|cap| cap.saturating_sub(beside)))?;
+    let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
+    let mut session = Session::new(program, &device, cap).map_err(|e| match (e, cap) {
+        (Error::Memory(text), Some(cap)) => Error::Memory(format!("{text}; {}", fit::advice(&config, target, cap))),
+        (e, _) => e,
+    })?;
+    let measured = session.executor().allocated().map(|[held, set_aside]| {
+        let [held, set_aside] = [held, set_aside].map(gib);
+        format!("  {:<20} {held:>10.4} GiB in buffers, {set_aside:.4} GiB set aside on the device", "allocated")
+    });
+    measured.iter().for_each(note);
     if args.profile {
         session.executor().profile()?;
     }
     let mut journal = Journal::create(&out, &config, args.resume)?;
-    head.iter().try_for_each(|line| journal.log(line))?;
+    head.iter().chain(&measured).try_for_each(|line| journal.log(line))?;
     let state = start(&args, &config, &out, &mut session, &mut journal)?;
     let sampler = sampler.map(|program| Sampler::of(program, &device)).transpose()?;
     let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
@@ -188,7 +191,6 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -
     let total = model.total_parameters();
     let dense = of(".mlp.") - experts - shared - router;
     let norms = total - embedding - attention - experts - shared - router - dense;
-    let plan = program.plan();
     let rows = [
         ("embedding and head", embedding),
         ("attention", attention),
@@ -215,17 +217,7 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -
         train.accumulation,
         grouped(train.tokens_per_update())
     );
-    text += "memory\n";
-    for (name, role) in [
-        ("parameters", Role::Parameter),
-        ("copies in f16", Role::Copy),
-        ("gradients", Role::Gradient),
-        ("moments", Role::Moment),
-        ("activations", Role::Activation),
-    ] {
-        text += &format!("  {name:<20} {:>10.4} GiB\n", gib(plan.bytes_of(role)));
-    }
-    text + &format!("  {:<20} {:>10.4} GiB", "all", gib(plan.bytes()))
+    text + &fit::table(&program.plan())
 }
 
 fn grouped(n: u64) -> String {

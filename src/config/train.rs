@@ -1,6 +1,7 @@
 //! How long, how fast and how precisely to train: `[train]`, `[optimizer]`, `[schedule]` and `[log]`.
 
 use crate::error::{Error, Result};
+use crate::kernels::adamw8bit::is_block;
 use serde::{Deserialize, Serialize};
 
 /// Number formats of the training step.
@@ -117,13 +118,15 @@ pub enum OptimizerKind {
     /// Adam with decoupled weight decay, moments in 32 bits.
     #[default]
     Adamw,
+    /// The same with moments in 8 bits, but for parameters of fewer than 4096 elements.
+    Adamw8bit,
 }
 
 /// `[optimizer]`: the update rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// The rule: `adamw`.
+    /// The rule: `adamw` or `adamw8bit`; default `adamw`.
     pub kind: OptimizerKind,
     /// η: learning rate after warm-up; default 1e-3.
     pub learning_rate: f64,
@@ -139,6 +142,8 @@ pub struct OptimizerConfig {
     pub decay_all: bool,
     /// c: norm to which the whole gradient is shortened; 0 for no clipping; default 1.
     pub clip_norm: f64,
+    /// Elements that share a factor in `adamw8bit`, a multiple of 4 up to 2048; default 256.
+    pub block_size: usize,
 }
 
 impl Default for OptimizerConfig {
@@ -152,6 +157,7 @@ impl Default for OptimizerConfig {
             weight_decay: 0.1,
             decay_all: false,
             clip_norm: 1.0,
+            block_size: 256,
         }
     }
 }
@@ -176,7 +182,14 @@ impl OptimizerConfig {
         // From a product of 1 on, a single update would erase or flip every weight.
         demand(rate * decay < 1.0, "optimizer.weight_decay", decay, "below 1 / optimizer.learning_rate")?;
         let clip = self.clip_norm;
-        demand(clip >= 0.0 && clip.is_finite(), "optimizer.clip_norm", clip, "a positive number, or 0 for no clipping")
+        demand(
+            clip >= 0.0 && clip.is_finite(),
+            "optimizer.clip_norm",
+            clip,
+            "a positive number, or 0 for no clipping",
+        )?;
+        let block = self.block_size;
+        demand(is_block(block), "optimizer.block_size", block as f64, "a multiple of 4 from 4 to 2048")
     }
 }
 

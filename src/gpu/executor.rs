@@ -245,6 +245,12 @@ impl Executor for GpuExecutor {
         })
     }
 
+    fn download_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>> {
+        let mut floats = Vec::new();
+        self.download_into(tensor, &mut floats)?;
+        Ok(floats.into_iter().map(f32::to_bits).collect())
+    }
+
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {
         let size = self.tensors.info(tensor).bytes();
         let known = self.staging.iter().position(|buffer| buffer.size() == size);
@@ -280,6 +286,11 @@ impl Executor for GpuExecutor {
 
     fn profiled(&self) -> Vec<(String, f64, u64)> {
         self.profiler.as_ref().map(Profiler::rows).unwrap_or_default()
+    }
+
+    fn allocated(&self) -> Option<[u64; 2]> {
+        let report = self.gpu.device.generate_allocator_report()?;
+        Some([report.total_allocated_bytes, report.total_reserved_bytes])
     }
 
     fn describe(&self) -> String {

@@ -39,6 +39,8 @@ pub struct Timed<'g> {
 
 /// Shortest time of a sample: long beside what a submission and a wait cost.
 const SAMPLE_SECONDS: f64 = 0.03;
+/// Time of the warm-up before the samples.
+const WARM_UP_SECONDS: f64 = 0.15;
 /// Bytes of pseudo-random content that is repeated through a buffer.
 const BLOCK: usize = 1 << 20;
 
@@ -89,7 +91,11 @@ impl<'g> Timed<'g> {
     pub fn seconds(&self, samples: usize) -> Result<Vec<f64>> {
         let once = self.sample(1)?.min(self.sample(1)?).max(1e-7);
         let count = ((SAMPLE_SECONDS / once).ceil() as usize).clamp(1, 10_000);
-        self.sample(count)?;
+        // A card that was idle takes a while to raise its clock.
+        let started = Instant::now();
+        while started.elapsed().as_secs_f64() < WARM_UP_SECONDS {
+            self.sample(count)?;
+        }
         (0..samples).map(|_| self.sample(count)).collect()
     }
 }

@@ -35,6 +35,8 @@ pub trait Executor {
         self.download_into(tensor, &mut values)?;
         Ok(values)
     }
+    /// Waits for all work and reads a tensor of integers.
+    fn download_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>>;
     /// Asks for a tensor's present value without waiting; [`Executor::arrived`] yields it under `tag`, in order.
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()>;
     /// The values asked for by `read_later` that are there; with `wait`, at least the oldest.
@@ -43,6 +45,8 @@ pub trait Executor {
     fn profile(&mut self) -> Result<()>;
     /// Seconds and calls by kernel and variant since then, slowest first.
     fn profiled(&self) -> Vec<(String, f64, u64)>;
+    /// Bytes that buffers hold and bytes that the device has set aside for them, where the platform tells.
+    fn allocated(&self) -> Option<[u64; 2]>;
     /// One line: what runs where.
     fn describe(&self) -> String;
 }

@@ -181,6 +181,10 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
         Ok(())
     }
 
+    fn download_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>> {
+        Ok(self.get_indices(tensor).to_vec())
+    }
+
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {
         let value = self.download(tensor)?;
         self.pending.push((tag, value));
@@ -201,6 +205,10 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
             self.profile.iter().flatten().map(|(&stem, &(seconds, calls))| (stem.to_owned(), seconds, calls)).collect();
         rows.sort_by(|a, b| b.1.total_cmp(&a.1));
         rows
+    }
+
+    fn allocated(&self) -> Option<[u64; 2]> {
+        None
     }
 
     fn describe(&self) -> String {

@@ -8,6 +8,7 @@
 //! [`KERNELS`]. The tests walk the table; none needs an edit.
 
 pub mod adamw;
+pub mod adamw8bit;
 pub mod add;
 pub mod attention;
 pub mod attention_backward_kv;
@@ -290,6 +291,7 @@ pub fn fold(count: usize) -> [u32; 3] {
 /// Every kernel, alphabetical.
 pub static KERNELS: &[&Kernel] = &[
     &adamw::KERNEL,
+    &adamw8bit::KERNEL,
     &add::KERNEL,
     &attention::KERNEL,
     &attention_backward_kv::KERNEL,

@@ -12,4 +12,5 @@ pub mod feed_forward; // SwiGLU
 pub mod moe; // router, shared and routed experts
 pub mod block; // one block
 pub mod transformer; // the whole
+pub mod moments; // what the optimizer keeps of them
 pub mod program; // tensors and recordings

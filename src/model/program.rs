@@ -1,6 +1,7 @@
 //! A program: the model's tensors and the recordings that run on them.
 
 use super::inputs::{BatchSize, Inputs};
+use super::moments::{self, Moments};
 use super::params::ParamSpec;
 use super::transformer;
 use super::weights::Weights;
@@ -11,7 +12,7 @@ use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
 use crate::graph::{Dtype, Recording, Role, Tensor, Tensors};
-use crate::kernels::{adamw, cast, fill, grad_norm, grad_norm_finish};
+use crate::kernels::{cast, fill, grad_norm, grad_norm_finish};
 
 /// Makes the copies of all parameters in f16 anew, after the host has written parameters.
 pub const REFRESH: &str = "refresh";
@@ -44,17 +45,6 @@ pub struct ProgramOptions {
     pub stored: Dtype,
 }
 
-/// Tensors of AdamW beside a parameter.
-#[derive(Clone, Copy, Debug)]
-pub struct Moments {
-    /// The parameter, or a part of one.
-    pub parameter: Tensor,
-    /// Mean of its gradients.
-    pub first: Tensor,
-    /// Mean of their squares.
-    pub second: Tensor,
-}
-
 /// Rows whose logits are wanted, and the logits.
 #[derive(Clone, Copy, Debug)]
 pub struct LogitSlots {
@@ -78,6 +68,8 @@ pub struct Program {
     pub weights: Weights,
     /// Optimizer state, in the order of the parameters' parts.
     pub moments: Vec<Moments>,
+    /// What `reference::adamw8bit::maps` gives, to be written by the host, where some moments have 8 bits.
+    pub maps: Option<Tensor>, // (2, 256)
     /// What activations and factors are stored as.
     pub stored: Dtype,
     /// Chosen rows and their logits, where wanted.
@@ -89,7 +81,8 @@ impl Program {
     pub fn new(config: &ModelConfig, specs: &[ParamSpec], options: &ProgramOptions) -> Self {
         let mut tensors = Tensors::default();
         let training = options.optimizer.is_some();
-        let weights = Weights::new(&mut tensors, specs, options.binding_limit, training, options.stored);
+        let whole = |spec: &ParamSpec| options.optimizer.as_ref().and_then(|o| moments::block(o, spec.elements()));
+        let weights = Weights::new(&mut tensors, specs, options.binding_limit, training, options.stored, whole);
         let inputs = Inputs::new(&mut tensors, config, options.size);
         let mut program = Program {
             config: config.clone(),
@@ -98,6 +91,7 @@ impl Program {
             inputs,
             weights,
             moments: Vec::new(),
+            maps: None,
             stored: options.stored,
             logits: None,
         };
@@ -173,21 +167,20 @@ impl Program {
 
     /// Every parameter's gradient enters one norm; each part is then updated with the clipped gradient.
     fn record_update(&mut self, optimizer: &OptimizerConfig) {
+        self.maps = moments::maps(&mut self.tensors, self.weights.all.iter().map(|p| &p.spec), optimizer);
         let mut parts = Vec::new();
         for parameter in &self.weights.all {
             let decays = parameter.spec.decay || optimizer.decay_all;
             let weight_decay = if decays { optimizer.weight_decay as f32 } else { 0.0 };
             for (i, (_, _, tensor)) in parameter.weight.spans().enumerate() {
-                let info = self.tensors.info(tensor).clone();
-                let mut moment =
-                    |kind: &str| self.tensors.real(format!("{kind}.{}", info.name), &info.shape, Role::Moment);
-                let moments = Moments { parameter: tensor, first: moment("m"), second: moment("v") };
+                let count = self.tensors.elements(tensor) as u32;
                 // Without a copy there is nothing to write, but a binding there must be.
                 let copy = match &parameter.weight.copies {
                     Some(copies) => copies[i],
                     None => self.tensors.real("no_copy", &[4], Role::State),
                 };
-                parts.push((moments, info.elements() as u32, weight_decay, copy));
+                let moments = Moments::new(&mut self.tensors, optimizer, &parameter.spec, self.maps, [tensor, copy]);
+                parts.push((moments, count, weight_decay));
             }
         }
         let total = parts.iter().map(|&(_, count, ..)| grad_norm::partials(count)).sum();
@@ -211,18 +204,9 @@ impl Program {
             growth_interval: if self.stored == Dtype::F16 { GROWTH_INTERVAL } else { 0 },
         };
         r.step(&grad_norm_finish::KERNEL, &params, &[partials, result]);
-        for &(moments, count, weight_decay, copy) in &parts {
-            let params = adamw::Params {
-                count,
-                beta1: optimizer.beta1 as f32,
-                beta2: optimizer.beta2 as f32,
-                epsilon: optimizer.epsilon as f32,
-                weight_decay,
-                copied: u32::from(r.tensors.info(copy).dtype == Dtype::F16),
-            };
+        for &(moments, _, weight_decay) in &parts {
             let d = gradient(r.tensors, moments.parameter);
-            let Moments { parameter, first, second } = moments;
-            r.step(&adamw::KERNEL, &params, &[self.inputs.state, result, parameter, d, first, second, copy]);
+            moments.record(&mut r, optimizer, weight_decay, [self.inputs.state, result], d);
         }
         self.recordings.push(r.finish(UPDATE));
         self.moments = parts.iter().map(|&(moments, ..)| moments).collect();

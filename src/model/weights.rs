@@ -23,13 +23,21 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`, and
-    /// with copies of type `stored` for products if that is f16.
-    pub fn new(t: &mut Tensors, specs: &[ParamSpec], binding_limit: u64, training: bool, stored: Dtype) -> Self {
+    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`,
+    /// and with copies of type `stored` for products if that is f16. Parts hold multiples of as many elements as
+    /// `whole` says of a parameter, if it says anything.
+    pub fn new(
+        t: &mut Tensors,
+        specs: &[ParamSpec],
+        binding_limit: u64,
+        training: bool,
+        stored: Dtype,
+        whole: impl Fn(&ParamSpec) -> Option<usize>,
+    ) -> Self {
         let all: Vec<Parameter> = specs
             .iter()
             .map(|spec| {
-                let mut weight = split(t, spec, binding_limit, training);
+                let mut weight = split(t, spec, binding_limit, training, whole(spec).unwrap_or(1));
                 if stored == Dtype::F16 && spec.factor {
                     weight.copies = Some(weight.parts.iter().map(|part| copy(t, part.1)).collect());
                 }
@@ -59,12 +67,16 @@ impl Weights {
     }
 }
 
-fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool) -> Weight {
+fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool, whole: usize) -> Weight {
     let rows = spec.shape[0];
-    let row_bytes = 4 * spec.shape[1..].iter().product::<usize>() as u64;
+    let row = spec.shape[1..].iter().product::<usize>();
+    let row_bytes = 4 * row as u64;
     // Vectors stay whole: no operation takes one in parts, and none comes near a limit.
     let binding_limit = if spec.shape.len() == 1 { u64::MAX } else { binding_limit };
+    // The fewest rows that are a multiple of `whole` elements; parts have at least these, whatever the limit.
+    let unit = (1..=whole).find(|rows| (rows * row).is_multiple_of(whole)).unwrap_or(1);
     let rows_a_part = (binding_limit / row_bytes.max(1)).clamp(1, rows as u64) as usize;
+    let rows_a_part = if rows_a_part < rows { (rows_a_part / unit * unit).max(unit) } else { rows };
     let firsts: Vec<usize> = (0..rows).step_by(rows_a_part).collect();
     let parts = firsts.iter().map(|&first| {
         let mut shape = spec.shape.clone();

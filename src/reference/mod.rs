@@ -5,6 +5,7 @@
 //! order of the kernel's bindings; parameter gradients accumulate, everything else overwrites.
 
 pub mod adamw;
+pub mod adamw8bit;
 pub mod add;
 pub mod attention;
 pub mod attention_backward_kv;

@@ -1,12 +1,13 @@
 //! Checkpoints: each is a folder that transformers opens, with the optimizer's state beside it.
 
+use super::moments;
 use super::session::Session;
 use crate::checkpoint::disk::{read_json_object, replace_text};
 use crate::checkpoint::weights::{Weights, write_weights};
 use crate::config::hf::{StoredType, write_own_config};
 use crate::error::{Error, Result};
 use crate::kernels::state::RESULT_WORDS;
-use crate::model::params::{DiskTensor, ParamSpec};
+use crate::model::params::ParamSpec;
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,16 +38,6 @@ pub struct TrainerState {
     pub result: Option<[f32; RESULT_WORDS]>,
 }
 
-/// The two moments of a parameter as tensors of `optimizer.safetensors`: fused, as in memory.
-fn moment_specs(specs: &[ParamSpec]) -> Vec<ParamSpec> {
-    let moment = |kind: &str, spec: &ParamSpec| {
-        let name = format!("{kind}.{}", spec.name);
-        let disk = vec![DiskTensor { name: name.clone(), shape: spec.shape.clone() }];
-        ParamSpec { name, disk, ..spec.clone() }
-    };
-    specs.iter().flat_map(|spec| [moment("m", spec), moment("v", spec)]).collect()
-}
-
 /// Writes `checkpoints/step-N` of the run folder: into a temporary folder first, then renamed.
 pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<PathBuf> {
     let name = format!("step-{:08}", state.step);
@@ -67,11 +58,7 @@ pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &Tr
     write_weights(&unfinished.join(MODEL), &specs, StoredType::F32, |_, values| {
         session.parameter_into(next.next().unwrap_or(0), values)
     })?;
-    let mut next = 0..;
-    write_weights(&unfinished.join(OPTIMIZER), &moment_specs(&specs), StoredType::F32, |_, values| {
-        let i = next.next().unwrap_or(0);
-        session.moment_into(i / 2, i % 2 == 1, values)
-    })?;
+    moments::save(&unfinished.join(OPTIMIZER), session)?;
     write_own_config(&unfinished, &session.program.config, StoredType::F32)?;
     tokenizer.write_hf(&unfinished, session.program.config.max_position_embeddings)?;
     let result = session.result()?.try_into().ok();
@@ -174,12 +161,7 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let weights = Weights::open(folder)?;
     weights.check(&specs)?;
     session.load(|spec| weights.load(spec))?;
-    let moments = Weights::open_file(&folder.join(OPTIMIZER))?;
-    let names = moment_specs(&specs);
-    moments.check(&names)?;
-    for (i, spec) in names.iter().enumerate() {
-        session.load_moment(i / 2, i % 2 == 1, &moments.load(spec)?)?;
-    }
+    moments::load(&folder.join(OPTIMIZER), session)?;
     let path = folder.join(STATE);
     let value = serde_json::Value::Object(read_json_object(&path, STATE_BYTES)?);
     let state: TrainerState = serde_json::from_value(value).map_err(|e| Error::file(&path, e.to_string()))?;

@@ -3,6 +3,7 @@
 pub mod session; // a program on a device
 pub mod trainer; // the loop
 pub mod schedule; // the learning rate of an update
+pub mod moments; // the optimizer's state on the host and on disk
 pub mod checkpoint; // folders that transformers opens, and resumption
 pub mod journal; // the run folder: metrics, log, samples, lock
 pub mod progress; // the bar or the lines on standard error

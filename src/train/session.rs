@@ -1,5 +1,6 @@
 //! A program on a device: loads weights, feeds batches, runs recordings, reads results.
 
+use super::moments::MomentValues;
 use crate::backend::Device;
 use crate::data::batch::Batch;
 use crate::error::Result;
@@ -7,9 +8,11 @@ use crate::graph::op::Weight;
 use crate::graph::{Dtype, Executor, Tensor};
 use crate::kernels::state;
 use crate::model::inputs::Inputs;
+use crate::model::moments::Kept;
 use crate::model::params::ParamSpec;
 use crate::model::program::Program;
 use crate::model::rope;
+use crate::reference::adamw8bit::maps;
 use std::sync::mpsc::sync_channel;
 
 /// A program, its buffers, and the words that change from step to step.
@@ -64,6 +67,9 @@ impl Session {
         let mixed = program.stored == Dtype::F16;
         let result = state::first_result(if mixed { state::FIRST_LOSS_SCALE } else { 1.0 });
         executor.upload(program.inputs.loss.result, &result)?;
+        if let Some(tensor) = program.maps {
+            executor.upload(tensor, &maps())?;
+        }
         let mut words = [0; 8];
         words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
         Ok(Session { program, executor, words })
@@ -91,16 +97,9 @@ impl Session {
     /// Overwrites parameter number `i`; products see it after [`Session::refresh`].
     pub fn load_parameter(&mut self, i: usize, values: &[f32]) -> Result<()> {
         let weight = self.program.weights.all[i].weight.clone();
-        self.scatter(&weight, values, Some)
-    }
-
-    /// Writes `data` over the parts of a weight, or over what `target` maps each part to.
-    fn scatter(&mut self, weight: &Weight, data: &[f32], target: impl Fn(Tensor) -> Option<Tensor>) -> Result<()> {
-        let row = data.len() / weight.rows;
+        let row = values.len() / weight.rows;
         for (first, rows, part) in weight.spans() {
-            if let Some(tensor) = target(part) {
-                self.executor.upload(tensor, &data[first * row..(first + rows) * row])?;
-            }
+            self.executor.upload(part, &values[first * row..(first + rows) * row])?;
         }
         Ok(())
     }
@@ -140,30 +139,64 @@ impl Session {
         Ok(gradient)
     }
 
-    /// Appends the first (`second` false) or second moment of parameter number `i` to `values`.
-    pub fn moment_into(&mut self, i: usize, second: bool, values: &mut Vec<f32>) -> Result<()> {
-        let weight = self.program.weights.all[i].weight.clone();
-        let of = self.moments_of(second);
-        self.gather(&weight, of, values)
+    /// The moments of parameter number `i`.
+    pub fn moments(&mut self, i: usize) -> Result<MomentValues> {
+        let (mut whole, mut words, mut factors) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
+        for kept in self.kept(i) {
+            match kept {
+                Kept::Whole { first, second } => {
+                    whole[0].extend(self.executor.download(first)?);
+                    whole[1].extend(self.executor.download(second)?);
+                }
+                Kept::Coded { codes, absmax, .. } => {
+                    words.extend(self.executor.download_indices(codes)?);
+                    factors.extend(self.executor.download(absmax)?);
+                }
+            }
+        }
+        let n = self.program.weights.all[i].spec.elements();
+        Ok(if words.is_empty() { MomentValues::Whole(whole) } else { MomentValues::of_words(&words, &factors, n) })
     }
 
-    /// First (`second` false) or second moment of parameter number `i`.
-    pub fn moment(&mut self, i: usize, second: bool) -> Result<Vec<f32>> {
-        let mut values = Vec::new();
-        self.moment_into(i, second, &mut values)?;
-        Ok(values)
+    /// Overwrites the moments of parameter number `i`. Panics if they are kept in another way or of another size: a
+    /// broken invariant of the caller.
+    pub fn load_moments(&mut self, i: usize, values: &MomentValues) -> Result<()> {
+        let (words, factors) = values.words();
+        let (mut at, mut block) = (0, 0);
+        for kept in self.kept(i) {
+            match (kept, values) {
+                (Kept::Whole { first, second }, MomentValues::Whole([m, v])) => {
+                    let end = at + self.program.tensors.elements(first);
+                    self.executor.upload(first, &m[at..end])?;
+                    self.executor.upload(second, &v[at..end])?;
+                    at = end;
+                }
+                (Kept::Coded { codes, absmax, .. }, MomentValues::Coded { .. }) => {
+                    let end = at + self.program.tensors.elements(codes);
+                    self.executor.upload_indices(codes, &words[at..end])?;
+                    let last = block + self.program.tensors.elements(absmax);
+                    self.executor.upload(absmax, &factors[block..last])?;
+                    (at, block) = (end, last);
+                }
+                _ => panic!("{}: moments of another kind", self.program.weights.all[i].spec.name),
+            }
+        }
+        Ok(())
     }
 
-    /// Overwrites a moment of parameter number `i`.
-    pub fn load_moment(&mut self, i: usize, second: bool, values: &[f32]) -> Result<()> {
-        let weight = self.program.weights.all[i].weight.clone();
-        let of = self.moments_of(second);
-        self.scatter(&weight, values, of)
+    /// Blocks of the moments of parameter number `i`, if they have 8 bits.
+    pub(super) fn factors(&self, i: usize) -> Option<usize> {
+        let blocks = |kept: &Kept| match kept {
+            Kept::Whole { .. } => None,
+            Kept::Coded { absmax, .. } => Some(self.program.tensors.extent(*absmax, 0)),
+        };
+        self.kept(i).iter().map(blocks).sum()
     }
 
-    fn moments_of(&self, second: bool) -> impl Fn(Tensor) -> Option<Tensor> + use<> {
-        let moments = self.program.moments.clone();
-        move |part| moments.iter().find(|m| m.parameter == part).map(|m| if second { m.second } else { m.first })
+    /// The tensors of the moments of each part of parameter number `i`.
+    fn kept(&self, i: usize) -> Vec<Kept> {
+        let of = |part| self.program.moments.iter().find(|moments| moments.parameter == part).map(|m| m.kept);
+        self.program.weights.all[i].weight.spans().filter_map(|(_, _, part)| of(part)).collect()
     }
 
     /// Uploads a batch, of at most the program's size.

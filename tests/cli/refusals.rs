@@ -116,7 +116,9 @@ fn impossible_sizes_are_refused_by_name() {
 fn a_plan_that_does_not_fit_is_refused_before_anything_is_written() {
     let at = folder(&[]);
     let words = ["MiB", "train.micro_batch"];
-    refused(at.path(), &train(&["--out", "run", "--vram", "100KiB"]), 3, &words);
+    let none = [&words[..], &["not even train.micro_batch=1"]].concat();
+    refused(at.path(), &train(&["--out", "run", "--vram", "100KiB"]), 3, &none);
+    a_cap_names_the_micro_batch_that_fits(at.path());
     if cfg!(target_os = "linux") {
         refused(at.path(), &train(&["--out", "run", "--set", "train.micro_batch=100000"]), 3, &words);
     }
@@ -124,6 +126,25 @@ fn a_plan_that_does_not_fit_is_refused_before_anything_is_written() {
     let done = hadal(at.path(), &["plan", "seed", "--vram", "1GiB"]);
     assert_eq!(done.code, 3, "{}", done.err);
     assert!(done.err.starts_with("error: one sequence already needs"), "{}", done.err);
+}
+
+/// What `hadal plan` finds is what `hadal train` says, and takes.
+fn a_cap_names_the_micro_batch_that_fits(at: &Path) {
+    let sizes: Vec<&str> = train(&[]).into_iter().filter(|x| x.contains("model.") || x.contains("length")).collect();
+    let sets: Vec<&str> = sizes.iter().flat_map(|&set| ["--set", set]).collect();
+    let plan = succeeds(at, &[&["plan", "--vram", "24MiB", "--set", "train.precision=f32"], &sets[..]].concat()).out;
+    let last = plan.lines().last().unwrap();
+    let fits: usize = last.split("GiB: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(fits > 4 && plan.contains(&format!("with {fits} sequences a pass: memory")), "{plan}");
+    let cap = |micro_batch: usize| {
+        let set = format!("train.micro_batch={micro_batch}");
+        let base = ["train", "--backend", "cpu", "--out", "capped", "--steps", "1", "--vram", "24MiB"];
+        let rest = ["--set", &set, "--set", "train.sample_interval=0", "--set", "train.eval_batches=1"];
+        [&base, &sets[..], &rest].concat().into_iter().map(str::to_owned).collect::<Vec<String>>()
+    };
+    refused(at, &cap(fits + 1), 3, &["MiB", &format!("train.micro_batch={fits}")]);
+    assert!(!at.join("capped").exists());
+    succeeds(at, &cap(fits));
 }
 
 #[test]

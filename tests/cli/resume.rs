@@ -96,6 +96,8 @@ fn another_network_is_refused_and_other_changes_are_mentioned() {
     refused(at.path(), &wider, 2, &["model.hidden_size", "64", "32"]);
     refused(at.path(), &[&["train", "tiny"], &resume[1..]].concat(), 2, &["model."]);
     assert_eq!(fs::read(at.path().join("run/config.toml")).unwrap(), config);
+    let coded = [&resume[..], &["--set", "optimizer.kind=adamw8bit"]].concat();
+    refused(at.path(), &coded, 2, &["optimizer.kind", "adamw8bit"]);
     let done = succeeds(at.path(), &[&resume[..], &["--set", "optimizer.learning_rate=1e-3"]].concat());
     assert!(done.err.contains("optimizer.learning_rate changes from 0.002 to 0.001"), "{}", done.err);
     edit(&at.path().join("run/config.toml"), |text| text.replace("learning_rate = 0.001", "learning_rate = \"fast\""));

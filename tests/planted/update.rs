@@ -1,9 +1,10 @@
 //! Bugs planted in the recording of an update, beside AdamW written out for a whole model.
 
 use super::model::{Model, config, values, whole};
-use hadal::graph::Executor;
+use hadal::graph::{Executor, Tensor};
 use hadal::kernels::case::uniform;
-use hadal::kernels::{adamw, grad_norm, grad_norm_finish};
+use hadal::kernels::{adamw, grad_norm, grad_norm_finish, state};
+use hadal::model::moments::{Kept, Moments};
 use hadal::model::program::UPDATE;
 use hadal::reference::model::Params;
 
@@ -85,26 +86,33 @@ fn verdict(model: &Model, start: &Params<f64>) -> Result<(), String> {
     let tensors = &model.program.tensors;
     let moments = model.program.moments.clone();
     for (seed, moments) in (1..).zip(&moments) {
-        let values = uniform(seed, tensors.elements(moments.first));
-        cpu.set(moments.first, &values.iter().map(|x| 0.1 * x).collect::<Vec<f64>>());
-        cpu.set(moments.second, &values.iter().map(|x| 0.01 * x * x).collect::<Vec<f64>>());
+        let [first, second] = both(moments);
+        let values = uniform(seed, tensors.elements(first));
+        cpu.set(first, &values.iter().map(|x| 0.1 * x).collect::<Vec<f64>>());
+        cpu.set(second, &values.iter().map(|x| 0.01 * x * x).collect::<Vec<f64>>());
     }
     let gradient = |parameter| tensors.gradient_of(parameter).expect("it is trained");
     let before: Vec<[Vec<f64>; 4]> = moments
         .iter()
-        .map(|x| [x.parameter, gradient(x.parameter), x.first, x.second].map(|t| cpu.get(t).to_vec()))
+        .map(|x| {
+            let [m, v] = both(x);
+            [x.parameter, gradient(x.parameter), m, v].map(|t| cpu.get(t).to_vec())
+        })
         .collect();
+    let mut first = state::first_result(1.0); // as the first update left it
+    (first[state::RESULT_CORRECTION1], first[state::RESULT_CORRECTION2]) = (0.1, 0.05);
+    cpu.upload(model.program.inputs.loss.result, &first).expect("memory takes floats");
     cpu.run(model.program.recording(UPDATE)).expect("the CPU runs");
     let norm = before.iter().flat_map(|[_, g, ..]| g).map(|g| g * g).sum::<f64>().sqrt();
     assert!(norm > 1.0, "the clip has nothing to do");
     for (parameter, [x, g, m, v]) in model.program.weights.all.iter().zip(before) {
         let tensor = whole(&parameter.weight);
-        let states = moments.iter().find(|x| x.parameter == tensor).expect("it is trained");
+        let [first, second] = both(moments.iter().find(|x| x.parameter == tensor).expect("it is trained"));
         let decay = if parameter.spec.decay { 0.1 } else { 0.0 };
         let n = x.len();
         let step = |i: usize| adam([x[i], g[i], m[i], v[i]], 0.5 / (norm + 1e-6), decay);
         let expected: Vec<[f64; 3]> = (0..n).map(step).collect();
-        for (part, (found, old)) in [(tensor, &x), (states.first, &m), (states.second, &v)].into_iter().enumerate() {
+        for (part, (found, old)) in [(tensor, &x), (first, &m), (second, &v)].into_iter().enumerate() {
             let change = |i: usize| expected[i][part] - old[i];
             let largest = (0..n).map(change).fold(0.0f64, |m, c| m.max(c.abs()));
             for (i, found) in cpu.get(found).iter().enumerate() {
@@ -121,6 +129,12 @@ fn verdict(model: &Model, start: &Params<f64>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The tensors of both moments.
+fn both(moments: &Moments) -> [Tensor; 2] {
+    let Kept::Whole { first, second } = moments.kept else { panic!("no parameter is large enough for 8 bits") };
+    [first, second]
 }
 
 /// The second update of one number: parameter and moments afterwards. The settings are those of the model's window.

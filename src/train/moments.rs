@@ -1,0 +1,121 @@
+//! The optimizer's moments on the host and in `optimizer.safetensors`: fused as in memory, under `m.NAME` and `v.NAME`.
+//! Of 8-bit moments those are the codes, and `m.NAME.absmax` and `v.NAME.absmax` hold the factors of their blocks.
+
+use super::session::Session;
+use crate::checkpoint::container::{Announced, Container, write_container};
+use crate::checkpoint::tensors::{reals, write_reals};
+use crate::checkpoint::weights::listed;
+use crate::error::{Error, Result};
+use safetensors::Dtype;
+use std::path::Path;
+
+/// Both moments of a parameter, m and v.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MomentValues {
+    /// In 32 bits.
+    Whole([Vec<f32>; 2]),
+    /// In 8 bits.
+    Coded {
+        /// A code an element.
+        codes: [Vec<u8>; 2],
+        /// A factor a block.
+        absmax: [Vec<f32>; 2],
+    },
+}
+
+impl MomentValues {
+    /// Codes and factors of `n` elements as they alternate on the device: four codes of m, four of v, in words.
+    pub(super) fn of_words(words: &[u32], factors: &[f32], n: usize) -> Self {
+        let codes = |of: usize| {
+            let mut codes: Vec<u8> = words.as_chunks::<2>().0.iter().flat_map(|pair| pair[of].to_le_bytes()).collect();
+            codes.truncate(n);
+            codes
+        };
+        let absmax = |of: usize| factors.as_chunks::<2>().0.iter().map(|pair| pair[of]).collect();
+        MomentValues::Coded { codes: [codes(0), codes(1)], absmax: [absmax(0), absmax(1)] }
+    }
+
+    /// The reverse; nothing for moments of 32 bits. No moment depends on what fills the last words.
+    pub(super) fn words(&self) -> (Vec<u32>, Vec<f32>) {
+        let MomentValues::Coded { codes: [m, v], absmax } = self else { return (Vec::new(), Vec::new()) };
+        let word = |four: &[u8]| (0..).zip(four).fold(0, |word, (e, &code)| word | u32::from(code) << (8 * e));
+        let words = m.chunks(4).zip(v.chunks(4)).flat_map(|(m, v)| [word(m), word(v)]).collect();
+        (words, absmax[0].iter().zip(&absmax[1]).flat_map(|(&m, &v)| [m, v]).collect())
+    }
+}
+
+/// Names, types and shapes of the moments of parameter number `i`: in the order m, v, each with its factors if coded.
+fn announced(session: &Session, i: usize) -> Vec<Announced> {
+    let spec = &session.program.weights.all[i].spec;
+    let factors = session.factors(i);
+    let mut all = Vec::new();
+    for name in ["m", "v"].map(|kind| format!("{kind}.{}", spec.name)) {
+        let dtype = if factors.is_some() { Dtype::U8 } else { Dtype::F32 };
+        all.push(Announced { name: name.clone(), dtype, shape: spec.shape.clone() });
+        let absmax = |blocks| Announced { name: format!("{name}.absmax"), dtype: Dtype::F32, shape: vec![blocks] };
+        all.extend(factors.map(absmax));
+    }
+    all
+}
+
+/// Writes the moments of all parameters, one parameter at a time.
+pub(super) fn save(path: &Path, session: &mut Session) -> Result<()> {
+    let of = |i| announced(session, i).into_iter().enumerate().map(move |(piece, tensor)| (i, piece, tensor));
+    let pieces: Vec<(usize, usize, Announced)> = (0..session.program.weights.all.len()).flat_map(of).collect();
+    let tensors: Vec<Announced> = pieces.iter().map(|(_, _, tensor)| tensor.clone()).collect();
+    let mut values = MomentValues::Whole(Default::default());
+    write_container(path, &tensors, |at, out| {
+        let (i, piece, _) = pieces[at];
+        if piece == 0 {
+            values = session.moments(i)?;
+        }
+        let written = match &values {
+            MomentValues::Whole(both) => write_reals(out, Dtype::F32, &both[piece]),
+            MomentValues::Coded { codes, .. } if piece % 2 == 0 => out.write_all(&codes[piece / 2]),
+            MomentValues::Coded { absmax, .. } => write_reals(out, Dtype::F32, &absmax[piece / 2]),
+        };
+        written.map_err(|e| Error::io(path, e))
+    })
+}
+
+/// Reads what [`save`] wrote for a program of the same parameters and optimizer.
+///
+/// Errors: the file holds other tensors, or factors that none can have been.
+pub(super) fn load(path: &Path, session: &mut Session) -> Result<()> {
+    let file = Container::open(path)?;
+    let all: Vec<Vec<Announced>> = (0..session.program.weights.all.len()).map(|i| announced(session, i)).collect();
+    check(&file, &all.concat())?;
+    for (i, tensors) in all.iter().enumerate() {
+        let bytes = |at: usize| file.entries().get(&tensors[at].name).map_or(&[][..], |entry| file.bytes(entry));
+        let floats = |at: usize| reals(Dtype::F32, bytes(at), |x| x as f32).unwrap_or_default();
+        let values = match tensors.len() {
+            2 => MomentValues::Whole([floats(0), floats(1)]),
+            _ => MomentValues::Coded { codes: [bytes(0).to_vec(), bytes(2).to_vec()], absmax: [floats(1), floats(3)] },
+        };
+        if let MomentValues::Coded { absmax, .. } = &values {
+            // A NaN is none of them either.
+            if !absmax.iter().flatten().all(|&x| (0.0..=f32::MAX).contains(&x)) {
+                let name = &session.program.weights.all[i].spec.name;
+                return Err(Error::file(path, format!("a largest moment of {name} is negative or not finite")));
+            }
+        }
+        session.load_moments(i, &values)?;
+    }
+    Ok(())
+}
+
+/// Refuses a file that holds anything but `tensors`.
+fn check(file: &Container, tensors: &[Announced]) -> Result<()> {
+    let differs = |t: &&Announced| file.entries().get(&t.name).is_none_or(|e| e.dtype != t.dtype || e.shape != t.shape);
+    let wrong: Vec<String> =
+        tensors.iter().filter(differs).map(|t| format!("{} {} {:?}", t.name, t.dtype, t.shape)).collect();
+    if wrong.is_empty() && file.entries().len() == tensors.len() {
+        return Ok(());
+    }
+    let lacks = match wrong.len() {
+        0 => "tensors that are not part of it".to_owned(),
+        n => format!("another optimizer's or model's state: {n} tensors are missing or different: {}", listed(&wrong)),
+    };
+    let hint = "set optimizer.kind, optimizer.block_size and the model to what it was written with";
+    Err(Error::file(file.path(), format!("holds {lacks}; {hint}")))
+}
