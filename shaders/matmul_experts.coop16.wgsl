@@ -18,8 +18,8 @@ struct Params {
     accumulate: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<Unit>;                         // (rows, k)
-@group(0) @binding(1) var<storage, read> b: array<Unit>; // (expert_count, n, k) or (expert_count, k, n)
+@group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;                         // (rows, k)
+@group(0) @binding(1) var<storage, read> b: array<vec4<f16>>; // (expert_count, n, k) or (expert_count, k, n)
 @group(0) @binding(2) var<storage, read> tiles: array<u32>;                           // (tiles, 2): expert, first row
 @group(0) @binding(3) var<storage, read> offsets: array<u32>;                         // (experts + 1)
 @group(0) @binding(4) var<storage, read_write> c: array<vec4<#{HALF_C ? f16 : f32}>>; // (rows, n)

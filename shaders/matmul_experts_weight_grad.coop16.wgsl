@@ -16,8 +16,8 @@ struct Params {
     expert_count: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<Unit>;     // (rows, m)
-@group(0) @binding(1) var<storage, read> b: array<Unit>;     // (rows, n)
+@group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;     // (rows, m)
+@group(0) @binding(1) var<storage, read> b: array<vec4<f16>>;     // (rows, n)
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;     // (experts + 1)
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;     // (expert_count, m, n)
 

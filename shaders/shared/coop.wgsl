@@ -14,31 +14,28 @@ enable wgpu_cooperative_matrix;
 #define TILE_N 128
 #define BK 32
 #define EDGE_K 0
-#define WIDE 0
-#define PREFETCH 1
-#define UNIT 4 * (1 + WIDE)
 #define ACROSS TILE_N / 64
 #define SUBGROUPS TILE_M / 64 * ACROSS
 #define THREADS SUBGROUPS * 32
 // Vectors of four in a line of a part, and that with the padding that keeps lines 16 bytes apart in the banks.
 #if A_ALONG_K
-#define A_LINE BK / UNIT
+#define A_LINE BK / 4
 #else
-#define A_LINE TILE_M / UNIT
+#define A_LINE TILE_M / 4
 #end
 #if B_ALONG_K
-#define B_LINE BK / UNIT
+#define B_LINE BK / 4
 #else
-#define B_LINE TILE_N / UNIT
+#define B_LINE TILE_N / 4
 #end
-#define A_STRIDE A_LINE + 8 / UNIT
-#define B_STRIDE B_LINE + 8 / UNIT
-#define A_ITEMS TILE_M * BK / UNIT / THREADS
-#define B_ITEMS TILE_N * BK / UNIT / THREADS
-// Columns of a subgroup that are staged together, and vectors of four in a staged line, padded. Few: past some 32 KiB
-// of workgroup memory fewer workgroups share a multiprocessor, which costs more than the barriers.
-#define STAGE_COLUMNS 32
-#define STAGE_STRIDE STAGE_COLUMNS / 4 + 1
+#define A_STRIDE A_LINE + 2
+#define B_STRIDE B_LINE + 2
+#define A_ITEMS TILE_M * BK / 4 / THREADS
+#define B_ITEMS TILE_N * BK / 4 / THREADS
+// Subgroups that stage a block of 16 x 16 sums at a time, and vectors of four in a staged line. With 24 KiB of workgroup
+// memory in all, two workgroups share a multiprocessor of an H100; with 25 the rate halved.
+#define STAGES SUBGROUPS / 2
+#define STAGE_STRIDE 5
 
 // Where a tile lies. Indices and distances in elements.
 struct Tile {
@@ -53,61 +50,42 @@ struct Tile {
     k: u32,       // length of the sums, at least 1
 }
 
-#if WIDE
-struct Unit {
-    low: vec4<f16>,
-    high: vec4<f16>,
-}
-#else
-alias Unit = vec4<f16>;
-#end
-
 // Parts of a and b as they lie in memory; loading a matrix transposed or not sorts out the rest.
-var<workgroup> a_part: array<Unit, #{TILE_M * BK / UNIT / A_LINE * A_STRIDE}>; // (TILE_M, BK + 8) or (BK, TILE_M + 8)
-var<workgroup> b_part: array<Unit, #{TILE_N * BK / UNIT / B_LINE * B_STRIDE}>; // (TILE_N, BK + 8) or (BK, TILE_N + 8)
+var<workgroup> a_part: array<vec4<f16>, #{TILE_M * BK / 4 / A_LINE * A_STRIDE}>; // (TILE_M, BK + 8) or (BK, TILE_M + 8)
+var<workgroup> b_part: array<vec4<f16>, #{TILE_N * BK / 4 / B_LINE * B_STRIDE}>; // (TILE_N, BK + 8) or (BK, TILE_N + 8)
 #if STAGED
-var<workgroup> stage: array<vec4<f32>, #{SUBGROUPS * 16 * STAGE_STRIDE}>;        // (SUBGROUPS, 16, STAGE_COLUMNS + 4)
-#end
-
-#if EDGE_K
-fn kept(x: Unit, exists: bool) -> Unit {
-#if WIDE
-    return Unit(select(vec4<f16>(), x.low, exists), select(vec4<f16>(), x.high, exists));
-#else
-    return select(vec4<f16>(), x, exists);
-#end
-}
+var<workgroup> stage: array<vec4<f32>, #{STAGES * 16 * STAGE_STRIDE}>;           // (STAGES, 16, 16 + 4)
 #end
 
 // Four elements of the part of A that begins at k0; `item` numbers them along memory.
-fn fetch_a(t: Tile, k0: u32, item: u32) -> Unit {
+fn fetch_a(t: Tile, k0: u32, item: u32) -> vec4<f16> {
 #if A_ALONG_K
     let line = min(item / #{A_LINE}u, t.rows - 1u);
-    return a[(t.a + line * t.lda + k0 + item % #{A_LINE}u * #{UNIT}u) / #{UNIT}u];
+    return a[(t.a + line * t.lda + k0 + item % #{A_LINE}u * 4u) / 4u];
 #else
-    let i = min(item % #{A_LINE}u * #{UNIT}u, t.rows - #{UNIT}u);
+    let i = min(item % #{A_LINE}u * 4u, t.rows - 4u);
 #if EDGE_K
     let line = k0 + item / #{A_LINE}u;
-    return kept(a[(t.a + min(line, t.k - 1u) * t.lda + i) / #{UNIT}u], line < t.k);
+    return select(vec4<f16>(), a[(t.a + min(line, t.k - 1u) * t.lda + i) / 4u], line < t.k);
 #else
-    return a[(t.a + (k0 + item / #{A_LINE}u) * t.lda + i) / #{UNIT}u];
+    return a[(t.a + (k0 + item / #{A_LINE}u) * t.lda + i) / 4u];
 #end
 #end
 }
 
 // The same of B.
-fn fetch_b(t: Tile, k0: u32, item: u32) -> Unit {
+fn fetch_b(t: Tile, k0: u32, item: u32) -> vec4<f16> {
 #if B_ALONG_K
     let line = min(item / #{B_LINE}u, t.columns - 1u);
-    return b[(t.b + line * t.ldb + k0 + item % #{B_LINE}u * #{UNIT}u) / #{UNIT}u];
+    return b[(t.b + line * t.ldb + k0 + item % #{B_LINE}u * 4u) / 4u];
 #else
-    let i = min(item % #{B_LINE}u * #{UNIT}u, t.columns - #{UNIT}u);
+    let i = min(item % #{B_LINE}u * 4u, t.columns - 4u);
 #if EDGE_K
     // Zeros of A would not do: what lies past the end of B may not be finite.
     let line = k0 + item / #{B_LINE}u;
-    return kept(b[(t.b + min(line, t.k - 1u) * t.ldb + i) / #{UNIT}u], line < t.k);
+    return select(vec4<f16>(), b[(t.b + min(line, t.k - 1u) * t.ldb + i) / 4u], line < t.k);
 #else
-    return b[(t.b + (k0 + item / #{B_LINE}u) * t.ldb + i) / #{UNIT}u];
+    return b[(t.b + (k0 + item / #{B_LINE}u) * t.ldb + i) / 4u];
 #end
 #end
 }

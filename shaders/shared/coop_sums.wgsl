@@ -14,7 +14,6 @@
 #end
 #end
 
-#if PREFETCH
     let last = (t.k - 1u) / #{BK}u * #{BK}u;
 #for i in 0..A_ITEMS
     var a#{i} = fetch_a(t, 0u, lane + #{i * THREADS}u);
@@ -22,16 +21,7 @@
 #for i in 0..B_ITEMS
     var b#{i} = fetch_b(t, 0u, lane + #{i * THREADS}u);
 #end
-#end
     for (var k0 = 0u; k0 < t.k; k0 += #{BK}u) {
-#if PREFETCH == 0
-#for i in 0..A_ITEMS
-        let a#{i} = fetch_a(t, k0, lane + #{i * THREADS}u);
-#end
-#for i in 0..B_ITEMS
-        let b#{i} = fetch_b(t, k0, lane + #{i * THREADS}u);
-#end
-#end
         workgroupBarrier(); // the part before may still be read
 #for i in 0..A_ITEMS
         a_part[(lane + #{i * THREADS}u) / #{A_LINE}u * #{A_STRIDE}u + (lane + #{i * THREADS}u) % #{A_LINE}u] = a#{i};
@@ -40,32 +30,31 @@
         b_part[(lane + #{i * THREADS}u) / #{B_LINE}u * #{B_STRIDE}u + (lane + #{i * THREADS}u) % #{B_LINE}u] = b#{i};
 #end
         workgroupBarrier();
-#if PREFETCH
-        let next = min(k0 + #{BK}u, last); // the last round reads its own again, for want of a branch
+        // The next part travels while this one is multiplied. The last round reads its own again, for want of a branch.
+        let next = min(k0 + #{BK}u, last);
 #for i in 0..A_ITEMS
         a#{i} = fetch_a(t, next, lane + #{i * THREADS}u);
 #end
 #for i in 0..B_ITEMS
         b#{i} = fetch_b(t, next, lane + #{i * THREADS}u);
 #end
-#end
 #for q in 0..BK / 16
 #for i in 0..4
 #if A_ALONG_K
         let left#{q}_#{i} =
-            coopLoadT<coop_mat16x16<f16, A>>(&a_part[(y + #{i * 16}u) * #{A_STRIDE}u + #{q * 16 / UNIT}u]#{WIDE ? .low : }, #{A_STRIDE * UNIT / 4}u);
+            coopLoadT<coop_mat16x16<f16, A>>(&a_part[(y + #{i * 16}u) * #{A_STRIDE}u + #{q * 4}u], #{A_STRIDE}u);
 #else
         let left#{q}_#{i} =
-            coopLoad<coop_mat16x16<f16, A>>(&a_part[#{q * 16 * A_STRIDE + i * 16 / UNIT}u + y / #{UNIT}u]#{WIDE ? .low : }, #{A_STRIDE * UNIT / 4}u);
+            coopLoad<coop_mat16x16<f16, A>>(&a_part[#{q * 16 * A_STRIDE + i * 4}u + y / 4u], #{A_STRIDE}u);
 #end
 #end
 #for j in 0..4
 #if B_ALONG_K
         let right#{q}_#{j} =
-            coopLoad<coop_mat16x16<f16, B>>(&b_part[(x + #{j * 16}u) * #{B_STRIDE}u + #{q * 16 / UNIT}u]#{WIDE ? .low : }, #{B_STRIDE * UNIT / 4}u);
+            coopLoad<coop_mat16x16<f16, B>>(&b_part[(x + #{j * 16}u) * #{B_STRIDE}u + #{q * 4}u], #{B_STRIDE}u);
 #else
         let right#{q}_#{j} =
-            coopLoadT<coop_mat16x16<f16, B>>(&b_part[#{q * 16 * B_STRIDE + j * 16 / UNIT}u + x / #{UNIT}u]#{WIDE ? .low : }, #{B_STRIDE * UNIT / 4}u);
+            coopLoadT<coop_mat16x16<f16, B>>(&b_part[#{q * 16 * B_STRIDE + j * 4}u + x / 4u], #{B_STRIDE}u);
 #end
 #end
 #for i in 0..4
@@ -77,29 +66,31 @@
     }
 
 #if STAGED
-    let strip = lane / 32u * #{16 * STAGE_STRIDE}u;
+    let turn = lane / 32u / #{STAGES}u;
+    let strip = lane / 32u % #{STAGES}u * #{16 * STAGE_STRIDE}u;
 #for i in 0..4
-#for s in 0..64 / STAGE_COLUMNS
+#for j in 0..4
+#for s in 0..SUBGROUPS / STAGES
     workgroupBarrier(); // what was staged before may still be read
-#for j in 0..STAGE_COLUMNS / 16
-    let stage#{i}_#{s}_#{j} = strip + #{j * 4}u;
-    coopStoreT(sum#{i}_#{s * STAGE_COLUMNS / 16 + j}, &stage[stage#{i}_#{s}_#{j}], #{STAGE_STRIDE}u);
-#end
+    if (turn == #{s}u) {
+        coopStoreT(sum#{i}_#{j}, &stage[strip], #{STAGE_STRIDE}u);
+    }
     workgroupBarrier();
-#for v in 0..STAGE_COLUMNS / 8
-    {
-        let item = lane % 32u + #{v * 32}u;
-        let row = y + #{i * 16}u + item / #{STAGE_COLUMNS / 4}u;
-        let column = x + #{s * STAGE_COLUMNS}u + item % #{STAGE_COLUMNS / 4}u * 4u;
-        if (row < t.rows && column < t.columns) {
-            let at = (t.c + row * ldc + column) / 4u;
-            let sum = stage[strip + item / #{STAGE_COLUMNS / 4}u * #{STAGE_STRIDE}u + item % #{STAGE_COLUMNS / 4}u];
+    if (turn == #{s}u) {
+#for v in 0..2
+        let row#{v} = lane % 32u / 4u + #{8 * v}u;
+        let below#{v} = y + #{i * 16}u + row#{v};
+        let right#{v} = x + #{j * 16}u + lane % 4u * 4u;
+        if (below#{v} < t.rows && right#{v} < t.columns) {
+            let at = (t.c + below#{v} * ldc + right#{v}) / 4u;
+            let sum = stage[strip + row#{v} * #{STAGE_STRIDE}u + lane % 4u];
 #if ACCUMULATE == 0
             c[at] = vec4<#{HALF_C ? f16 : f32}>(sum);
 #else
             c[at] = vec4<#{HALF_C ? f16 : f32}>(sum + vec4<f32>(#{ACCUMULATE == 1 ? c : residual}[at]));
 #end
         }
+#end
     }
 #end
 #end
