@@ -120,12 +120,12 @@ fn a_stopped_study_goes_on_and_ends_like_one_without_a_stop() {
 fn an_arm_that_breaks_down_is_a_row_of_the_table_like_the_others() {
     let at = tempfile::tempdir().unwrap();
     let more = ["--set", "optimizer.learning_rate=1e30", "--set", "optimizer.weight_decay=0", "--steps", "9"];
-    let done = succeeds(at.path(), &study("clipping", &[&more[..], &["--out", "out"]].concat()));
+    let done = succeeds(at.path(), &study("clipping", &more));
     assert!(done.err.contains("accumulation-8: step") && done.err.contains("not finite"), "{}", done.err);
     let rows = cells(&done.out);
     assert_eq!(rows.len(), 2);
     assert!(rows[0][1].parse::<u64>().unwrap() < 9, "{}", done.out);
-    assert!(at.path().join("out/validation.png").is_file());
+    assert!(at.path().join("runs/tiny-clipping-1/validation.png").is_file());
 }
 
 #[test]
