@@ -1,6 +1,6 @@
 """Time and memory of whole updates of a DeepSeek-V2 model in PyTorch, by the transformers package.
 
-The peer of `cargo bench --bench step`: the same dimensions (read from assets/configs), random weights, random tokens,
+The peer of `hadal bench step`: the same dimensions (read from assets/configs), random weights, random tokens,
 and forward, backward, clipping and AdamW in every update. Needs Python 3.11, torch and transformers 5:
 
     python benches/peers/transformers_step.py --config seed --precision bf16-autocast
