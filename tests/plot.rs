@@ -2,6 +2,7 @@
 
 use hadal::config::Config;
 use hadal::plot::axis::Scale;
+use hadal::plot::compare::{self, Curve};
 use hadal::plot::panel::Panel;
 use hadal::plot::style::{BACKGROUND, ENTROPY, HEIGHT, LEFT, RIGHT, WIDTH, color};
 use hadal::plot::{PICTURE, PlotOptions, Run, draw_run, draw_runs, layout, render};
@@ -215,4 +216,63 @@ fn curves_stay_between_the_edges_of_the_panels() {
     let columns = (LEFT as u32 + 400..RIGHT as u32).chain(RIGHT as u32 + 8..WIDTH);
     let above = columns.flat_map(|x| (area.top as u32 - 28..area.top as u32 - 3).map(move |y| (x, y)));
     assert!(above.into_iter().all(|place| at(&picture, place) == BACKGROUND));
+}
+
+/// Three runs of 60 updates, of 1,000 tokens an update in the first, 2,000 and 3,000 in the others.
+fn arms() -> Vec<Run> {
+    let arm = |i: u32| {
+        let mut arm = run(60);
+        arm.train.iter_mut().chain(&mut arm.val).for_each(|p| p.1 += f64::from(i));
+        arm.tokens = arm.train.iter().map(|p| (p.0, p.0 * 1000.0 * f64::from(i + 1))).collect();
+        arm
+    };
+    (0..3).map(arm).collect()
+}
+
+#[test]
+fn a_comparison_shows_each_run_by_updates_and_by_its_tokens() {
+    let arms = arms();
+    let options = PlotOptions::default();
+    let picture = compare::render(&arms, Curve::Train, &options);
+    let [updates, tokens] = compare::panels(&arms, Curve::Train, &options);
+    assert!(updates.area.right < tokens.area.left);
+    assert_eq!((updates.x.high, tokens.x.high, updates.y), (60.0, 180_000.0, tokens.y));
+    for (i, arm) in arms.iter().enumerate() {
+        for ((step, loss), (_, seen)) in arm.train.iter().zip(&arm.tokens) {
+            assert_eq!(at(&picture, pixel(&updates, *step, *loss)), color(i), "update {step}");
+            assert_eq!(at(&picture, pixel(&tokens, *seen, *loss)), color(i), "{seen} tokens");
+        }
+    }
+}
+
+#[test]
+fn a_comparison_of_validations_has_their_rings_and_no_training_loss() {
+    let arms = arms();
+    let options = PlotOptions::default();
+    let picture = compare::render(&arms, Curve::Validation, &options);
+    let [updates, tokens] = compare::panels(&arms, Curve::Validation, &options);
+    for (i, arm) in arms.iter().enumerate() {
+        for (panel, scale) in [(&updates, 1.0), (&tokens, 1000.0 * (i + 1) as f64)] {
+            let (step, loss) = arm.val[10];
+            let (x, y) = pixel(panel, step * scale, loss);
+            assert_eq!((at(&picture, (x, y)), at(&picture, (x, y - 5))), (BACKGROUND, color(i)));
+        }
+    }
+    let mut without = arms.clone();
+    without.iter_mut().for_each(|arm| arm.train.clear());
+    assert_eq!(picture, compare::render(&without, Curve::Validation, &options));
+}
+
+#[test]
+fn what_cannot_be_placed_by_tokens_is_left_out_and_nothing_breaks() {
+    let mut arms = arms();
+    arms[2].tokens.truncate(30);
+    let [updates, tokens] = compare::panels(&arms, Curve::Train, &PlotOptions::default());
+    assert_eq!((updates.x.high, tokens.x.high), (60.0, 120_000.0));
+    for odd in [vec![], vec![Run::default()], vec![Run::default(); 30], vec![run(1)], arms] {
+        for curve in [Curve::Train, Curve::Validation] {
+            let options = PlotOptions { entropy: Some(1.0), ..PlotOptions::default() };
+            assert_eq!(compare::render(&odd, curve, &options).width(), WIDTH);
+        }
+    }
 }

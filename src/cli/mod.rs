@@ -12,6 +12,7 @@ mod plan;
 mod plot;
 mod resume; // what --resume takes over
 mod sample;
+mod study;
 mod train;
 
 use crate::backend::{Backend, Device};
@@ -38,6 +39,8 @@ pub struct Cli {
 enum Command {
     /// Pretrain a model; without arguments, the embedded default
     Train(train::TrainArgs),
+    /// Train several runs that differ in one thing, and compare them: pictures and a table
+    Study(study::StudyArgs),
     /// Continue a text with a trained model
     Sample(sample::SampleArgs),
     /// Loss, bits per byte and accuracy of a model
@@ -82,6 +85,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Train(args) => train::run(args),
+            Command::Study(args) => study::run(args),
             Command::Sample(args) => sample::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Check(args) => check::run(args),

@@ -19,49 +19,61 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-#[derive(Args, Debug)]
-pub(super) struct TrainArgs {
+/// What a run is made from.
+#[derive(Args, Clone, Debug)]
+pub(super) struct RunArgs {
     /// A preset (tiny, small, seed, seed-literal, v2-lite) or a TOML file; tiny by default
-    config: Option<String>,
+    pub config: Option<String>,
     /// UTF-8 text files or folders; the embedded world by default
     #[arg(long, value_name = "PATH")]
-    data: Vec<PathBuf>,
+    pub data: Vec<PathBuf>,
     /// byte, gpt2, cl100k, world, or a tokenizer.json; byte for --data, if the configuration names none
     #[arg(long, value_name = "NAME|FILE")]
-    tokenizer: Option<String>,
+    pub tokenizer: Option<String>,
     /// Set one key, such as train.micro_batch=4
     #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub set: Vec<String>,
+    /// Updates of a run, in all
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub steps: Option<u64>,
+    /// Refuse a plan that a card of this memory, such as 24GiB, has no room for; a sixteenth of it, at most 768 MiB, is
+    /// left to the driver
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub vram: Option<u64>,
+    /// Print the time of each kernel at the end; slows training down
+    #[arg(long)]
+    pub profile: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    run: RunArgs,
     /// Run folder; runs/NAME-N by default
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on from the newest checkpoint in --out, with the run's own configuration unless CONFIG names another
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Updates in all
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    steps: Option<u64>,
-    /// Refuse a plan that a card of this memory, such as 24GiB, has no room for; a sixteenth of it, at most 768 MiB, is
-    /// left to the driver
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
-    vram: Option<u64>,
-    /// Print the time of each kernel at the end; slows training down
-    #[arg(long)]
-    profile: bool,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
+    let out = args.out.unwrap_or_else(|| free_folder(&args.run.name()));
+    train(&args.run, &out, args.resume).map(drop)
+}
+
+/// Trains, or goes on training, in the run folder `out`. Returns the text's entropy in nats a token, if it is known.
+pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f64>> {
     let started = Instant::now();
-    let (config, tokenizer) = configure(&args)?;
+    let (config, tokenizer) = configure(args, out, resume)?;
     let length = config.train.sequence_length;
     let dataset = Dataset::open(&config.data, &tokenizer, length, config.train.seed)?;
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
     let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
     let program = fit::program(&config, target);
-    let out = args.out.clone().unwrap_or_else(|| free_folder(args.config.as_deref()));
     let head = [
         format!("running on {}", device.describe()),
         format!("data: {}", dataset.describe()),
@@ -90,18 +102,26 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     if args.profile {
         session.executor().profile()?;
     }
-    let mut journal = Journal::create(&out, &config, args.resume)?;
+    let mut journal = Journal::create(out, &config, resume)?;
     head.iter().chain(&measured).try_for_each(|line| journal.log(line))?;
-    let state = start(&args, &config, &out, &mut session, &mut journal)?;
+    let state = start(&config, out, resume, &mut session, &mut journal)?;
     let sampler = sampler.map(|program| Sampler::of(program, &device)).transpose()?;
     let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
-    note(verdict(&outcome, &dataset, &device, &out, started.elapsed()));
-    Ok(())
+    note(verdict(&outcome, &dataset, &device, out, started.elapsed()));
+    Ok(dataset.entropy_per_token())
+}
+
+impl RunArgs {
+    /// The configuration's name, without the ending of a file.
+    pub(super) fn name(&self) -> String {
+        let stem = Path::new(self.config.as_deref().unwrap_or("tiny")).file_stem();
+        stem.map_or("run".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    }
 }
 
 /// Layers the command line over the configuration and checks that everything fits together.
-fn configure(args: &TrainArgs) -> Result<(Config, Tokenizer)> {
-    let own = args.out.as_deref().filter(|_| args.resume && args.config.is_none()).and_then(resume::own_config);
+fn configure(args: &RunArgs, out: &Path, resume: bool) -> Result<(Config, Tokenizer)> {
+    let own = if resume && args.config.is_none() { resume::own_config(out) } else { None };
     let mut config = Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?;
     let named = config.data.tokenizer.clone();
     if !args.data.is_empty() {
@@ -138,13 +158,13 @@ fn configure(args: &TrainArgs) -> Result<(Config, Tokenizer)> {
 
 /// Fresh weights, or those of the newest checkpoint.
 fn start(
-    args: &TrainArgs,
     config: &Config,
     out: &Path,
+    resume: bool,
     session: &mut Session,
     journal: &mut Journal,
 ) -> Result<TrainerState> {
-    if args.resume {
+    if resume {
         if checkpoint::latest(out)?.is_some() {
             resume::changes(out, config)?.iter().for_each(note);
         }
@@ -167,9 +187,7 @@ fn start(
 }
 
 /// The first of runs/NAME-1, runs/NAME-2, ... that does not exist.
-fn free_folder(config: Option<&str>) -> PathBuf {
-    let stem = Path::new(config.unwrap_or("tiny")).file_stem().map(|s| s.to_string_lossy().into_owned());
-    let name = stem.unwrap_or_else(|| "run".to_owned());
+pub(super) fn free_folder(name: &str) -> PathBuf {
     let mut number = 1;
     loop {
         let folder = Path::new("runs").join(format!("{name}-{number}"));
@@ -220,7 +238,7 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -
     text + &fit::table(&program.plan())
 }
 
-fn grouped(n: u64) -> String {
+pub(super) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

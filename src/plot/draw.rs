@@ -12,6 +12,9 @@ use super::style::{
 use super::{PlotOptions, Run};
 use image::RgbImage;
 
+/// Name of an axis that counts updates.
+pub(super) const UPDATES: &str = "updates";
+
 /// Where the panels of a picture lie, and the values at their edges.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
@@ -39,17 +42,12 @@ pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
     let rows = legend::rows(&entries);
     let layout = arrange(runs, y, rows.lines.len());
 
-    let title = options.title.clone().unwrap_or_else(|| match runs {
-        [run] => run.name.clone(),
-        _ => format!("{} runs", runs.len()),
-    });
-    let title = Size::TITLE.shortened(&title, RIGHT - LEFT);
-    canvas.text(&title, LEFT, 30.0, Align::Left, Size::TITLE, HEADING);
+    draw_title(&mut canvas, runs, options);
     legend::draw(&mut canvas, &rows);
-    draw_losses(&mut canvas, &layout.loss, runs, options, faint);
+    draw_losses(&mut canvas, &layout.loss, None, runs, options);
     if let Some(panel) = &layout.grad_norm {
         let note = if panel.y.scale == Scale::Log { ", logarithmic" } else { "" };
-        panel.draw_frame(&mut canvas, &format!("gradient norm before clipping{note}"), false);
+        panel.draw_frame(&mut canvas, &format!("gradient norm before clipping{note}"), None);
         for (i, run) in runs.iter().enumerate() {
             canvas.paint(&panel.curve(&run.grad_norm, RAW), color(i), faint);
             canvas.paint(&panel.curve(&smoothed(&run.grad_norm, panel.y.scale), VALIDATION), color(i), 1.0);
@@ -57,11 +55,20 @@ pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
     }
     let peak = extent(runs.iter().flat_map(|run| run.learning_rate.iter().map(|p| p.1)));
     let peak = peak.map_or(String::new(), |(_, peak)| format!(", peak {}", short(peak)));
-    layout.learning_rate.draw_frame(&mut canvas, &format!("learning rate{peak}"), true);
+    layout.learning_rate.draw_frame(&mut canvas, &format!("learning rate{peak}"), Some(UPDATES));
     for (i, run) in runs.iter().enumerate() {
         canvas.paint(&layout.learning_rate.curve(&run.learning_rate, VALIDATION), color(i), 1.0);
     }
     canvas.image
+}
+
+pub(super) fn draw_title(canvas: &mut Canvas, runs: &[Run], options: &PlotOptions) {
+    let title = options.title.clone().unwrap_or_else(|| match runs {
+        [run] => run.name.clone(),
+        _ => format!("{} runs", runs.len()),
+    });
+    let title = Size::TITLE.shortened(&title, RIGHT - LEFT);
+    canvas.text(&title, LEFT, 30.0, Align::Left, Size::TITLE, HEADING);
 }
 
 fn smoothed(points: &[Point], scale: Scale) -> Vec<Point> {
@@ -69,31 +76,40 @@ fn smoothed(points: &[Point], scale: Scale) -> Vec<Point> {
 }
 
 /// How much a raw curve hides of what is under it: the less, the denser its points and the more runs there are.
-fn raw_opacity(runs: &[Run]) -> f64 {
+pub(super) fn raw_opacity(runs: &[Run]) -> f64 {
     let longest = runs.iter().map(|run| run.train.len()).max().unwrap_or(0);
     let alone = if longest > 2000 { 0.28 } else { 0.45 };
     if runs.len() > 1 { alone * 0.6 } else { alone }
 }
 
-fn arrange(runs: &[Run], loss: Axis, legend_lines: usize) -> Layout {
+/// From 0 to the end of the longest curve.
+pub(super) fn horizontal_axis(runs: &[Run]) -> Axis {
     let curves = |run: &Run| {
         let ends = |points: &[Point]| extent(points.iter().map(|p| p.0));
         [&run.train, &run.val, &run.learning_rate, &run.grad_norm].into_iter().filter_map(|c| ends(c)).collect()
     };
     let ends: Vec<(f64, f64)> = runs.iter().flat_map::<Vec<_>, _>(curves).collect();
     let last = ends.iter().fold(1.0f64, |last, (_, high)| last.max(*high));
-    let x = Axis { low: 0.0, high: last, scale: Scale::Linear };
+    Axis { low: 0.0, high: last, scale: Scale::Linear }
+}
+
+/// Top of the highest panel, under the legend.
+pub(super) fn top(legend_lines: usize) -> f64 {
+    legend::TOP + legend::LINE * legend_lines as f64 + 44.0
+}
+
+fn arrange(runs: &[Run], loss: Axis, legend_lines: usize) -> Layout {
+    let x = horizontal_axis(runs);
     let values = |curve: fn(&Run) -> &[Point]| runs.iter().flat_map(move |run| curve(run).iter().map(|p| p.1));
     let norms = || values(|run| &run.grad_norm);
     let has_norms = norms().any(f64::is_finite);
 
-    let top = legend::TOP + legend::LINE * legend_lines as f64 + 44.0;
     let area = |top, bottom| Rect::new(LEFT, top, RIGHT, bottom);
     let rate_area = area(BOTTOM - LOWER, BOTTOM);
     let norm_area = area(rate_area.top - SPACING - LOWER, rate_area.top - SPACING);
     let above = if has_norms { norm_area.top } else { rate_area.top };
     Layout {
-        loss: Panel { area: area(top, above - SPACING), x, y: loss },
+        loss: Panel { area: area(top(legend_lines), above - SPACING), x, y: loss },
         grad_norm: has_norms.then(|| Panel { area: norm_area, x, y: norm_axis(norms()) }),
         learning_rate: Panel { area: rate_area, x, y: Axis::from_zero(values(|run| &run.learning_rate)) },
     }
@@ -114,7 +130,7 @@ fn norm_axis(norms: impl Iterator<Item = f64>) -> Axis {
 
 /// Holds the smoothed curves, the validations, and the raw values but for the extreme hundredth: these leave the panel
 /// rather than flatten the rest. Logarithmic where the losses span more than two powers of ten.
-fn loss_axis(runs: &[Run], options: &PlotOptions) -> Axis {
+pub(super) fn loss_axis(runs: &[Run], options: &PlotOptions) -> Axis {
     let mut values: Vec<f64> = options.entropy.into_iter().collect();
     for run in runs {
         let mut raw: Vec<f64> = run.train.iter().map(|p| p.1).filter(|v| v.is_finite()).collect();
@@ -132,9 +148,11 @@ fn loss_axis(runs: &[Run], options: &PlotOptions) -> Axis {
     }
 }
 
-fn draw_losses(canvas: &mut Canvas, panel: &Panel, runs: &[Run], options: &PlotOptions, faint: f64) {
-    let note = if panel.y.scale == Scale::Log { ", logarithmic" } else { "" };
-    panel.draw_frame(canvas, &format!("loss in nats a token{note}"), false);
+/// Training and validation losses in their panel, whose horizontal axis is labelled if it has a `name`.
+pub(super) fn draw_losses(canvas: &mut Canvas, panel: &Panel, name: Option<&str>, runs: &[Run], options: &PlotOptions) {
+    let (faint, logarithmic) = (raw_opacity(runs), panel.y.scale == Scale::Log);
+    let note = if logarithmic { ", logarithmic" } else { "" };
+    panel.draw_frame(canvas, &format!("loss in nats a token{note}"), name);
     let entropy = options.entropy.filter(|e| e.is_finite());
     let mut label = entropy.map(|entropy| Label::new(panel, entropy));
     let mut paint = |canvas: &mut Canvas, mask: Mask, i: usize, opacity: f64| {
@@ -166,7 +184,7 @@ fn draw_losses(canvas: &mut Canvas, panel: &Panel, runs: &[Run], options: &PlotO
     }
     if runs.iter().all(|run| run.train.is_empty() && run.val.is_empty()) {
         let (x, y) = ((panel.area.left + panel.area.right) / 2.0, panel.area.top + panel.area.height() / 4.0);
-        canvas.text("no updates yet", x, y, Align::Center, Size::NORMAL, TEXT);
+        canvas.text("nothing recorded yet", x, y, Align::Center, Size::NORMAL, TEXT);
     }
 }
 

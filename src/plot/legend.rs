@@ -2,7 +2,7 @@
 
 use super::axis::{Scale, thousands};
 use super::canvas::{Align, Canvas, Color, Mask, Rect, Size};
-use super::series::{Point, smooth, smoothing_reach};
+use super::series::{end, smoothed_end, smoothing_reach};
 use super::style::{BACKGROUND, DASHES, ENTROPY, LEFT, MARKER, RAW, RIGHT, SMOOTHED, TEXT, VALIDATION, color};
 use super::{PlotOptions, Run};
 
@@ -71,7 +71,7 @@ fn of_one(run: &Run, scale: Scale, faint: f64) -> Vec<Entry> {
     if !run.train.is_empty() {
         let window = thousands(&(2 * reach + 1).to_string());
         let name = if reach > 0 { format!("train, smoothed over {window} updates") } else { "train".to_owned() };
-        let label = format!("{name}{}", figure(smoothed_end(run, scale)));
+        let label = format!("{name}{}", figure(smoothed_end(&run.train, scale)));
         entries.push(Entry { label, color: color(0), mark: Mark::Smoothed });
     }
     if !run.val.is_empty() {
@@ -95,7 +95,7 @@ fn of_all(runs: &[Run]) -> Vec<Entry> {
 fn of_each(runs: &[Run], scale: Scale) -> Vec<Entry> {
     let widest = if runs.len() > 6 { NAME / 2.0 } else { NAME };
     let entry = |(i, run): (usize, &Run)| {
-        let figures = match (end(&run.val), smoothed_end(run, scale)) {
+        let figures = match (end(&run.val), smoothed_end(&run.train, scale)) {
             (Some(val), _) => format!("  val{}", figure(Some(val))),
             (None, Some(train)) => format!("  train{}", figure(Some(train))),
             (None, None) => String::new(),
@@ -104,15 +104,6 @@ fn of_each(runs: &[Run], scale: Scale) -> Vec<Entry> {
         Entry { label: format!("{name}{figures}"), color: color(i), mark: Mark::Run }
     };
     runs.iter().enumerate().map(entry).collect()
-}
-
-/// The last value of a curve that is a number.
-fn end(points: &[Point]) -> Option<f64> {
-    points.iter().rev().map(|p| p.1).find(|y| y.is_finite())
-}
-
-fn smoothed_end(run: &Run, scale: Scale) -> Option<f64> {
-    end(&smooth(&run.train, smoothing_reach(run.train.len()), scale))
 }
 
 /// A loss behind a name.

@@ -9,6 +9,8 @@ pub mod panel; // one coordinate system
 pub mod series; // smoothing and thinning of points
 pub mod style; // measures and colours
 
+pub mod compare; // one loss of several runs, by updates and by tokens
+
 mod draw; // from runs to pixels
 mod legend; // what each kind of line means
 
@@ -34,6 +36,8 @@ pub struct Run {
     pub train: Vec<Point>,
     /// Validation loss in nats a token.
     pub val: Vec<Point>,
+    /// Target tokens trained on since the beginning.
+    pub tokens: Vec<Point>,
     /// Learning rate.
     pub learning_rate: Vec<Point>,
     /// Norm of the gradient before clipping; empty if it was not recorded.
@@ -49,6 +53,7 @@ impl Run {
             match row {
                 Row::Train(row) => {
                     run.train.push((step, row.loss));
+                    run.tokens.push((step, row.tokens as f64));
                     run.learning_rate.push((step, row.lr));
                     run.grad_norm.push((step, row.grad_norm));
                 }
@@ -85,6 +90,17 @@ pub fn draw_run(folder: &Path, entropy: Option<f64>) -> Result<()> {
 pub fn draw_runs(folders: &[impl AsRef<Path>], options: &PlotOptions, path: &Path) -> Result<()> {
     let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
     write_png(&render(&runs, options), path)
+}
+
+/// Draws one loss of several run folders, by updates and by tokens, into the PNG file `path`.
+pub fn draw_comparison(
+    folders: &[impl AsRef<Path>],
+    curve: compare::Curve,
+    options: &PlotOptions,
+    path: &Path,
+) -> Result<()> {
+    let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
+    write_png(&compare::render(&runs, curve, options), path)
 }
 
 /// Writes a picture as PNG: the old file stays until the new one is complete.

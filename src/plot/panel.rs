@@ -23,8 +23,8 @@ impl Panel {
         (self.area.left + x * self.area.width(), self.area.bottom - y * self.area.height())
     }
 
-    /// Grid lines, axis and labels; `title` stands above, `steps` says whether the horizontal axis is labelled.
-    pub fn draw_frame(&self, canvas: &mut Canvas, title: &str, steps: bool) {
+    /// Grid lines, axis and labels; `title` stands above. The horizontal axis is labelled only if it has a `name`.
+    pub fn draw_frame(&self, canvas: &mut Canvas, title: &str, name: Option<&str>) {
         let area = self.area;
         let vertical = self.x.whole_ticks((area.width() / 140.0) as usize);
         for tick in &vertical {
@@ -39,12 +39,12 @@ impl Panel {
         }
         canvas.fill(&Rect::new(area.left, area.bottom, area.right, area.bottom + 1.0), FRAME);
         canvas.text(title, area.left, area.top - 28.0, Align::Left, Size::NORMAL, TEXT);
-        if steps {
-            self.draw_step_labels(canvas, &vertical);
+        if let Some(name) = name {
+            self.draw_labels(canvas, &vertical, name);
         }
     }
 
-    fn draw_step_labels(&self, canvas: &mut Canvas, ticks: &[Tick]) {
+    fn draw_labels(&self, canvas: &mut Canvas, ticks: &[Tick], name: &str) {
         let area = self.area;
         for tick in ticks {
             let x = self.pixel((tick.value, self.y.low)).0.round();
@@ -52,7 +52,7 @@ impl Panel {
             canvas.text(&tick.label, x, area.bottom + 14.0, Align::Center, Size::NORMAL, TEXT);
         }
         let middle = (area.left + area.right) / 2.0;
-        canvas.text("updates", middle, area.bottom + 42.0, Align::Center, Size::NORMAL, TEXT);
+        canvas.text(name, middle, area.bottom + 42.0, Align::Center, Size::NORMAL, TEXT);
     }
 
     /// What a line of `thickness` through the points covers. A point between gaps becomes a dot.

@@ -25,6 +25,16 @@ pub fn smooth(points: &[Point], reach: usize, scale: Scale) -> Vec<Point> {
     }
 }
 
+/// The last value of a curve that is a number.
+pub fn end(points: &[Point]) -> Option<f64> {
+    points.iter().rev().map(|p| p.1).find(|y| y.is_finite())
+}
+
+/// The value that the smoothed curve ends at.
+pub fn smoothed_end(points: &[Point], scale: Scale) -> Option<f64> {
+    end(&smooth(points, smoothing_reach(points.len()), scale))
+}
+
 /// The mean of the points up to `reach` places before and after each.
 fn mean(points: &[Point], reach: usize) -> Vec<Point> {
     let mut sums = Vec::with_capacity(points.len() + 1);

@@ -6,6 +6,8 @@ use super::canvas::Color;
 pub const WIDTH: u32 = 1600;
 /// Height of every picture in pixels.
 pub const HEIGHT: u32 = 1000;
+/// Height of a picture with two panels beside each other.
+pub const COMPARISON_HEIGHT: u32 = 720;
 
 /// Left edge of the panels: room for labels such as "12,345.25".
 pub const LEFT: f64 = 130.0;
@@ -13,6 +15,8 @@ pub const LEFT: f64 = 130.0;
 pub const RIGHT: f64 = WIDTH as f64 - 60.0;
 /// Bottom edge of the lowest panel: room for step labels and the axis' name.
 pub const BOTTOM: f64 = HEIGHT as f64 - 84.0;
+/// Distance of panels beside each other: room for the right one's labels.
+pub const GUTTER: f64 = 120.0;
 /// Height of a lower panel.
 pub const LOWER: f64 = 120.0;
 /// Distance of panels: room for the lower one's title.

@@ -111,10 +111,8 @@ impl Journal {
     /// Errors: the folder has content and `resume` is off ([`Error::Usage`]); another process holds it
     /// ([`Error::Locked`]).
     pub fn create(folder: &Path, config: &Config, resume: bool) -> Result<Journal> {
-        if !resume && has_content(folder)? {
-            take_lock(folder, false)?;
-            let hint = "continue it with --resume, or choose another --out";
-            return Err(Error::Usage(format!("{}: the folder is not empty; {hint}", folder.display())));
+        if !resume {
+            vacant(folder)?;
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
         let lock = take_lock(folder, true)?.ok_or_else(|| Error::Locked { path: folder.to_owned() })?;
@@ -204,6 +202,18 @@ fn for_each_row(path: &Path, mut each: impl FnMut(Row, u64) -> bool) -> Result<(
         if !each(row, after) {
             break;
         }
+    }
+    Ok(())
+}
+
+/// Refuses a folder with content, for which `--resume` would be needed.
+///
+/// Errors: it has content ([`Error::Usage`]); another process holds it ([`Error::Locked`]).
+pub fn vacant(folder: &Path) -> Result<()> {
+    if has_content(folder)? {
+        take_lock(folder, false)?;
+        let hint = "continue it with --resume, or choose another --out";
+        return Err(Error::Usage(format!("{}: the folder is not empty; {hint}", folder.display())));
     }
     Ok(())
 }

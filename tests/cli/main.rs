@@ -5,6 +5,7 @@ mod hostile; // broken models, tensors, tokenizers
 mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run
 mod runs; // good input
+mod study; // runs that differ in one thing
 
 use assert_cmd::Command;
 use std::ffi::OsStr;
