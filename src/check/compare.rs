@@ -73,9 +73,10 @@ pub fn compare_indices(what: &str, found: &[u32], expected: &[u32]) -> Result<()
     }
 }
 
-/// Compares all bindings of one dispatch. Read-only bindings must be untouched, which the same rule states.
+/// Compares all bindings of one dispatch of a form with that tolerance. Read-only bindings must be untouched, which the same rule states.
 pub fn compare_dispatch(
     kernel: &Kernel,
+    tolerance: &Tolerance,
     case: &Case,
     found: &[Data],
     expected: &[Data],
@@ -86,7 +87,7 @@ pub fn compare_dispatch(
         let what = format!("{}, {}: {}", kernel.stem, case.name, bind.name);
         match (&found[i], &expected[i], &rounded[i]) {
             (Data::Real(f), Data::Real(e), Data::Real(r)) => {
-                worst = worst.max(compare_reals(&what, f, e, r, &kernel.tolerance, case.halves.has(i))?);
+                worst = worst.max(compare_reals(&what, f, e, r, tolerance, case.halves.has(i))?);
             }
             (Data::Index(f), Data::Index(e), _) => compare_indices(&what, f, e)?,
             _ => panic!("{what}: element types differ"),

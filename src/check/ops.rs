@@ -13,9 +13,10 @@ pub fn judge(gpu: &Gpu, pipelines: &mut Pipelines, allowed: &Allowed, kernel: &K
     let expected = run_reference(kernel, case, kernel.cpu_f64);
     let rounded = run_reference(kernel, case, kernel.cpu_f32);
     let found = run_once(gpu, pipelines, allowed, kernel, case)?;
-    let outcome = compare_dispatch(kernel, case, &found, &expected, &rounded).map_err(|m| m.to_string());
-    let form = allowed.choose(kernel, &case.params, case.halves).form(kernel);
-    Ok(Finding { what: format!("{form}, {}", case.name), outcome })
+    let choice = allowed.choose(kernel, &case.params, case.halves);
+    let outcome = compare_dispatch(kernel, &choice.tolerance, case, &found, &expected, &rounded);
+    let what = format!("{}, {}", choice.form(kernel), case.name);
+    Ok(Finding { what, outcome: outcome.map_err(|m| m.to_string()) })
 }
 
 /// Runs the cases of all kernels, or of the one called `only`: in the portable form, and where `allowed` has a faster

@@ -3,7 +3,7 @@
 use super::cache::PipelineCache;
 use super::{device::Gpu, preprocess::preprocess};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Constants, Halves, Kernel};
+use crate::kernels::{Access, Constants, Halves, Kernel, Tolerance};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub struct Choice {
     pub constants: Constants,
     /// Workgroups.
     pub grid: [u32; 3],
+    /// Allowed error.
+    pub tolerance: Tolerance,
 }
 
 impl Choice {
@@ -51,13 +53,15 @@ impl Allowed {
         match best {
             Some(v) => {
                 let constants = v.constants_of(kernel, params, halves);
-                Choice { suffix: v.suffix, shader: v.shader, constants, grid: (v.grid)(params) }
+                let grid = (v.grid)(params);
+                Choice { suffix: v.suffix, shader: v.shader, constants, grid, tolerance: v.tolerance }
             }
             None => Choice {
                 suffix: "",
                 shader: kernel.shader,
                 constants: kernel.portable_constants(params, halves),
                 grid: (kernel.grid)(params),
+                tolerance: kernel.tolerance,
             },
         }
     }

@@ -22,6 +22,8 @@ pub(super) const SHARED: &[(&str, &str)] = &[
     ("shared/coop_sums", include_str!("../../shaders/shared/coop_sums.wgsl")),
     ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),
     ("shared/attention", include_str!("../../shaders/shared/attention.wgsl")),
+    ("shared/flash", include_str!("../../shaders/shared/flash.wgsl")),
+    ("shared/flash_keys", include_str!("../../shaders/shared/flash_keys.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
     ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/product", include_str!("../../shaders/shared/product.wgsl")),

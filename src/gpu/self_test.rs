@@ -4,8 +4,10 @@
 use super::device::Gpu;
 use super::once::run_once;
 use super::pipeline::{Allowed, Pipelines};
+use crate::check::ops::judge;
 use crate::kernels::case::{Case, Data, run_reference};
-use crate::kernels::{Halves, Kernel, matmul, matmul_experts, matmul_experts_weight_grad};
+use crate::kernels::{Halves, Kernel, attention, attention_backward_kv, attention_backward_q};
+use crate::kernels::{matmul, matmul_experts, matmul_experts_weight_grad};
 
 /// Suffix of the variants that this file judges.
 const SUFFIX: &str = "coop16";
@@ -39,6 +41,20 @@ fn round(data: &mut Data) {
     }
 }
 
+/// The last case of each attention kernel that runs such a variant: the widest heads. Their exponentials are never
+/// exact, so results are judged by the variant's tolerance.
+fn attention_cases() -> Vec<(&'static Kernel, Case)> {
+    let kernels: [&'static Kernel; 3] =
+        [&attention::KERNEL, &attention_backward_q::KERNEL, &attention_backward_kv::KERNEL];
+    let allowed = Allowed::with(&[SUFFIX]);
+    let widest = |kernel: &'static Kernel| {
+        let stored = (kernel.cases)().into_iter().rev().map(|case| case.stored(Halves::all(kernel.binds)));
+        let mut cases = stored.filter(|case| allowed.choose(kernel, &case.params, case.halves).suffix == SUFFIX);
+        cases.next().map(|case| (kernel, case))
+    };
+    kernels.into_iter().filter_map(widest).collect()
+}
+
 /// Whether the products of 16 x 16 x 16 work on this device, in every form; the reason if not.
 pub fn cooperative_16(gpu: &Gpu) -> Result<(), String> {
     if !gpu.summary.cooperative_16 {
@@ -57,6 +73,11 @@ pub fn cooperative_16(gpu: &Gpu) -> Result<(), String> {
                 ));
             }
         }
+    }
+    for (kernel, case) in attention_cases() {
+        let finding = judge(gpu, &mut pipelines, &allowed, kernel, &case).map_err(|e| e.to_string())?;
+        let failed = |reason| format!("{} failed the self-test of its matrix units: {reason}", gpu.summary.name);
+        finding.outcome.map_err(failed)?;
     }
     Ok(())
 }
@@ -80,5 +101,13 @@ mod tests {
         for stem in ["matmul", "matmul_experts", "matmul_experts_weight_grad"] {
             assert!(cases.iter().any(|(kernel, _)| kernel.stem == stem), "{stem}");
         }
+    }
+
+    #[test]
+    fn every_attention_kernel_is_tested_at_the_widest_heads() {
+        let cases = attention_cases();
+        let stems: Vec<&str> = cases.iter().map(|(kernel, _)| kernel.stem).collect();
+        assert_eq!(stems, ["attention", "attention_backward_q", "attention_backward_kv"]);
+        assert!(cases.iter().all(|(_, case)| case.name.starts_with("wide heads in sixteens")));
     }
 }

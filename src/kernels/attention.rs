@@ -1,7 +1,9 @@
 //! Causal attention with latent keys and values expanded per head; also what its backward kernels share.
 
 use super::case::{self, Case, Data};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, attention_delta, fold, read, read_u32, write};
+use super::{
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Variant, attention_delta, flash, fold, read, read_u32, write,
+};
 use crate::reference::attention::Inputs;
 use crate::reference::attention_backward_q::Gradients;
 use crate::reference::{self, Real};
@@ -107,6 +109,15 @@ impl KernelSpec for Spec {
         write("lse"),
     ];
 
+    const VARIANTS: &'static [Variant<Params>] = &[Variant {
+        suffix: "coop16",
+        shader: include_str!("../../shaders/attention.coop16.wgsl"),
+        constants: |p| flash::query_constants(p, 32),
+        grid: flash::grid,
+        fits: |p, halves| halves == Halves::all(Spec::BINDS) && flash::fits(p),
+        tolerance: flash::TOLERANCE,
+    }];
+
     fn constants(p: &Params) -> Constants {
         tile_constants(p, p.value as usize)
     }
@@ -138,20 +149,24 @@ impl KernelSpec for Spec {
 /// Cases of the three attention kernels that bind q, kv, k_rope, `document_start` and state so far.
 pub(super) fn input_cases() -> Vec<(Params, Case)> {
     // Name, batch, length, heads, widths, rate, and where the second document of the first row starts (0: there is
-    // none); in each later row it starts four tokens later, so that no row can take another's place.
-    type Shape = (&'static str, [u32; 3], [u32; 3], f32, u32);
-    let shapes: [Shape; 7] = [
-        ("one token", [1, 1, 1], [5, 2, 7], 0.3, 0),
-        ("odd widths, dropout", [2, 7, 3], [5, 2, 7], 0.3, 0),
-        ("two documents in a row", [2, 33, 2], [16, 8, 16], 0.0, 13),
-        ("three tiles of narrow heads", [1, 70, 2], [16, 8, 16], 0.0, 0),
-        ("narrow heads, dropout, a late document", [1, 70, 1], [5, 2, 7], 0.3, 66),
-        ("wide odd heads, dropout, two documents", [1, 70, 2], [37, 6, 35], 0.3, 25),
-        ("wide heads", [1, 70, 1], [128, 64, 128], 0.0, 0),
+    // none); in each later row it starts four tokens later, so that no row can take another's place. Then the scale
+    // times the root of a key's width: large, so that rows are far from uniform.
+    type Shape = (&'static str, [u32; 3], [u32; 3], f32, u32, f32);
+    let shapes: [Shape; 11] = [
+        ("one token", [1, 1, 1], [5, 2, 7], 0.3, 0, 2.0),
+        ("odd widths, dropout", [2, 7, 3], [5, 2, 7], 0.3, 0, 2.0),
+        ("two documents in a row", [2, 33, 2], [16, 8, 16], 0.0, 13, 2.0),
+        ("three tiles of narrow heads", [1, 70, 2], [16, 8, 16], 0.0, 0, 2.0),
+        ("narrow heads, dropout, a late document", [1, 70, 1], [5, 2, 7], 0.3, 66, 2.0),
+        ("wide odd heads, dropout, two documents", [1, 70, 2], [37, 6, 35], 0.3, 25, 2.0),
+        ("wide heads", [1, 70, 1], [128, 64, 128], 0.0, 0, 2.0),
+        ("odd sixteens, dropout", [1, 48, 2], [16, 32, 48], 0.3, 0, 2.0),
+        ("heads in sixteens, dropout, two documents", [1, 80, 2], [16, 16, 32], 0.3, 37, 2.0),
+        ("steep scores in sixteens", [1, 80, 2], [32, 32, 32], 0.0, 0, 48.0), // maxima rise far from tile to tile
+        ("wide heads in sixteens, two documents a row", [2, 144, 1], [128, 64, 128], 0.0, 53, 2.0),
     ];
-    let case = |(name, [batch, length, heads], [nope, rope, value], dropout, second): Shape| {
-        // The scale is large so that rows are far from uniform.
-        let scale = 2.0 / ((nope + rope) as f32).sqrt();
+    let case = |(name, [batch, length, heads], [nope, rope, value], dropout, second, steepness): Shape| {
+        let scale = steepness / ((nope + rope) as f32).sqrt();
         let p = Params { batch, length, heads, nope, rope, value, scale, dropout, site: 5 };
         let start = |row: u32| if second == 0 { 0 } else { second + 4 * row };
         let starts = (0..batch * length).map(|t| if t % length >= start(t / length) { start(t / length) } else { 0 });

@@ -3,7 +3,7 @@
 pub use super::attention::Params;
 
 use super::attention::{backward_arguments, backward_cases, tile_constants, tile_grid};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, read, read_u32, write};
+use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, Variant, case::Case, flash, read, read_u32, write};
 use crate::reference::{self, Real};
 
 /// The row of the kernel table.
@@ -26,6 +26,15 @@ impl KernelSpec for Spec {
         read("d_out").or_half("HALF_D_OUT"),
         write("d_q").or_half("HALF_D_Q"),
     ];
+
+    const VARIANTS: &'static [Variant<Params>] = &[Variant {
+        suffix: "coop16",
+        shader: include_str!("../../shaders/attention_backward_q.coop16.wgsl"),
+        constants: |p| flash::query_constants(p, 16),
+        grid: flash::grid,
+        fits: |p, halves| halves == Halves::all(Spec::BINDS) && flash::fits(p),
+        tolerance: flash::TOLERANCE,
+    }];
 
     fn constants(p: &Params) -> Constants {
         tile_constants(p, p.query_width())

@@ -1,7 +1,7 @@
 //! The matrix product, in the three layouts that a linear layer and its backward pass need.
 
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, Variant, case::Case, fold, read, update};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -112,6 +112,7 @@ impl KernelSpec for Spec {
             let residual = p.accumulate != ADD_TO_RESIDUAL || !halves.has(2);
             halves.has(0) && halves.has(1) && residual && p.in_sixteens()
         },
+        tolerance: Tolerance::DEFAULT,
     }];
 
     fn constants(p: &Params) -> Constants {

@@ -1,7 +1,9 @@
 //! Products of sorted rows with their experts' weights.
 
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, Variant, case::Case, fold, matmul, read, read_u32, update};
+use super::{
+    Args, Bind, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, matmul, read, read_u32, update,
+};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -72,6 +74,7 @@ impl KernelSpec for Spec {
             let tiles = p.tile_rows == HALF_TILE_ROWS as u32 && p.n >= tile::LARGE.n as u32;
             halves.has(0) && halves.has(1) && tiles && p.n.is_multiple_of(16) && p.k.is_multiple_of(32)
         },
+        tolerance: Tolerance::DEFAULT,
     }];
 
     fn constants(p: &Params) -> Constants {

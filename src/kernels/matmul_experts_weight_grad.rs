@@ -2,7 +2,7 @@
 
 use super::matmul_experts::offsets;
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, Variant, case::Case, fold, read, read_u32, update};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, read_u32, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -48,6 +48,7 @@ impl KernelSpec for Spec {
             let fits = |extent: u32, tile: usize| extent >= tile as u32 && extent.is_multiple_of(16);
             halves.has(0) && halves.has(1) && fits(p.m, tile::LARGE.m) && fits(p.n, tile::LARGE.n)
         },
+        tolerance: Tolerance::DEFAULT,
     }];
 
     fn constants(p: &Params) -> Constants {

@@ -33,6 +33,7 @@ pub mod expert_gather_backward;
 pub mod expert_scan;
 pub mod expert_scatter;
 pub mod fill;
+mod flash;
 pub mod grad_norm;
 pub mod grad_norm_finish;
 pub mod loss_sum;
@@ -71,6 +72,8 @@ pub struct Variant<P> {
     pub grid: fn(&P) -> [u32; 3],
     /// Whether the variant can run these parameters on bindings so stored.
     pub fits: fn(&P, Halves) -> bool,
+    /// Allowed error, with its reason.
+    pub tolerance: Tolerance,
 }
 
 /// What one file in `kernels/` states about its kernel.
@@ -188,7 +191,9 @@ pub struct AnyVariant {
     /// Workgroups for the bytes of a `Params`.
     pub grid: OfBytes<[u32; 3]>,
     /// Whether the variant can run the bytes of a `Params` on bindings so stored.
-    pub fits: Box<dyn Fn(&[u8], Halves) -> bool + Send + Sync>,
+    pub fits: FitsBytes,
+    /// Allowed error.
+    pub tolerance: Tolerance,
 }
 
 impl AnyVariant {
@@ -200,6 +205,9 @@ impl AnyVariant {
 
 /// A function of the bytes of a `Params`.
 pub type OfBytes<T> = Box<dyn Fn(&[u8]) -> T + Send + Sync>;
+
+/// Whether a variant can run the bytes of a `Params` on bindings so stored.
+pub type FitsBytes = Box<dyn Fn(&[u8], Halves) -> bool + Send + Sync>;
 
 /// A kernel with its parameter type erased: one row of [`KERNELS`].
 pub struct Kernel {
@@ -277,6 +285,7 @@ fn erased_variants<K: KernelSpec>() -> Vec<AnyVariant> {
         constants: Box::new(|bytes| (v.constants)(&bytemuck::pod_read_unaligned(bytes))),
         grid: Box::new(|bytes| (v.grid)(&bytemuck::pod_read_unaligned(bytes))),
         fits: Box::new(|bytes, halves| (v.fits)(&bytemuck::pod_read_unaligned(bytes), halves)),
+        tolerance: v.tolerance,
     };
     K::VARIANTS.iter().map(erase).collect()
 }
