@@ -32,10 +32,9 @@ enable wgpu_cooperative_matrix;
 #define B_STRIDE B_LINE + 2
 #define A_ITEMS TILE_M * BK / 4 / THREADS
 #define B_ITEMS TILE_N * BK / 4 / THREADS
-// Subgroups that stage a block of 16 x 16 sums at a time, and vectors of four in a staged line. With 24 KiB of workgroup
-// memory in all, two workgroups share a multiprocessor of an H100; with 25 the rate halved.
-#define STAGES SUBGROUPS / 2
-#define STAGE_STRIDE 5
+// Vectors of four in a staged line of a block of 16 x 16 sums, of which each subgroup has one at a time. No padding: with
+// 24 KiB of workgroup memory in all, two workgroups share a multiprocessor of an H100; with 25 the rate halved.
+#define STAGE_STRIDE 4
 
 // Where a tile lies. Indices and distances in elements.
 struct Tile {
@@ -54,7 +53,7 @@ struct Tile {
 var<workgroup> a_part: array<vec4<f16>, #{TILE_M * BK / 4 / A_LINE * A_STRIDE}>; // (TILE_M, BK + 8) or (BK, TILE_M + 8)
 var<workgroup> b_part: array<vec4<f16>, #{TILE_N * BK / 4 / B_LINE * B_STRIDE}>; // (TILE_N, BK + 8) or (BK, TILE_N + 8)
 #if STAGED
-var<workgroup> stage: array<vec4<f32>, #{STAGES * 16 * STAGE_STRIDE}>;           // (STAGES, 16, 16 + 4)
+var<workgroup> stage: array<vec4<f32>, #{SUBGROUPS * 16 * STAGE_STRIDE}>;           // (SUBGROUPS, 16, 16)
 #end
 
 // Four elements of the part of A that begins at k0; `item` numbers them along memory.

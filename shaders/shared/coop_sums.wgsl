@@ -66,31 +66,26 @@
     }
 
 #if STAGED
-    let turn = lane / 32u / #{STAGES}u;
-    let strip = lane / 32u % #{STAGES}u * #{16 * STAGE_STRIDE}u;
+    let strip = lane / 32u * #{16 * STAGE_STRIDE}u;
 #for i in 0..4
 #for j in 0..4
-#for s in 0..SUBGROUPS / STAGES
     workgroupBarrier(); // what was staged before may still be read
-    if (turn == #{s}u) {
-        coopStoreT(sum#{i}_#{j}, &stage[strip], #{STAGE_STRIDE}u);
-    }
+    coopStoreT(sum#{i}_#{j}, &stage[strip], #{STAGE_STRIDE}u);
     workgroupBarrier();
-    if (turn == #{s}u) {
 #for v in 0..2
-        let row#{v} = lane % 32u / 4u + #{8 * v}u;
-        let below#{v} = y + #{i * 16}u + row#{v};
-        let right#{v} = x + #{j * 16}u + lane % 4u * 4u;
-        if (below#{v} < t.rows && right#{v} < t.columns) {
-            let at = (t.c + below#{v} * ldc + right#{v}) / 4u;
-            let sum = stage[strip + row#{v} * #{STAGE_STRIDE}u + lane % 4u];
+    {
+        let row = lane % 32u / 4u + #{8 * v}u;
+        let below = y + #{i * 16}u + row;
+        let right = x + #{j * 16}u + lane % 4u * 4u;
+        if (below < t.rows && right < t.columns) {
+            let at = (t.c + below * ldc + right) / 4u;
+            let sum = stage[strip + row * #{STAGE_STRIDE}u + lane % 4u];
 #if ACCUMULATE == 0
             c[at] = vec4<#{HALF_C ? f16 : f32}>(sum);
 #else
             c[at] = vec4<#{HALF_C ? f16 : f32}>(sum + vec4<f32>(#{ACCUMULATE == 1 ? c : residual}[at]));
 #end
         }
-#end
     }
 #end
 #end

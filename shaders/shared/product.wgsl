@@ -11,7 +11,7 @@
 //   EDGE_K, EDGE_MN                     0 where k is a multiple of BK; where all tiles lie within c
 //   ACCUMULATE                          0: c = C, 1: c += C, 2: c = residual + C
 #define BK 16
-// Steps of k in the text. More of them gained nothing where measured and cost compile time.
+// Steps of k in the text.
 #define UNROLL 4
 #define ROW_LANES TILE_M / THREAD_M
 #define COLUMN_LANES TILE_N / THREAD_N

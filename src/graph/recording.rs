@@ -65,7 +65,7 @@ impl<'t> Recorder<'t> {
             assert!(bound == 1 || writers.count() == 0, "{}: {} is read and written", kernel.stem, bind.name);
         }
         let halves = Halves::of(tensors.iter().map(|&tensor| self.tensors.info(tensor).dtype == Dtype::F16));
-        for params in (kernel.parts)(&params) {
+        for params in (kernel.parts)(&params, halves) {
             self.steps.push(Step { kernel, params, tensors: tensors.to_vec(), halves });
         }
     }

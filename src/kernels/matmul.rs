@@ -1,7 +1,7 @@
 //! The matrix product, in the three layouts that a linear layer and its backward pass need.
 
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, update};
+use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -47,9 +47,11 @@ pub const ADD: u32 = 1;
 /// c = residual + C.
 pub const ADD_TO_RESIDUAL: u32 = 2;
 
-/// Products of two numbers in one dispatch: a fifth of a second on a card of 0.35 TFLOP/s. A screen that such a card
-/// also serves stays alive, and no watchdog takes the device for hung.
-const MOST_PRODUCTS: u64 = 1 << 35;
+/// Multiply-adds of one dispatch in f32: at the 1.5 TFLOP/s of a small integrated card 0.2 s, far from where a watchdog
+/// ends a program.
+const MOST_PRODUCTS: u64 = 1 << 37;
+/// The same of factors in f16, for cards whose matrix units do ten times that.
+const MOST_HALF_PRODUCTS: u64 = 1 << 41;
 
 impl Params {
     /// A product of dense matrices that begin at their buffers' first elements.
@@ -132,8 +134,8 @@ impl KernelSpec for Spec {
         constants
     }
 
-    fn parts(p: &Params) -> Vec<Params> {
-        p.in_blocks(MOST_PRODUCTS)
+    fn parts(p: &Params, halves: Halves) -> Vec<Params> {
+        p.in_blocks(if halves.has(0) && halves.has(1) { MOST_HALF_PRODUCTS } else { MOST_PRODUCTS })
     }
 
     fn grid(p: &Params) -> [u32; 3] {

@@ -97,7 +97,7 @@ pub trait KernelSpec: 'static {
         Vec::new()
     }
     /// The dispatches that take the place of one that could last too long; together they compute the same to the bit.
-    fn parts(params: &Self::Params) -> Vec<Self::Params> {
+    fn parts(params: &Self::Params, _halves: Halves) -> Vec<Self::Params> {
         vec![*params]
     }
     /// Workgroups in x, y and z.
@@ -226,7 +226,7 @@ pub struct Kernel {
     /// Constants for the bytes of a `Params`.
     pub constants: fn(&[u8]) -> Constants,
     /// The dispatches that take the place of one with the bytes of a `Params`.
-    pub parts: fn(&[u8]) -> Vec<Vec<u8>>,
+    pub parts: fn(&[u8], Halves) -> Vec<Vec<u8>>,
     /// Workgroups for the bytes of a `Params`.
     pub grid: fn(&[u8]) -> [u32; 3],
     /// The reference in f32.
@@ -265,8 +265,8 @@ impl Kernel {
             params_size: size_of::<K::Params>(),
             tolerance: K::TOLERANCE,
             constants: |bytes| K::constants(&bytemuck::pod_read_unaligned(bytes)),
-            parts: |bytes| {
-                let parts = K::parts(&bytemuck::pod_read_unaligned(bytes));
+            parts: |bytes, halves| {
+                let parts = K::parts(&bytemuck::pod_read_unaligned(bytes), halves);
                 parts.iter().map(|part| bytemuck::bytes_of(part).to_vec()).collect()
             },
             grid: |bytes| K::grid(&bytemuck::pod_read_unaligned(bytes)),

@@ -55,6 +55,8 @@ impl Tile {
             ("THREAD_M", self.thread_m as i64),
             ("THREAD_N", self.thread_n as i64),
             ("BK", DEPTH as i64),
+            // Longer loop bodies pay where a card is busy; elsewhere they cost compile time.
+            ("UNROLL", if self == LARGE { 8 } else { 4 }),
         ]
     }
 }
