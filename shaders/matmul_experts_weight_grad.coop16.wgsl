@@ -4,7 +4,6 @@
 #define A_ALONG_K 0
 #define B_ALONG_K 0
 #define EDGE_K 1
-#define ACCUMULATE 1
 #define STAGED 0
 #define HALF_C 0
 #import shared/coop
@@ -14,6 +13,7 @@ struct Params {
     n: u32,
     first_expert: u32,
     expert_count: u32,
+    accumulate: u32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;     // (rows, m)

@@ -1,11 +1,10 @@
-// c[e] += a_e^T b_e, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e: gradients of the experts'
+// c[e] += a_e^T b_e, or = with ACCUMULATE 0, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e: gradients of the experts'
 // weights.
 // One workgroup a tile of one expert's gradient; an expert without rows keeps its old one.
 // Reference: src/reference/matmul_experts_weight_grad.rs.
 #define A_ALONG_K 0
 #define B_ALONG_K 0
 #define EDGE_K 1
-#define ACCUMULATE 1
 #define HALF_C 0
 #import shared/index
 #import shared/product
@@ -15,6 +14,7 @@ struct Params {
     n: u32,
     first_expert: u32,
     expert_count: u32,
+    accumulate: u32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> a: array<AElements>; // (rows, m)

@@ -10,7 +10,7 @@ use hadal::gpu::pipeline::Allowed;
 use hadal::graph::Dtype;
 use hadal::kernels::state::{METRIC_BALANCE, METRIC_CORRECT, METRIC_COUNTED, METRIC_LOSS};
 use hadal::kernels::{Access, case::uniform};
-use hadal::model::program::{EVALUATE, LOGITS, MICRO_STEP, RESET, UPDATE};
+use hadal::model::program::{EVALUATE, FIRST_MICRO_STEP, LOGITS, MICRO_STEP, RESET, UPDATE};
 use hadal::reference::model as judge;
 use models::{Fixture, NO_LIMIT, SMALL_LIMIT, fixtures, gradients, relative, relative_l2, run, tiny};
 
@@ -116,6 +116,35 @@ fn the_gradient_of_every_parameter_is_the_slope_of_the_judge_s_loss() {
         let (error, at) = worst_derivative(&fixture, &names, &gradients);
         println!("{}: {error:.2e} ({at})", fixture.name);
         assert!(error <= TOLERANCE, "{}, {at}: {error:e}", fixture.name);
+    }
+}
+
+#[test]
+fn the_first_micro_step_of_a_window_overwrites_products_and_makes_the_same_gradients() {
+    for fixture in fixtures() {
+        let program = fixture.program();
+        let gradients_of = |names: &[&str], rest: f32| {
+            let mut cpu = fixture.executor::<f32>(&program);
+            for gradient in program.moments.iter().filter_map(|m| program.tensors.gradient_of(m.parameter)) {
+                let zeros = vec![rest; program.tensors.elements(gradient)];
+                cpu.set(gradient, &zeros);
+            }
+            run(&program, &mut cpu, names);
+            gradients(&program, &cpu)
+        };
+        let (first, usual) = (gradients_of(&[FIRST_MICRO_STEP], 0.0), gradients_of(&[MICRO_STEP], 0.0));
+        assert_eq!(first, usual, "{}", fixture.name);
+        // Over a rest, which no window begins with, the product into the head shows that it does overwrite.
+        let over_a_rest = gradients_of(&[FIRST_MICRO_STEP], 1.0);
+        if let Some(head) = program.weights.all.iter().position(|p| p.spec.name == "lm_head.weight") {
+            assert_eq!(over_a_rest[head], usual[head], "{}", fixture.name);
+        }
+        assert_eq!(
+            gradients_of(&[FIRST_MICRO_STEP, MICRO_STEP], 0.0),
+            gradients_of(&[MICRO_STEP, MICRO_STEP], 0.0),
+            "{}",
+            fixture.name
+        );
     }
 }
 

@@ -115,8 +115,13 @@ pub fn grouped(form: u32, experts: usize, rows: usize, n: usize, k: usize, store
 pub fn grouped_weight_grad(experts: usize, rows: usize, m: usize, n: usize, stored: Dtype) -> Product {
     let (offsets, half) = (offsets(experts, rows), stored == Dtype::F16);
     let all = offsets[experts] as usize;
-    let params =
-        matmul_experts_weight_grad::Params { m: m as u32, n: n as u32, first_expert: 0, expert_count: experts as u32 };
+    let params = matmul_experts_weight_grad::Params {
+        m: m as u32,
+        n: n as u32,
+        first_expert: 0,
+        expert_count: experts as u32,
+        accumulate: ADD,
+    };
     Product {
         name: format!("grouped tn {experts} x {m} x {n} x {rows}"),
         flops: 2.0 * all as f64 * n as f64 * m as f64,

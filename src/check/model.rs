@@ -17,7 +17,7 @@ use crate::kernels::case::indices;
 use crate::kernels::state;
 use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, initial, parameters};
-use crate::model::program::{MICRO_STEP, Program, ProgramOptions, REFRESH, RESET, UPDATE};
+use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, REFRESH, RESET, UPDATE};
 use crate::model::rope;
 use crate::reference::adamw8bit::maps;
 use crate::train::session::feed;
@@ -164,7 +164,7 @@ fn steps(
     fill(program, &mut cpu, values)?;
     let mut pipelines = Pipelines::default();
     let mut findings = Vec::new();
-    for name in [REFRESH, RESET, MICRO_STEP, UPDATE] {
+    for name in [REFRESH, RESET, FIRST_MICRO_STEP, MICRO_STEP, UPDATE] {
         let recording = program.recordings[program.recording(name)].clone();
         for (number, step) in recording.steps.iter().enumerate() {
             let tensor = step.tensors.last().map_or("", |&t| &program.tensors.info(t).name);
@@ -191,7 +191,8 @@ fn whole(
     for executor in [&mut judge as &mut dyn Executor, &mut device] {
         executor.run(program.recording(REFRESH))?;
         executor.run(program.recording(RESET))?;
-        (0..PASSES).try_for_each(|_| executor.run(program.recording(MICRO_STEP)))?;
+        executor.run(program.recording(FIRST_MICRO_STEP))?;
+        (1..PASSES).try_for_each(|_| executor.run(program.recording(MICRO_STEP)))?;
     }
     for moments in &program.moments {
         if let Some(gradient) = program.tensors.gradient_of(moments.parameter) {

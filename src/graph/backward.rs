@@ -221,7 +221,7 @@ fn linear_experts(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &W
     let (n, m) = (shape2(r, x)[1], shape2(r, d_y)[1]);
     for (first_expert, expert_count, part) in spans(weight) {
         let Some(d_weight) = r.tensors.gradient_of(part) else { continue };
-        let params = matmul_experts_weight_grad::Params { m, n, first_expert, expert_count };
+        let params = matmul_experts_weight_grad::Params { m, n, first_expert, expert_count, accumulate: ADD };
         r.step(&matmul_experts_weight_grad::KERNEL, &params, &[d_y, x, routing.offsets, d_weight]);
     }
     let (d_x, accumulate) = g.target(r, x);

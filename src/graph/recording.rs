@@ -3,6 +3,7 @@
 use super::tensor::{Dtype, Role, Tensor, Tensors};
 use crate::kernels::{Access, Element, Halves, Kernel};
 use bytemuck::Pod;
+use std::collections::HashSet;
 
 /// One dispatch.
 #[derive(Clone)]
@@ -31,6 +32,24 @@ pub struct Recording {
     pub name: &'static str,
     /// The dispatches.
     pub steps: Vec<Step>,
+}
+
+impl Recording {
+    /// The same over gradients that are zeros: the first product into each overwrites it and need not read it. What is
+    /// no such product adds as before, and later ones add to the first.
+    pub fn over_zero_gradients(&self, tensors: &Tensors, name: &'static str) -> Recording {
+        let mut written = HashSet::new();
+        let mut steps = self.steps.clone();
+        for step in &mut steps {
+            for (tensor, _) in step.uses().filter(|(_, access)| *access != Access::Read).collect::<Vec<_>>() {
+                let first = tensors.info(tensor).role == Role::Gradient && written.insert(tensor);
+                if let Some(overwriting) = step.kernel.overwriting.filter(|_| first) {
+                    overwriting(&mut step.params);
+                }
+            }
+        }
+        Recording { name, steps }
+    }
 }
 
 /// Appends steps to a recording and creates the tensors that they need.

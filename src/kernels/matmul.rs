@@ -134,6 +134,8 @@ impl KernelSpec for Spec {
         constants
     }
 
+    const OVERWRITING: Option<fn(&Params) -> Params> = Some(|p| Params { accumulate: OVERWRITE, ..*p });
+
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
         p.in_blocks(if halves.has(0) && halves.has(1) { MOST_HALF_PRODUCTS } else { MOST_PRODUCTS })
     }

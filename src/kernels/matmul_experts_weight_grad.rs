@@ -1,5 +1,6 @@
 //! Gradients of the experts' weights.
 
+use super::matmul;
 use super::matmul_experts::offsets;
 use super::tile::{self, Tile};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, read_u32, update};
@@ -18,6 +19,8 @@ pub struct Params {
     pub first_expert: u32,
     /// Gradients in c.
     pub expert_count: u32,
+    /// [`matmul::ADD`], or [`matmul::OVERWRITE`] where the gradients are known to be zeros.
+    pub accumulate: u32,
 }
 
 impl Params {
@@ -42,7 +45,7 @@ impl KernelSpec for Spec {
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul_experts_weight_grad.coop16.wgsl"),
-        constants: |_| Vec::new(),
+        constants: |p| vec![("ACCUMULATE", i64::from(p.accumulate))],
         grid: |p| fold(p.expert_count as usize * tile::LARGE.count(p.m as usize, p.n as usize)),
         fits: |p, halves| {
             let fits = |extent: u32, tile: usize| extent >= tile as u32 && extent.is_multiple_of(16);
@@ -51,11 +54,14 @@ impl KernelSpec for Spec {
         tolerance: Tolerance::DEFAULT,
     }];
 
+    const OVERWRITING: Option<fn(&Params) -> Params> = Some(|p| Params { accumulate: matmul::OVERWRITE, ..*p });
+
     fn constants(p: &Params) -> Constants {
         let tile = p.tile();
         let whole = p.m.is_multiple_of(tile.m as u32) && p.n.is_multiple_of(tile.n as u32);
         let mut constants = tile.constants();
         constants.extend([
+            ("ACCUMULATE", i64::from(p.accumulate)),
             ("EDGE_MN", i64::from(!whole)),
             ("A_VEC4", i64::from(tile::fours(&[p.m]))),
             ("B_VEC4", i64::from(tile::fours(&[p.n]))),
@@ -76,6 +82,8 @@ impl KernelSpec for Spec {
 
     fn cases() -> Vec<Case> {
         let all = |m, n, counts: &[u32]| case(m, n, 0, counts.len() as u32, counts);
+        let over =
+            |case: Case| Case { name: format!("{}, overwritten", case.name), params: overwriting(&case), ..case };
         vec![
             all(1, 1, &[1]),
             all(37, 70, &[5, 0, 33, 16]),
@@ -83,17 +91,25 @@ impl KernelSpec for Spec {
             all(68, 36, &[0, 3, 48]),
             all(132, 260, &[9; 22]), // large tiles
             all(144, 128, &[40, 0, 33]),
+            over(all(144, 128, &[40, 0, 33])),
+            over(all(37, 70, &[5, 0, 33, 16])),
             case(20, 31, 1, 2, &[7, 18, 0, 5]),
             case(36, 44, 2, 2, &[7, 18, 50, 1]),
         ]
     }
 }
 
+/// The parameters of `case` with gradients that are overwritten.
+fn overwriting(case: &Case) -> Vec<u8> {
+    let p: Params = bytemuck::pod_read_unaligned(&case.params);
+    bytemuck::bytes_of(&Params { accumulate: matmul::OVERWRITE, ..p }).to_vec()
+}
+
 /// Random rows for experts with these numbers of them; c holds the gradients of `count` experts from `first` on.
 fn case(m: u32, n: u32, first: u32, count: u32, counts: &[u32]) -> Case {
     let (offsets, name) = (offsets(counts), format!("{m} x {n}, experts from {first}, {} in all", counts.len()));
     let rows = offsets[counts.len()];
-    Case::new(name, &Params { m, n, first_expert: first, expert_count: count })
+    Case::new(name, &Params { m, n, first_expert: first, expert_count: count, accumulate: matmul::ADD })
         .uniform(1, (rows * m) as usize)
         .uniform(2, (rows * n) as usize)
         .index(offsets)

@@ -96,6 +96,8 @@ pub trait KernelSpec: 'static {
     fn constants(_params: &Self::Params) -> Constants {
         Vec::new()
     }
+    /// Of parameters that add to the last binding: those that overwrite it; absent for a kernel that cannot.
+    const OVERWRITING: Option<fn(&Self::Params) -> Self::Params> = None;
     /// The dispatches that take the place of one that could last too long; together they compute the same to the bit.
     fn parts(params: &Self::Params, _halves: Halves) -> Vec<Self::Params> {
         vec![*params]
@@ -227,6 +229,9 @@ pub struct Kernel {
     pub constants: fn(&[u8]) -> Constants,
     /// The dispatches that take the place of one with the bytes of a `Params`.
     pub parts: fn(&[u8], Halves) -> Vec<Vec<u8>>,
+    /// Turns the bytes of a `Params` that adds to its last binding into one that overwrites it; absent for a kernel
+    /// that cannot.
+    pub overwriting: Option<fn(&mut Vec<u8>)>,
     /// Workgroups for the bytes of a `Params`.
     pub grid: fn(&[u8]) -> [u32; 3],
     /// The reference in f32.
@@ -269,12 +274,22 @@ impl Kernel {
                 let parts = K::parts(&bytemuck::pod_read_unaligned(bytes), halves);
                 parts.iter().map(|part| bytemuck::bytes_of(part).to_vec()).collect()
             },
+            overwriting: match K::OVERWRITING {
+                Some(_) => Some(overwriting::<K>),
+                None => None,
+            },
             grid: |bytes| K::grid(&bytemuck::pod_read_unaligned(bytes)),
             cpu_f32: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
             cpu_f64: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
             variants: erased_variants::<K>,
             cases: K::cases,
         }
+    }
+}
+
+fn overwriting<K: KernelSpec>(bytes: &mut Vec<u8>) {
+    if let Some(change) = K::OVERWRITING {
+        *bytes = bytemuck::bytes_of(&change(&bytemuck::pod_read_unaligned(bytes))).to_vec();
     }
 }
 

@@ -20,6 +20,8 @@ pub const REFRESH: &str = "refresh";
 pub const RESET: &str = "reset";
 /// Forward and backward of one micro-batch; parameter gradients and sums accumulate.
 pub const MICRO_STEP: &str = "micro_step";
+/// The same as the first of a window, when gradients are zeros: products overwrite them.
+pub const FIRST_MICRO_STEP: &str = "first_micro_step";
 /// Norm, clip, AdamW; leaves the gradients at zero.
 pub const UPDATE: &str = "update";
 /// Loss of one micro-batch; dropout and balance loss off.
@@ -142,7 +144,8 @@ impl Program {
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
         t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
         let recording = t.finish(MICRO_STEP);
-        self.recordings.push(recording);
+        let first = recording.over_zero_gradients(&self.tensors, FIRST_MICRO_STEP);
+        self.recordings.extend([recording, first]);
     }
 
     fn record_evaluate(&mut self, binding_limit: u64) {

@@ -1,12 +1,13 @@
-//! `c[e] += a_e^T b_e` over every expert's rows.
+//! `c[e] += a_e^T b_e`, or `c[e] = a_e^T b_e`, over every expert's rows.
 
 use super::Real;
 use super::gemm::{Product, View, gemm};
+use crate::kernels::matmul::ADD;
 use crate::kernels::matmul_experts_weight_grad::Params;
 use rayon::prelude::*;
 
-/// Adds the gradients of the experts' weights: `c[e - first_expert, i, j] += sum_s a[s, i] b[s, j]` over s in
-/// `offsets[e]..offsets[e + 1]`.
+/// Gradients of the experts' weights: `c[e - first_expert, i, j] += sum_s a[s, i] b[s, j]` over s in
+/// `offsets[e]..offsets[e + 1]`, or `=` with accumulate 0. An expert without rows keeps what it has.
 ///
 /// Shapes: a (rows, m); b (rows, n); offsets (experts + 1); c (expert_count, m, n).
 pub fn matmul_experts_weight_grad<F: Real>(p: &Params, a: &[F], b: &[F], offsets: &[u32], c: &mut [F]) {
@@ -14,6 +15,9 @@ pub fn matmul_experts_weight_grad<F: Real>(p: &Params, a: &[F], b: &[F], offsets
     c.par_chunks_mut(m * n).enumerate().for_each(|(own, c)| {
         let expert = p.first_expert as usize + own;
         let (first, end) = (offsets[expert] as usize, offsets[expert + 1] as usize);
+        if first == end {
+            return;
+        }
         let product = Product {
             m,
             n,
@@ -21,7 +25,7 @@ pub fn matmul_experts_weight_grad<F: Real>(p: &Params, a: &[F], b: &[F], offsets
             alpha: F::one(),
             a: View::transposed(&a[first * m..], m),
             b: View::rows(&b[first * n..], n),
-            beta: F::one(),
+            beta: if p.accumulate == ADD { F::one() } else { F::zero() },
             c_stride: n,
         };
         gemm(product, c);

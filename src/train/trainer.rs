@@ -11,7 +11,7 @@ use crate::data::Dataset;
 use crate::data::batch::Batch;
 use crate::error::{Error, Result};
 use crate::kernels::state;
-use crate::model::program::{MICRO_STEP, RESET, UPDATE};
+use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::sample::{Sampler, Sampling};
 use crate::terminal::{note, printable};
@@ -179,7 +179,7 @@ impl<'a> Trainer<'a> {
         for (i, micro) in window.iter().enumerate() {
             self.session.set_keys(train.seed, step, i as u64)?;
             self.session.feed(micro)?;
-            self.session.run(MICRO_STEP)?;
+            self.session.run(if i == 0 { FIRST_MICRO_STEP } else { MICRO_STEP })?;
         }
         self.session.run(UPDATE)?;
         let slots = &self.session.program.inputs.loss;
