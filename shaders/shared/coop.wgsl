@@ -56,18 +56,31 @@ var<workgroup> b_part: array<vec4<f16>, #{TILE_N * BK / 4 / B_LINE * B_STRIDE}>;
 var<workgroup> stage: array<vec4<f32>, #{SUBGROUPS * 16 * STAGE_STRIDE}>;           // (SUBGROUPS, 16, 16)
 #end
 
+// Lines of BK steps, the ones that 16 invocations store together, are taken four apart: then they meet no bank twice.
+fn spread(line: u32) -> u32 {
+    return line / 8u * 8u + line % 2u * 4u + line % 8u / 2u;
+}
+
+fn a_line(item: u32) -> u32 {
+    return #{A_ALONG_K ? spread : u32}(item / #{A_LINE}u);
+}
+
+fn b_line(item: u32) -> u32 {
+    return #{B_ALONG_K ? spread : u32}(item / #{B_LINE}u);
+}
+
 // Four elements of the part of A that begins at k0; `item` numbers them along memory.
 fn fetch_a(t: Tile, k0: u32, item: u32) -> vec4<f16> {
 #if A_ALONG_K
-    let line = min(item / #{A_LINE}u, t.rows - 1u);
+    let line = min(a_line(item), t.rows - 1u);
     return a[(t.a + line * t.lda + k0 + item % #{A_LINE}u * 4u) / 4u];
 #else
     let i = min(item % #{A_LINE}u * 4u, t.rows - 4u);
 #if EDGE_K
-    let line = k0 + item / #{A_LINE}u;
+    let line = k0 + a_line(item);
     return select(vec4<f16>(), a[(t.a + min(line, t.k - 1u) * t.lda + i) / 4u], line < t.k);
 #else
-    return a[(t.a + (k0 + item / #{A_LINE}u) * t.lda + i) / 4u];
+    return a[(t.a + (k0 + a_line(item)) * t.lda + i) / 4u];
 #end
 #end
 }
@@ -75,16 +88,16 @@ fn fetch_a(t: Tile, k0: u32, item: u32) -> vec4<f16> {
 // The same of B.
 fn fetch_b(t: Tile, k0: u32, item: u32) -> vec4<f16> {
 #if B_ALONG_K
-    let line = min(item / #{B_LINE}u, t.columns - 1u);
+    let line = min(b_line(item), t.columns - 1u);
     return b[(t.b + line * t.ldb + k0 + item % #{B_LINE}u * 4u) / 4u];
 #else
     let i = min(item % #{B_LINE}u * 4u, t.columns - 4u);
 #if EDGE_K
     // Zeros of A would not do: what lies past the end of B may not be finite.
-    let line = k0 + item / #{B_LINE}u;
+    let line = k0 + b_line(item);
     return select(vec4<f16>(), b[(t.b + min(line, t.k - 1u) * t.ldb + i) / 4u], line < t.k);
 #else
-    return b[(t.b + (k0 + item / #{B_LINE}u) * t.ldb + i) / 4u];
+    return b[(t.b + (k0 + b_line(item)) * t.ldb + i) / 4u];
 #end
 #end
 }

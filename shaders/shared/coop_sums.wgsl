@@ -24,10 +24,10 @@
     for (var k0 = 0u; k0 < t.k; k0 += #{BK}u) {
         workgroupBarrier(); // the part before may still be read
 #for i in 0..A_ITEMS
-        a_part[(lane + #{i * THREADS}u) / #{A_LINE}u * #{A_STRIDE}u + (lane + #{i * THREADS}u) % #{A_LINE}u] = a#{i};
+        a_part[a_line(lane + #{i * THREADS}u) * #{A_STRIDE}u + (lane + #{i * THREADS}u) % #{A_LINE}u] = a#{i};
 #end
 #for i in 0..B_ITEMS
-        b_part[(lane + #{i * THREADS}u) / #{B_LINE}u * #{B_STRIDE}u + (lane + #{i * THREADS}u) % #{B_LINE}u] = b#{i};
+        b_part[b_line(lane + #{i * THREADS}u) * #{B_STRIDE}u + (lane + #{i * THREADS}u) % #{B_LINE}u] = b#{i};
 #end
         workgroupBarrier();
         // The next part travels while this one is multiplied. The last round reads its own again, for want of a branch.
