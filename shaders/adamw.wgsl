@@ -14,12 +14,12 @@ struct Params {
     copied: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: array<u32>;                // (8)
-@group(0) @binding(1) var<storage, read> result: array<f32>;               // (8)
-@group(0) @binding(2) var<storage, read_write> parameter: array<Elements>; // (count)
-@group(0) @binding(3) var<storage, read_write> gradient: array<Elements>;  // (count)
-@group(0) @binding(4) var<storage, read_write> m: array<Elements>;         // (count)
-@group(0) @binding(5) var<storage, read_write> v: array<Elements>;         // (count)
+@group(0) @binding(0) var<storage, read> state: array<u32>;                                   // (8)
+@group(0) @binding(1) var<storage, read> result: array<f32>;                                  // (8)
+@group(0) @binding(2) var<storage, read_write> parameter: array<Elements>;                    // (count)
+@group(0) @binding(3) var<storage, read_write> gradient: array<Elements>;                     // (count)
+@group(0) @binding(4) var<storage, read_write> m: array<Elements>;                            // (count)
+@group(0) @binding(5) var<storage, read_write> v: array<Elements>;                            // (count)
 @group(0) @binding(6) var<storage, read_write> copy: array<#{HALF_COPY ? Halves : Elements}>; // (count), if copied
 
 @compute @workgroup_size(#{THREADS})

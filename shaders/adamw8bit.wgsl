@@ -32,14 +32,15 @@ alias Elements = #{VEC4 ? vec4<f32> : f32};
 #if HALVES
 alias Halves = #{VEC4 ? vec4<f16> : f16}; // the same, as a copy stores it
 #end
-@group(0) @binding(0) var<storage, read> state: array<u32>;                  // (8)
-@group(0) @binding(1) var<storage, read> result: array<f32>;                 // (8)
-@group(0) @binding(2) var<storage, read> maps: array<f32>;                   // (2, 256): of m and of v
-@group(0) @binding(3) var<storage, read_write> parameter: array<Elements>;   // (count)
-@group(0) @binding(4) var<storage, read_write> gradient: array<Elements>;    // (count)
-@group(0) @binding(5) var<storage, read_write> codes: array<vec2<u32>>;      // (ceil(count / 4), 2): of m and of v
-@group(0) @binding(6) var<storage, read_write> absmax: array<vec2<f32>>;     // (ceil(count / block), 2)
-@group(0) @binding(7) var<storage, read_write> copy: array<#{HALF_COPY ? Halves : Elements}>; // (count), if copied
+@group(0) @binding(0) var<storage, read> state: array<u32>;                // (8)
+@group(0) @binding(1) var<storage, read> result: array<f32>;               // (8)
+@group(0) @binding(2) var<storage, read> maps: array<f32>;                 // (2, 256): of m and of v
+@group(0) @binding(3) var<storage, read_write> parameter: array<Elements>; // (count)
+@group(0) @binding(4) var<storage, read_write> gradient: array<Elements>;  // (count)
+@group(0) @binding(5) var<storage, read_write> codes: array<vec2<u32>>;    // (ceil(count / 4), 2): of m and of v
+@group(0) @binding(6) var<storage, read_write> absmax: array<vec2<f32>>;   // (ceil(count / block), 2)
+// (count), if copied
+@group(0) @binding(7) var<storage, read_write> copy: array<#{HALF_COPY ? Halves : Elements}>;
 
 const FIRST_V = 256u; // of the second map
 const ZERO_M = 127u; // code of zero in the first

@@ -21,13 +21,13 @@ struct Params {
     site: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;              // (batch * length, heads, nope + rope)
-@group(0) @binding(1) var<storage, read> kv: array<#{HALF_KV ? f16 : f32}>;             // (batch * length, heads, nope + value)
-@group(0) @binding(2) var<storage, read> k_rope: array<#{HALF_K_ROPE ? f16 : f32}>;         // (batch * length, rope)
-@group(0) @binding(3) var<storage, read> document_start: array<u32>; // (batch * length)
-@group(0) @binding(4) var<storage, read> state: array<u32>;          // (8)
-@group(0) @binding(5) var<storage, read_write> out: array<#{HALF_OUT ? f16 : f32}>;      // (batch * length, heads, value)
-@group(0) @binding(6) var<storage, read_write> lse: array<f32>;      // (batch, heads, length)
+@group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;           // (tokens, heads, nope + rope)
+@group(0) @binding(1) var<storage, read> kv: array<#{HALF_KV ? f16 : f32}>;         // (tokens, heads, nope + value)
+@group(0) @binding(2) var<storage, read> k_rope: array<#{HALF_K_ROPE ? f16 : f32}>; // (tokens, rope)
+@group(0) @binding(3) var<storage, read> document_start: array<u32>;                // (tokens)
+@group(0) @binding(4) var<storage, read> state: array<u32>;                         // (8)
+@group(0) @binding(5) var<storage, read_write> out: array<#{HALF_OUT ? f16 : f32}>; // (tokens, heads, value)
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>;                     // (batch, heads, length)
 
 var<workgroup> tile: array<vec4<f32>, #{KEYS * QUERY_STRIDE}>;         // probabilities, keys first
 var<workgroup> partial: array<vec4<f32>, #{KEY_LANES * QUERY_LANES}>;  // of a row's maximum or sum
@@ -90,7 +90,8 @@ fn main(
             let slot#{u} = (lane + #{u * THREADS}u) % #{PANEL_STRIDE}u;
             let row#{u} = kv_place(at, first_key + first + (lane + #{u * THREADS}u) / #{PANEL_STRIDE}u) + #{NOPE}u;
             let v#{u} = vec4(
-                f32(kv[row#{u} + min(slot#{u}, #{VALUE - 1}u)]), f32(kv[row#{u} + min(slot#{u} + #{SLOTS}u, #{VALUE - 1}u)]),
+                f32(kv[row#{u} + min(slot#{u}, #{VALUE - 1}u)]),
+                f32(kv[row#{u} + min(slot#{u} + #{SLOTS}u, #{VALUE - 1}u)]),
                 f32(kv[row#{u} + min(slot#{u} + #{2 * SLOTS}u, #{VALUE - 1}u)]),
                 f32(kv[row#{u} + min(slot#{u} + #{3 * SLOTS}u, #{VALUE - 1}u)]),
             );

@@ -24,14 +24,16 @@ struct Params {
     site: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;              // (batch * length, heads, nope + rope)
-@group(0) @binding(1) var<storage, read> kv: array<#{HALF_KV ? f16 : f32}>;             // (batch * length, heads, nope + value)
-@group(0) @binding(2) var<storage, read> k_rope: array<#{HALF_K_ROPE ? f16 : f32}>;         // (batch * length, rope)
-@group(0) @binding(3) var<storage, read> document_start: array<u32>; // (batch * length)
-@group(0) @binding(4) var<storage, read> state: array<u32>;          // (8)
-@group(0) @binding(5) var<storage, read> row_stats: array<vec2<f32>>; // (batch, heads, length): lse, sum of d_out out
-@group(0) @binding(6) var<storage, read> d_out: array<#{HALF_D_OUT ? f16 : f32}>;          // (batch * length, heads, value)
-@group(0) @binding(7) var<storage, read_write> d_heads: array<#{HALF_D_HEADS ? f16 : f32}>;    // (batch * length, heads, nope + value + rope)
+@group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;           // (tokens, heads, nope + rope)
+@group(0) @binding(1) var<storage, read> kv: array<#{HALF_KV ? f16 : f32}>;         // (tokens, heads, nope + value)
+@group(0) @binding(2) var<storage, read> k_rope: array<#{HALF_K_ROPE ? f16 : f32}>; // (tokens, rope)
+@group(0) @binding(3) var<storage, read> document_start: array<u32>;                // (tokens)
+@group(0) @binding(4) var<storage, read> state: array<u32>;                         // (8)
+// (batch, heads, length): lse, sum of d_out out
+@group(0) @binding(5) var<storage, read> row_stats: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read> d_out: array<#{HALF_D_OUT ? f16 : f32}>;   // (tokens, heads, value)
+// (tokens, heads, nope + value + rope)
+@group(0) @binding(7) var<storage, read_write> d_heads: array<#{HALF_D_HEADS ? f16 : f32}>;
 
 var<workgroup> tile: array<vec4<f32>, #{QUERIES * KEY_STRIDE}>; // P Z, then gradients of the scores, queries first
 
@@ -160,7 +162,8 @@ fn main(
 #for e in 0..4
         if (d_key_slot#{r}_#{t} < #{KEY_SLOTS}u && d_key_slot#{r}_#{t} + #{e * KEY_SLOTS}u < #{WIDTH}u) {
             let column = d_key_slot#{r}_#{t} + #{e * KEY_SLOTS}u;
-            d_heads[row + select(column, column + #{VALUE}u, column >= #{NOPE}u)] = #{HALF_D_HEADS ? f16 : f32}(p.scale * d_key#{r}_#{t}[#{e}]);
+            let place = row + select(column, column + #{VALUE}u, column >= #{NOPE}u);
+            d_heads[place] = #{HALF_D_HEADS ? f16 : f32}(p.scale * d_key#{r}_#{t}[#{e}]);
         }
 #end
 #end

@@ -12,10 +12,10 @@ struct Params {
     value: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_out: array<#{HALF_D_OUT ? f16 : f32}>;                // (batch * length, heads, value)
-@group(0) @binding(1) var<storage, read> out: array<#{HALF_OUT ? f16 : f32}>;                  // (batch * length, heads, value)
-@group(0) @binding(2) var<storage, read> lse: array<f32>;                  // (batch, heads, length)
-@group(0) @binding(3) var<storage, read_write> row_stats: array<vec2<f32>>; // (batch, heads, length)
+@group(0) @binding(0) var<storage, read> d_out: array<#{HALF_D_OUT ? f16 : f32}>; // (tokens, heads, value)
+@group(0) @binding(1) var<storage, read> out: array<#{HALF_OUT ? f16 : f32}>;     // (tokens, heads, value)
+@group(0) @binding(2) var<storage, read> lse: array<f32>;                         // (batch, heads, length)
+@group(0) @binding(3) var<storage, read_write> row_stats: array<vec2<f32>>;       // (batch, heads, length)
 
 var<workgroup> partial: array<f32, #{THREADS}>;
 

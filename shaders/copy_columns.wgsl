@@ -11,8 +11,9 @@ struct Params {
     target_offset: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> source: array<#{HALF_SOURCE ? Halves : Elements}>;            // (rows, source_stride)
-@group(0) @binding(1) var<storage, read_write> destination: array<#{HALF_DESTINATION ? Halves : Elements}>; // (rows, target_stride)
+@group(0) @binding(0) var<storage, read> source: array<#{HALF_SOURCE ? Halves : Elements}>; // (rows, source_stride)
+// (rows, target_stride)
+@group(0) @binding(1) var<storage, read_write> destination: array<#{HALF_DESTINATION ? Halves : Elements}>;
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -1,6 +1,6 @@
 // losses[t] = logsumexp(z) - z[target], correct[t] = 1 if the target is the lowest class of the largest logit, and
-// with p.gradient = 1 z becomes (softmax(z) - onehot(target)) * loss_weights[t] * loss scale; zeros for targets from `classes` on.
-// One workgroup a row, in two sweeps over it; overwrites the losses and hits of its rows.
+// with p.gradient = 1 z becomes (softmax(z) - onehot(target)) * loss_weights[t] * loss scale; zeros for targets from
+// `classes` on. One workgroup a row, in two sweeps over it; overwrites the losses and hits of its rows.
 // An invocation rewrites only logits that it alone has read. Reference: src/reference/cross_entropy.rs.
 #import shared/elements
 #import shared/reduce
@@ -14,11 +14,11 @@ struct Params {
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read_write> logits: array<#{HALF_LOGITS ? Halves : Elements}>; // (rows, classes)
-@group(0) @binding(1) var<storage, read> targets: array<u32>;           // (tokens)
-@group(0) @binding(2) var<storage, read> loss_weights: array<f32>;      // (tokens)
-@group(0) @binding(3) var<storage, read> result: array<f32>;            // (8)
-@group(0) @binding(4) var<storage, read_write> losses: array<f32>;      // (tokens)
-@group(0) @binding(5) var<storage, read_write> correct: array<f32>;     // (tokens)
+@group(0) @binding(1) var<storage, read> targets: array<u32>;                                     // (tokens)
+@group(0) @binding(2) var<storage, read> loss_weights: array<f32>;                                // (tokens)
+@group(0) @binding(3) var<storage, read> result: array<f32>;                                      // (8)
+@group(0) @binding(4) var<storage, read_write> losses: array<f32>;                                // (tokens)
+@group(0) @binding(5) var<storage, read_write> correct: array<f32>;                               // (tokens)
 
 const LOWEST = -1e30; // below every logit; finite, since WGSL promises nothing about infinities
 const NO_CLASS = 0xffffffffu;

@@ -12,7 +12,7 @@ struct Params {
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? Halves : Elements}>;       // (count)
-@group(0) @binding(1) var<storage, read> state: array<u32>;        // (8)
+@group(0) @binding(1) var<storage, read> state: array<u32>;                             // (8)
 @group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>; // (count)
 
 @compute @workgroup_size(#{THREADS})
@@ -38,5 +38,6 @@ fn main(
     let random = random_at(key, i);
     let threshold = keep_threshold(p.rate);
 #end
-    y[i] = #{HALF_Y ? Halves : Elements}(select(Elements(0.0), Elements(x[i]) * (1.0 / (1.0 - p.rate)), random >= threshold));
+    let kept = Elements(x[i]) * (1.0 / (1.0 - p.rate));
+    y[i] = #{HALF_Y ? Halves : Elements}(select(Elements(0.0), kept, random >= threshold));
 }

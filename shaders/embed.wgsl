@@ -9,9 +9,9 @@ struct Params {
     table_rows: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> ids: array<u32>;          // (rows)
-@group(0) @binding(1) var<storage, read> table: array<#{HALF_TABLE ? Halves : Elements}>;   // (table_rows, width)
-@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>; // (rows, width)
+@group(0) @binding(0) var<storage, read> ids: array<u32>;                                 // (rows)
+@group(0) @binding(1) var<storage, read> table: array<#{HALF_TABLE ? Halves : Elements}>; // (table_rows, width)
+@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>;   // (rows, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -11,11 +11,11 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> residual: array<Elements>; // (tokens, width)
-@group(0) @binding(1) var<storage, read> o: array<#{HALF_O ? Halves : Elements}>;        // (tokens * selected, width)
-@group(0) @binding(2) var<storage, read> weights: array<f32>;       // (tokens, selected)
-@group(0) @binding(3) var<storage, read> pair_slot: array<u32>;     // (tokens, selected)
-@group(0) @binding(4) var<storage, read_write> y: array<Elements>;  // (tokens, width)
+@group(0) @binding(0) var<storage, read> residual: array<Elements>;               // (tokens, width)
+@group(0) @binding(1) var<storage, read> o: array<#{HALF_O ? Halves : Elements}>; // (tokens * selected, width)
+@group(0) @binding(2) var<storage, read> weights: array<f32>;                     // (tokens, selected)
+@group(0) @binding(3) var<storage, read> pair_slot: array<u32>;                   // (tokens, selected)
+@group(0) @binding(4) var<storage, read_write> y: array<Elements>;                // (tokens, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -13,12 +13,13 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? Halves : Elements}>;        // (tokens, width)
-@group(0) @binding(1) var<storage, read> o: array<#{HALF_O ? Halves : Elements}>;          // (tokens * selected, width)
-@group(0) @binding(2) var<storage, read> weights: array<f32>;         // (tokens, selected)
-@group(0) @binding(3) var<storage, read> slot_pair: array<u32>;       // (tokens * selected)
-@group(0) @binding(4) var<storage, read_write> d_o: array<#{HALF_D_O ? Halves : Elements}>;  // (tokens * selected, width)
-@group(0) @binding(5) var<storage, read_write> d_weights: array<f32>; // (tokens, selected)
+@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? Halves : Elements}>; // (tokens, width)
+@group(0) @binding(1) var<storage, read> o: array<#{HALF_O ? Halves : Elements}>;     // (tokens * selected, width)
+@group(0) @binding(2) var<storage, read> weights: array<f32>;                         // (tokens, selected)
+@group(0) @binding(3) var<storage, read> slot_pair: array<u32>;                       // (tokens * selected)
+// (tokens * selected, width)
+@group(0) @binding(4) var<storage, read_write> d_o: array<#{HALF_D_O ? Halves : Elements}>;
+@group(0) @binding(5) var<storage, read_write> d_weights: array<f32>;                 // (tokens, selected)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -12,7 +12,7 @@ struct Params {
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? Halves : Elements}>;       // (tokens, width)
-@group(0) @binding(1) var<storage, read> slot_pair: array<u32>;    // (pairs)
+@group(0) @binding(1) var<storage, read> slot_pair: array<u32>;                         // (pairs)
 @group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? Halves : Elements}>; // (pairs, width)
 
 @compute @workgroup_size(#{THREADS})

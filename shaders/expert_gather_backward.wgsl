@@ -11,9 +11,10 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? Halves : Elements}>;       // (tokens * selected, width)
-@group(0) @binding(1) var<storage, read> pair_slot: array<u32>;      // (tokens, selected)
-@group(0) @binding(2) var<storage, read_write> d_x: array<#{HALF_D_X ? Halves : Elements}>; // (tokens, width)
+@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? Halves : Elements}>; // (tokens * selected, width)
+@group(0) @binding(1) var<storage, read> pair_slot: array<u32>;                       // (tokens, selected)
+// (tokens, width)
+@group(0) @binding(2) var<storage, read_write> d_x: array<#{HALF_D_X ? Halves : Elements}>;
 
 @compute @workgroup_size(#{THREADS})
 fn main(

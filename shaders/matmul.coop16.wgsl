@@ -21,9 +21,10 @@ struct Params {
     accumulate: u32,
 }
 var<immediate> p: Params;
+alias Residual = #{HALF_RESIDUAL ? f16 : f32}; // f32 where it is read
 @group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;                                    // (m, k) or (k, m)
 @group(0) @binding(1) var<storage, read> b: array<vec4<f16>>;                                    // (n, k) or (k, n)
-@group(0) @binding(2) var<storage, read> residual: array<#{STAGED ? vec4<f32> : f32}>;           // (m, n)
+@group(0) @binding(2) var<storage, read> residual: array<#{STAGED ? vec4<Residual> : Residual}>; // (m, n)
 @group(0) @binding(3) var<storage, read_write> c: array<#{STAGED ? vec4<f16> : f32}>;            // (m, n)
 
 @compute @workgroup_size(#{THREADS})

@@ -25,10 +25,10 @@ struct Params {
 var<immediate> p: Params;
 alias ResidualStored = #{HALF_RESIDUAL ? f16 : f32};
 alias ResidualElements = #{C_VEC4 ? vec4<ResidualStored> : ResidualStored};
-@group(0) @binding(0) var<storage, read> a: array<AElements>; // (m, k) or (k, m)
-@group(0) @binding(1) var<storage, read> b: array<BElements>; // (n, k) or (k, n)
+@group(0) @binding(0) var<storage, read> a: array<AElements>;               // (m, k) or (k, m)
+@group(0) @binding(1) var<storage, read> b: array<BElements>;               // (n, k) or (k, n)
 @group(0) @binding(2) var<storage, read> residual: array<ResidualElements>; // (m, n)
-@group(0) @binding(3) var<storage, read_write> c: array<CElements>; // (m, n)
+@group(0) @binding(3) var<storage, read_write> c: array<CElements>;         // (m, n)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -21,8 +21,8 @@ struct Params {
     accumulate: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<AElements>; // (rows, k)
-@group(0) @binding(1) var<storage, read> b: array<BElements>; // (expert_count, n, k) or (expert_count, k, n)
+@group(0) @binding(0) var<storage, read> a: array<AElements>;       // (rows, k)
+@group(0) @binding(1) var<storage, read> b: array<BElements>;       // (expert_count, n, k) or (expert_count, k, n)
 @group(0) @binding(2) var<storage, read> tiles: array<u32>;         // (tiles, 2): expert, first row
 @group(0) @binding(3) var<storage, read> offsets: array<u32>;       // (experts + 1)
 @group(0) @binding(4) var<storage, read_write> c: array<CElements>; // (rows, n)

@@ -17,8 +17,8 @@ struct Params {
     accumulate: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<AElements>; // (rows, m)
-@group(0) @binding(1) var<storage, read> b: array<BElements>; // (rows, n)
+@group(0) @binding(0) var<storage, read> a: array<AElements>;       // (rows, m)
+@group(0) @binding(1) var<storage, read> b: array<BElements>;       // (rows, n)
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;       // (experts + 1)
 @group(0) @binding(3) var<storage, read_write> c: array<CElements>; // (expert_count, m, n)
 

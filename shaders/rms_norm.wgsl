@@ -10,10 +10,10 @@ struct Params {
     epsilon: f32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;                 // (rows, width)
-@group(0) @binding(1) var<storage, read> weight: array<f32>;            // (width)
-@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;           // (rows, width)
-@group(0) @binding(3) var<storage, read_write> inverse_rms: array<f32>; // (rows)
+@group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;       // (rows, width)
+@group(0) @binding(1) var<storage, read> weight: array<f32>;                    // (width)
+@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>; // (rows, width)
+@group(0) @binding(3) var<storage, read_write> inverse_rms: array<f32>;         // (rows)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -9,11 +9,11 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? f16 : f32}>;         // (rows, width)
+@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? f16 : f32}>;       // (rows, width)
 @group(0) @binding(1) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;           // (rows, width)
-@group(0) @binding(2) var<storage, read> weight: array<f32>;      // (width)
-@group(0) @binding(3) var<storage, read> inverse_rms: array<f32>; // (rows)
-@group(0) @binding(4) var<storage, read_write> d_x: array<#{HALF_D_X ? f16 : f32}>;   // (rows, width)
+@group(0) @binding(2) var<storage, read> weight: array<f32>;                        // (width)
+@group(0) @binding(3) var<storage, read> inverse_rms: array<f32>;                   // (rows)
+@group(0) @binding(4) var<storage, read_write> d_x: array<#{HALF_D_X ? f16 : f32}>; // (rows, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -33,6 +33,7 @@ fn main(
     let inverse = inverse_rms[row];
     let slope = inverse * inverse * (reduce_sum(lane, product) / f32(p.width));
     for (var i = lane; i < p.width; i += #{THREADS}u) {
-        d_x[first + i] = #{HALF_D_X ? f16 : f32}(inverse * (weight[i] * f32(d_y[first + i]) - f32(x[first + i]) * slope));
+        let d = weight[i] * f32(d_y[first + i]) - f32(x[first + i]) * slope;
+        d_x[first + i] = #{HALF_D_X ? f16 : f32}(inverse * d);
     }
 }

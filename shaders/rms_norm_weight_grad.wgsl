@@ -11,10 +11,10 @@ struct Params {
     width: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? f16 : f32}>;            // (rows, width)
-@group(0) @binding(1) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;              // (rows, width)
-@group(0) @binding(2) var<storage, read> inverse_rms: array<f32>;    // (rows)
-@group(0) @binding(3) var<storage, read_write> d_weight: array<f32>; // (width)
+@group(0) @binding(0) var<storage, read> d_y: array<#{HALF_D_Y ? f16 : f32}>; // (rows, width)
+@group(0) @binding(1) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;     // (rows, width)
+@group(0) @binding(2) var<storage, read> inverse_rms: array<f32>;             // (rows)
+@group(0) @binding(3) var<storage, read_write> d_weight: array<f32>;          // (width)
 
 var<workgroup> sums: array<f32, #{THREADS}>; // (ROW_LANES, COLUMNS)
 

@@ -13,10 +13,10 @@ struct Params {
     direction: f32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;           // (rows, heads, width)
-@group(0) @binding(1) var<storage, read> positions: array<u32>;   // (rows)
-@group(0) @binding(2) var<storage, read> table: array<vec2<f32>>; // (positions, rotated / 2): cos, sin
-@group(0) @binding(3) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;     // (rows, heads, width)
+@group(0) @binding(0) var<storage, read> x: array<#{HALF_X ? f16 : f32}>;       // (rows, heads, width)
+@group(0) @binding(1) var<storage, read> positions: array<u32>;                 // (rows)
+@group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;               // (positions, rotated / 2): cos, sin
+@group(0) @binding(3) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>; // (rows, heads, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

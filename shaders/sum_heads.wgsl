@@ -11,8 +11,8 @@ struct Params {
     offset: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> source: array<#{HALF_SOURCE ? f16 : f32}>;  // (rows, heads, stride)
-@group(0) @binding(1) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>; // (rows, width)
+@group(0) @binding(0) var<storage, read> source: array<#{HALF_SOURCE ? f16 : f32}>; // (rows, heads, stride)
+@group(0) @binding(1) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;     // (rows, width)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

@@ -6,8 +6,8 @@ struct Params {
     count: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> gate: array<#{HALF_GATE ? Halves : Elements}>;    // (count)
-@group(0) @binding(1) var<storage, read> up: array<#{HALF_UP ? Halves : Elements}>;      // (count)
+@group(0) @binding(0) var<storage, read> gate: array<#{HALF_GATE ? Halves : Elements}>; // (count)
+@group(0) @binding(1) var<storage, read> up: array<#{HALF_UP ? Halves : Elements}>;     // (count)
 @group(0) @binding(2) var<storage, read_write> h: array<#{HALF_H ? Halves : Elements}>; // (count)
 
 @compute @workgroup_size(#{THREADS})

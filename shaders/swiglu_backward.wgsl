@@ -7,11 +7,11 @@ struct Params {
     count: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> d_h: array<#{HALF_D_H ? Halves : Elements}>;          // (count)
-@group(0) @binding(1) var<storage, read> gate: array<#{HALF_GATE ? Halves : Elements}>;         // (count)
-@group(0) @binding(2) var<storage, read> up: array<#{HALF_UP ? Halves : Elements}>;           // (count)
+@group(0) @binding(0) var<storage, read> d_h: array<#{HALF_D_H ? Halves : Elements}>;             // (count)
+@group(0) @binding(1) var<storage, read> gate: array<#{HALF_GATE ? Halves : Elements}>;           // (count)
+@group(0) @binding(2) var<storage, read> up: array<#{HALF_UP ? Halves : Elements}>;               // (count)
 @group(0) @binding(3) var<storage, read_write> d_gate: array<#{HALF_D_GATE ? Halves : Elements}>; // (count)
-@group(0) @binding(4) var<storage, read_write> d_up: array<#{HALF_D_UP ? Halves : Elements}>;   // (count)
+@group(0) @binding(4) var<storage, read_write> d_up: array<#{HALF_D_UP ? Halves : Elements}>;     // (count)
 
 @compute @workgroup_size(#{THREADS})
 fn main(

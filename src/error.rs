@@ -71,6 +71,11 @@ impl Error {
         Error::Config { key: key.into(), reason: reason.into() }
     }
 
+    /// An error of the device, in one line: the graphics library draws its messages over several.
+    pub fn device(reason: impl ToString) -> Self {
+        Error::Device(reason.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
     /// An error in the content of `path`.
     pub fn file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::File { path: path.as_ref().to_owned(), reason: reason.into() }
@@ -111,4 +116,16 @@ impl Error {
 fn plain(source: &std::io::Error) -> String {
     let text = source.to_string();
     text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn a_message_of_several_lines_becomes_one() {
+        let error = Error::device("shader add: \n  | \n1 | let x = 1\n  |     ^ no type\n");
+        assert_eq!(error.to_string(), "shader add: | 1 | let x = 1 | ^ no type");
+        assert_eq!(error.exit_code(), 4);
+    }
 }

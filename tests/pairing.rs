@@ -6,7 +6,7 @@ mod budget;
 mod reflection;
 
 use hadal::gpu::preprocess::preprocess;
-use hadal::kernels::{Constants, KERNELS, Kernel};
+use hadal::kernels::{Constants, Element, Halves, KERNELS, Kernel};
 use reflection::{Interface, reflect, stated_buffers, stated_params};
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -33,26 +33,37 @@ fn stems(folder: &str, extension: &str) -> BTreeSet<String> {
     files.filter(|path| path.extension().is_some_and(|e| e == extension)).map(|path| stem(&path)).collect()
 }
 
-/// Label, suffix and expanded text of each form of each kernel, for every set of constants that its cases need.
-fn texts() -> Vec<(&'static Kernel, String, String)> {
+/// One form of a kernel.
+struct Form {
+    kernel: &'static Kernel,
+    label: String,
+    halves: Halves,
+    /// Plain WGSL.
+    text: String,
+}
+
+/// Every form of each kernel, for every set of constants that its cases need.
+fn texts() -> Vec<Form> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    let mut add = |kernel: &'static Kernel, label: String, shader: &str, constants: Constants| {
+    let mut add = |kernel: &'static Kernel, label: String, shader: &str, constants: Constants, halves: Halves| {
         if seen.insert((label.clone(), constants.clone())) {
             let text = preprocess(shader, &constants).unwrap_or_else(|e| panic!("{label}: {e}"));
-            found.push((kernel, label, text));
+            found.push(Form { kernel, label, halves, text });
         }
     };
     for &kernel in KERNELS {
         let cases = kernel.every_case();
         for case in &cases {
-            add(kernel, kernel.stem.to_owned(), kernel.shader, kernel.portable_constants(&case.params, case.halves));
+            let constants = kernel.portable_constants(&case.params, case.halves);
+            add(kernel, kernel.stem.to_owned(), kernel.shader, constants, case.halves);
         }
         for variant in (kernel.variants)() {
             let label = format!("{}.{}", kernel.stem, variant.suffix);
             let fitting: Vec<_> = cases.iter().filter(|case| (variant.fits)(&case.params, case.halves)).collect();
             assert!(!fitting.is_empty(), "{label}: no case fits the variant");
             for case in fitting {
-                add(kernel, label.clone(), variant.shader, variant.constants_of(kernel, &case.params, case.halves));
+                let constants = variant.constants_of(kernel, &case.params, case.halves);
+                add(kernel, label.clone(), variant.shader, constants, case.halves);
             }
         }
     }
@@ -60,11 +71,12 @@ fn texts() -> Vec<(&'static Kernel, String, String)> {
 }
 
 /// What is wrong with an interface beside what the kernel states.
-fn complaints(kernel: &Kernel, params: &[(String, &'static str, u32)], found: &Interface) -> Vec<&'static str> {
+fn complaints(kernel: &Kernel, halves: Halves, found: &Interface) -> Vec<&'static str> {
     let [x, y, z] = found.workgroup;
+    let params = params_of(kernel);
     let rules = [
         (found.entry_points == ["main"], "the entry point is not main alone"),
-        (found.buffers == stated_buffers(kernel), "buffers differ in name, order, access or element"),
+        (found.buffers == stated_buffers(kernel, halves), "buffers differ in name, order, access or element"),
         (found.immediates == params, "fields of Params differ in name, type or offset"),
         (found.immediate_bytes as usize == kernel.params_size, "the size of Params differs"),
         (found.buffers.len() <= BUFFERS, "more buffers than WebGPU promises"),
@@ -115,19 +127,23 @@ fn every_shader_names_its_reference_and_is_the_file_of_its_stem() {
 
 #[test]
 fn shaders_bind_what_their_kernels_state_within_portable_limits() {
-    for (kernel, label, text) in texts() {
+    for Form { kernel, label, halves, text } in texts() {
         let found = reflect(&text).unwrap_or_else(|e| panic!("{label}: {e}"));
-        let complaints = complaints(kernel, &params_of(kernel), &found);
+        let complaints = complaints(kernel, halves, &found);
         assert!(complaints.is_empty(), "{label}: {complaints:?}\n{found:?}");
     }
 }
 
 #[test]
 fn every_planted_difference_between_shader_and_kernel_is_a_complaint() {
-    let kernel = hadal::kernels::find("adamw").unwrap();
-    let (_, _, text) = texts().into_iter().find(|(k, ..)| k.stem == "adamw").unwrap();
-    let judge = |text: &str| reflect(text).map(|found| complaints(kernel, &params_of(kernel), &found).len());
+    let forms = || texts().into_iter().filter(|form| form.kernel.stem == "adamw");
+    let Form { kernel, halves, text, .. } = forms().find(|form| form.halves.any()).unwrap();
+    let judge_as = |text: &str, halves| reflect(text).map(|found| complaints(kernel, halves, &found).len());
+    let judge = |text: &str| judge_as(text, halves);
     assert_eq!(judge(&text), Ok(0));
+    // As many bytes an element as the host thinks there are.
+    assert_eq!(judge_as(&text, Halves::NONE), Ok(1));
+    assert_eq!(judge(&forms().find(|form| !form.halves.any()).unwrap().text), Ok(1));
     let plant = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");
         text.replace(from, to)
@@ -149,6 +165,19 @@ fn every_planted_difference_between_shader_and_kernel_is_a_complaint() {
 }
 
 #[test]
+fn constants_of_bindings_in_f16_have_their_names() {
+    let mut found = 0;
+    for bind in KERNELS.iter().flat_map(|kernel| kernel.binds) {
+        if let Some(constant) = bind.half {
+            assert_eq!(constant, format!("HALF_{}", bind.name.to_uppercase()));
+            assert_eq!(bind.element, Element::F32, "{} holds integers", bind.name);
+            found += 1;
+        }
+    }
+    assert!(found > 30, "{found} bindings may be stored as f16");
+}
+
+#[test]
 fn dispatches_stay_within_the_limit_of_workgroups() {
     for kernel in KERNELS {
         let variants = (kernel.variants)();
@@ -167,7 +196,7 @@ fn dispatches_stay_within_the_limit_of_workgroups() {
 fn no_shader_uses_subgroup_operations() {
     let code =
         |text: &str| text.lines().map(|line| line.split("//").next().unwrap_or("").to_owned()).collect::<Vec<_>>();
-    for (_, label, text) in texts() {
+    for Form { label, text, .. } in texts() {
         assert!(!code(&text).concat().contains("subgroup"), "{label}");
     }
     let planted = ["let x = subgroupAdd(y); // a sum", "@builtin(subgroup_size) n: u32"];

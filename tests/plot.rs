@@ -6,7 +6,8 @@ use hadal::plot::compare::{self, Curve};
 use hadal::plot::panel::Panel;
 use hadal::plot::style::{BACKGROUND, ENTROPY, HEIGHT, LEFT, RIGHT, WIDTH, color};
 use hadal::plot::{PICTURE, PlotOptions, Run, draw_run, draw_runs, layout, render};
-use hadal::train::journal::{Journal, Row, TrainRow, ValRow};
+use hadal::train::journal::Journal;
+use hadal::train::rows::{Row, TrainRow, ValRow};
 use image::RgbImage;
 use std::time::{Duration, Instant};
 

@@ -64,7 +64,8 @@ fn keys_0(at: Head, row: u32, column: u32) -> vec4<f32> {
     if (column < #{NOPE}u) {
         return vec4(
             f32(kv[kv_place(at, row) + column]), f32(kv[kv_place(at, row + #{KEY_LANES}u) + column]),
-            f32(kv[kv_place(at, row + #{2 * KEY_LANES}u) + column]), f32(kv[kv_place(at, row + #{3 * KEY_LANES}u) + column]),
+            f32(kv[kv_place(at, row + #{2 * KEY_LANES}u) + column]),
+            f32(kv[kv_place(at, row + #{3 * KEY_LANES}u) + column]),
         );
     }
     let c = min(column, #{WIDTH - 1}u) - #{NOPE}u;
@@ -80,7 +81,8 @@ fn queries_1(at: Head, row: u32, column: u32) -> vec4<f32> {
     let c = min(column, #{VALUE - 1}u);
     let found = vec4(
         f32(d_out[out_place(at, row) + c]), f32(d_out[out_place(at, row + #{QUERY_LANES}u) + c]),
-        f32(d_out[out_place(at, row + #{2 * QUERY_LANES}u) + c]), f32(d_out[out_place(at, row + #{3 * QUERY_LANES}u) + c]),
+        f32(d_out[out_place(at, row + #{2 * QUERY_LANES}u) + c]),
+        f32(d_out[out_place(at, row + #{3 * QUERY_LANES}u) + c]),
     );
     return select(vec4(0.0), found, column < #{VALUE}u);
 }

@@ -4,8 +4,8 @@
 //
 // The importer declares the storage buffers `a`, `b` (f16 in vectors of four), `c` and for ACCUMULATE 2 `residual`,
 // defines A_ALONG_K and B_ALONG_K (1 where neighbours in memory differ in k), ACCUMULATE (0: c = C, 1: c += C,
-// 2: c = residual + C), EDGE_K (1 where k may end within a part) and STAGED, runs THREADS invocations and, in main, sets
-// `let t = Tile(...)` before `#import shared/coop_sums`. Lines and offsets count in fours, m and n in sixteens.
+// 2: c = residual + C), EDGE_K (1 where k may end within a part) and STAGED, runs THREADS invocations and, in main,
+// sets `let t = Tile(...)` before `#import shared/coop_sums`. Lines and offsets count in fours, m and n in sixteens.
 //   STAGED 0: sums begin at the old values and go straight to `c`, f32, in blocks of 16 x 16 elements.
 //   STAGED 1: sums pass through workgroup memory, so `c` is in vectors of four, of f16 or f32, and rows end anywhere.
 // Subgroup operations stay out: beside cooperative matrices drivers have crashed on them.
@@ -32,8 +32,8 @@ enable wgpu_cooperative_matrix;
 #define B_STRIDE B_LINE + 2
 #define A_ITEMS TILE_M * BK / 4 / THREADS
 #define B_ITEMS TILE_N * BK / 4 / THREADS
-// Vectors of four in a staged line of a block of 16 x 16 sums, of which each subgroup has one at a time. No padding: with
-// 24 KiB of workgroup memory in all, two workgroups share a multiprocessor of an H100; with 25 the rate halved.
+// Vectors of four in a staged line of a block of 16 x 16 sums, of which each subgroup has one at a time. No padding:
+// with 24 KiB of workgroup memory in all, two workgroups share a multiprocessor of an H100; with 25 the rate halved.
 #define STAGE_STRIDE 4
 
 // Where a tile lies. Indices and distances in elements.

@@ -145,8 +145,8 @@ pub fn squares(sizes: &[usize], stored: Dtype) -> Vec<Product> {
     sizes.iter().map(|&n| dense(NT, n, n, n, stored)).collect()
 }
 
-/// The products of a training step of `config` over `tokens` tokens: forward, input gradient and weight gradient of each
-/// distinct projection, and of the experts.
+/// The products of a training step of `config` over `tokens` tokens: forward, input gradient and weight gradient of
+/// each distinct projection, and of the experts.
 pub fn of_model(config: &ModelConfig, tokens: usize, stored: Dtype) -> Vec<Product> {
     let (d, heads, rank) = (config.hidden_size, config.num_attention_heads, config.kv_lora_rank);
     let mut shapes = vec![

@@ -26,7 +26,7 @@ pub(super) fn run(args: KernelsArgs) -> Result<()> {
     })?;
     let cases = kernel.every_case();
     let (shader, constants) = match &args.variant {
-        None => (kernel.shader, cases.first().map(|case| (kernel.constants)(&case.params))),
+        None => (kernel.shader, cases.first().map(|case| kernel.portable_constants(&case.params, case.halves))),
         Some(suffix) => {
             let variants = (kernel.variants)();
             let variant = variants.iter().find(|v| v.suffix == suffix);

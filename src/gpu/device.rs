@@ -143,7 +143,7 @@ impl Gpu {
             trace: wgpu::Trace::Off,
         });
         let (device, queue) = pollster::block_on(request)
-            .map_err(|e| Error::Device(format!("{} could not be opened: {e}", summary.name)))?;
+            .map_err(|e| Error::device(format!("{} could not be opened: {e}", summary.name)))?;
         let fault = Arc::new(Mutex::new(None));
         let keep = |fault: Arc<Mutex<Option<String>>>| {
             move |text: String| {
@@ -167,7 +167,7 @@ impl Gpu {
     /// The first fault since the last call, as an error.
     pub fn check(&self) -> Result<()> {
         match self.fault.lock().ok().and_then(|mut slot| slot.take()) {
-            Some(text) => Err(Error::Device(format!("{}: {}", self.summary.name, text.replace('\n', " ")))),
+            Some(text) => Err(Error::device(format!("{}: {text}", self.summary.name))),
             None => Ok(()),
         }
     }
@@ -176,6 +176,6 @@ impl Gpu {
     pub fn wait(&self) -> Result<()> {
         let done = self.device.poll(wgpu::PollType::wait_indefinitely());
         self.check()?;
-        done.map(|_| ()).map_err(|e| Error::Device(format!("{}: {e}", self.summary.name)))
+        done.map(|_| ()).map_err(|e| Error::device(format!("{}: {e}", self.summary.name)))
     }
 }

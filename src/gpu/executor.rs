@@ -125,17 +125,17 @@ impl GpuExecutor {
             if wait {
                 let submission_index = Some(pending.submission.clone());
                 let polled = self.gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
-                polled.map_err(|e| Error::Device(e.to_string()))?;
+                polled.map_err(Error::device)?;
                 wait = false;
             } else {
-                self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| Error::Device(e.to_string()))?;
+                self.gpu.device.poll(wgpu::PollType::Poll).map_err(Error::device)?;
             }
             self.gpu.check()?;
             if !pending.mapped.load(std::sync::atomic::Ordering::Acquire) {
                 break;
             }
             let Some(done) = self.pending.pop_front() else { break };
-            let view = done.buffer.slice(..).get_mapped_range().map_err(|e| Error::Device(e.to_string()))?;
+            let view = done.buffer.slice(..).get_mapped_range().map_err(Error::device)?;
             values.push((done.tag, bytemuck::pod_collect_to_vec(&view)));
             drop(view);
             done.buffer.unmap();

@@ -87,7 +87,7 @@ pub fn read_buffer(gpu: &Gpu, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8
     gpu.wait()?;
     let bytes = match staging.slice(..).get_mapped_range() {
         Ok(view) => view.to_vec(),
-        Err(e) => return Err(crate::error::Error::Device(format!("a read-back failed: {e}"))),
+        Err(e) => return Err(crate::error::Error::device(format!("a read-back failed: {e}"))),
     };
     Ok(bytes)
 }

@@ -125,7 +125,7 @@ impl Pipelines {
 }
 
 fn compile(gpu: &Gpu, kernel: &Kernel, choice: &Choice) -> Result<Pipeline> {
-    let refused = |reason: String| Error::Device(format!("shader {}: {reason}", kernel.stem));
+    let refused = |reason: String| Error::device(format!("shader {}: {reason}", kernel.stem));
     let text = preprocess(choice.shader, &choice.constants).map_err(|e| refused(e.to_string()))?;
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let descriptor =

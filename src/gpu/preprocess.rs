@@ -9,7 +9,8 @@
 //! | `#if EXPR` … `#else` … `#end` | the branch taken |
 //! | `#for i in A..B` … `#end` | its lines once for each i, `#{i}` replaced |
 //!
-//! Where a constant `HALF_...` is set (a binding is stored as f16), HALVES is 1, else 0, and `enable f16;` goes in front.
+//! Where a constant `HALF_...` is not 0 (a binding is stored as f16), HALVES is 1 and `enable f16;` goes in front; else
+//! HALVES is 0.
 //!
 //! Expressions: integers, names, parentheses, `+ - * / %`, `== != < <= > >=`, `&& ||`. Loops need it because naga
 //! writes loops without unroll hints, and conditions because `override` constants cannot change text.

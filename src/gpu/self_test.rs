@@ -12,8 +12,8 @@ use crate::kernels::{matmul, matmul_experts, matmul_experts_weight_grad};
 /// Suffix of the variants that this file judges.
 const SUFFIX: &str = "coop16";
 
-/// Every case of the kernels with such a variant that runs it, on whole numbers: -1, 0 and 1 in place of numbers from -1
-/// to 1, so that sums stay exact in f16 and f32 and results must be equal to the bit.
+/// Every case of the kernels with such a variant that runs it, on whole numbers: -1, 0 and 1 in place of numbers from
+/// -1 to 1, so that sums stay exact in f16 and f32 and results must be equal to the bit.
 fn whole_cases() -> Vec<(&'static Kernel, Case)> {
     let kernels: [&'static Kernel; 3] = [&matmul::KERNEL, &matmul_experts::KERNEL, &matmul_experts_weight_grad::KERNEL];
     let allowed = Allowed::with(&[SUFFIX]);

@@ -42,7 +42,7 @@ impl Busy {
 
     /// Waits for the copy and the mapping.
     fn wait(self, gpu: &Gpu) -> Result<wgpu::Buffer> {
-        let failed = |reason: &str| Error::Device(format!("{}: a transfer failed: {reason}", gpu.summary.name));
+        let failed = |reason: &str| Error::device(format!("{}: a transfer failed: {reason}", gpu.summary.name));
         loop {
             let submission_index = Some(self.submission.clone());
             let polled = gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
@@ -69,7 +69,7 @@ impl Uploads {
         for (i, part) in bytes.chunks(PIECE).enumerate() {
             let buffer = self.mapped(gpu)?;
             let size = part.len() as u64;
-            let mut view = buffer.get_mapped_range_mut(..size).map_err(|e| Error::Device(e.to_string()))?;
+            let mut view = buffer.get_mapped_range_mut(..size).map_err(Error::device)?;
             view.copy_from_slice(part);
             drop(view);
             buffer.unmap();
@@ -117,7 +117,7 @@ impl Downloads {
             }
             let Some((oldest, length)) = busy.pop_front() else { return gpu.check() };
             let buffer = oldest.wait(gpu)?;
-            let view = buffer.get_mapped_range(..length).map_err(|e| Error::Device(e.to_string()))?;
+            let view = buffer.get_mapped_range(..length).map_err(Error::device)?;
             take(&view);
             drop(view);
             buffer.unmap();

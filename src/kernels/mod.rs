@@ -207,6 +207,8 @@ impl AnyVariant {
 
 /// A function of the bytes of a `Params`.
 pub type OfBytes<T> = Box<dyn Fn(&[u8]) -> T + Send + Sync>;
+/// A judgement of the bytes of a `Params` and of how bindings are stored.
+pub type FitsBytes = Box<dyn Fn(&[u8], Halves) -> bool + Send + Sync>;
 
 /// Whether a variant can run the bytes of a `Params` on bindings so stored.
 pub type FitsBytes = Box<dyn Fn(&[u8], Halves) -> bool + Send + Sync>;

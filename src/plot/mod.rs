@@ -18,7 +18,8 @@ pub use draw::{Layout, layout, render};
 
 use crate::checkpoint::disk::replace_file;
 use crate::error::{Error, Result};
-use crate::train::journal::{self, Row};
+use crate::train::journal;
+use crate::train::rows::Row;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use series::Point;

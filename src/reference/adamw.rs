@@ -11,7 +11,8 @@ use rayon::prelude::*;
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `parameter -= r weight_decay parameter + (r / c1) m / (sqrt(v) / sqrt(c2) + epsilon)`.
 /// The decay and the step are subtracted at once: to the parameter they are small, and `1 - r weight_decay` would lose
-/// digits of the decay in f32. With `copied` 1 the parameter also goes to `copy`. If `result` says that the gradient is not finite, only the gradient changes.
+/// digits of the decay in f32. With `copied` 1 the parameter also goes to `copy`. If `result` says that the gradient is
+/// not finite, only the gradient changes.
 ///
 /// Shapes: state and result (8), all others (count). Source: Loshchilov and Hutter 2019.
 pub fn adamw<F: Real>(

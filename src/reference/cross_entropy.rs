@@ -8,11 +8,11 @@ use rayon::prelude::*;
 /// Losses and hits of the rows of `logits`; with `gradient` 1 the logits become the gradient.
 ///
 /// With m the largest logit and s = sum_k exp(z_k - m): loss = log(s) + (m - z_y), in this order since logits may be
-/// large; correct = 1 if y is the lowest class of the largest logit, else 0; gradient
-/// = (exp(z - m) / s - onehot(y)) * loss_weight * loss scale. A target from `classes` on is not counted: 0 in all three.
+/// large; correct = 1 if y is the lowest class of the largest logit, else 0; gradient = (exp(z - m) / s - onehot(y)) *
+/// loss_weight * loss scale. A target from `classes` on is not counted: 0 in all three.
 ///
-/// Shapes: logits (rows, classes); result (8); targets, loss_weights, losses, correct (tokens), of which the rows are those from
-/// `first_row` on.
+/// Shapes: logits (rows, classes); result (8); targets, loss_weights, losses, correct (tokens), of which the rows are
+/// those from `first_row` on.
 pub fn cross_entropy<F: Real>(
     p: &Params,
     logits: &mut [F],

@@ -1,9 +1,9 @@
 //! The run folder: who may write to it, and the records that a run leaves there.
 
+use super::rows::Row;
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -18,82 +18,6 @@ pub const LOG: &str = "log.txt";
 pub const SAMPLES: &str = "samples";
 /// Held, by the operating system, as long as a run writes here.
 pub const LOCK: &str = "lock";
-
-/// One line of `metrics.jsonl`. Losses are in nats a token; a number that is not finite is written as `null`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "split", rename_all = "lowercase")]
-pub enum Row {
-    /// After an update.
-    Train(TrainRow),
-    /// After a validation.
-    Val(ValRow),
-}
-
-/// What one update saw and did.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TrainRow {
-    /// Updates done, this one included: the first row has 1.
-    pub step: u64,
-    /// Mean cross-entropy over the target tokens of the window, before the update; without the balance loss.
-    #[serde(deserialize_with = "number")]
-    pub loss: f64,
-    /// Balance loss of the experts, weighted as it enters the gradient.
-    #[serde(default, deserialize_with = "number")]
-    pub balance_loss: f64,
-    /// Learning rate of the update.
-    #[serde(deserialize_with = "number")]
-    pub lr: f64,
-    /// Norm of the whole gradient before clipping.
-    #[serde(deserialize_with = "number")]
-    pub grad_norm: f64,
-    /// Target tokens trained on since the beginning of the run.
-    pub tokens: u64,
-    /// Target tokens a second of wall time, over the last updates.
-    #[serde(deserialize_with = "number")]
-    pub tokens_per_second: f64,
-    /// Factor on the loss gradient that the next update begins with; 1 in f32.
-    #[serde(default = "one", deserialize_with = "number")]
-    pub loss_scale: f64,
-    /// Updates skipped so far because a gradient was not finite.
-    #[serde(default)]
-    pub skipped: u64,
-}
-
-/// What one validation found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ValRow {
-    /// Updates done before it; 0 for the untrained model.
-    pub step: u64,
-    /// Mean cross-entropy over the held-out target tokens.
-    #[serde(deserialize_with = "number")]
-    pub loss: f64,
-    /// The same in bits a byte of text.
-    #[serde(deserialize_with = "number")]
-    pub bits_per_byte: f64,
-    /// Share of target tokens that the model finds most probable.
-    #[serde(deserialize_with = "number")]
-    pub token_accuracy: f64,
-}
-
-impl Row {
-    /// Updates done when the row was written.
-    pub fn step(&self) -> u64 {
-        match self {
-            Row::Train(row) => row.step,
-            Row::Val(row) => row.step,
-        }
-    }
-}
-
-/// JSON has no word for numbers that are not finite: they are written as `null` and read back as NaN.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
-/// The loss scale of rows from before there was one.
-fn one() -> f64 {
-    1.0
-}
 
 /// A run folder that this process alone writes to, as long as the value lives.
 #[derive(Debug)]
@@ -283,6 +207,7 @@ fn drop_torn_line(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::rows::{TrainRow, ValRow};
 
     fn train(step: u64, loss: f64) -> Row {
         Row::Train(TrainRow { step, loss, lr: 1e-3, grad_norm: 0.5, tokens: 64 * step, ..Default::default() })

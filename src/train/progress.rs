@@ -1,6 +1,6 @@
 //! What the user sees during a run: a bar on a terminal, lines now and then elsewhere. All of it on standard error.
 
-use super::journal::TrainRow;
+use super::rows::TrainRow;
 use crate::terminal::note;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;

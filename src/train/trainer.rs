@@ -1,8 +1,9 @@
 //! The training loop: windows of micro-steps, updates, evaluation, samples, checkpoints.
 
 use super::checkpoint::{self, TrainerState};
-use super::journal::{Journal, Row, TrainRow, ValRow};
+use super::journal::Journal;
 use super::progress::Progress;
+use super::rows::{Row, TrainRow, ValRow};
 use super::schedule::learning_rate;
 use super::session::{Metrics, Session};
 use crate::config::Config;
@@ -79,9 +80,9 @@ pub struct Trainer<'a> {
     sampler: Option<Sampler>,
     /// A picture in the making.
     drawing: Option<JoinHandle<Result<()>>>,
-    /// Validation losses: of the untrained model, and the last one.
     /// Step and loss of the last validation.
     evaluated: Option<(u64, f64)>,
+    /// Validation losses: of the untrained model, and the last one.
     last_losses: (Option<f64>, Option<f64>),
 }
 

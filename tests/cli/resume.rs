@@ -2,7 +2,8 @@
 
 use super::files::{copy, edit, truncate};
 use super::{refused, shared, succeeds, train};
-use hadal::train::journal::{Row, read_rows};
+use hadal::train::journal::read_rows;
+use hadal::train::rows::Row;
 use std::fs;
 use std::path::Path;
 

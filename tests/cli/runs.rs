@@ -3,7 +3,8 @@
 use super::files::{CHECKPOINT, batch, write};
 use super::{command, shared, succeeds, train};
 use hadal::checkpoint::tensors::read_tensors;
-use hadal::train::journal::{Row, read_rows};
+use hadal::train::journal::read_rows;
+use hadal::train::rows::Row;
 use std::fs;
 use std::process::{Command, Stdio};
 

@@ -1,6 +1,6 @@
 //! What a shader's text says of itself, read by naga, and what the Rust side states, as comparable values.
 
-use hadal::kernels::{Access, Element, Kernel};
+use hadal::kernels::{Access, Bind, Element, Halves, Kernel};
 use naga::proc::Layouter;
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
 
@@ -70,6 +70,7 @@ pub fn reflect(text: &str) -> Result<Interface, String> {
 fn scalar(inner: &TypeInner) -> Result<&'static str, String> {
     match inner {
         TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => match (scalar.kind, scalar.width) {
+            (ScalarKind::Float, 2) => Ok("f16"),
             (ScalarKind::Float, 4) => Ok("f32"),
             (ScalarKind::Uint, 4) => Ok("u32"),
             other => Err(format!("elements are {other:?}")),
@@ -78,10 +79,15 @@ fn scalar(inner: &TypeInner) -> Result<&'static str, String> {
     }
 }
 
-/// The buffers that `kernel` states, as [`Interface::buffers`] has them.
-pub fn stated_buffers(kernel: &Kernel) -> Vec<(String, bool, &'static str)> {
-    let element = |e: Element| if e == Element::F32 { "f32" } else { "u32" };
-    kernel.binds.iter().map(|b| (b.name.to_owned(), b.access != Access::Read, element(b.element))).collect()
+/// The buffers that `kernel` states where `halves` are stored as f16, as [`Interface::buffers`] has them.
+pub fn stated_buffers(kernel: &Kernel, halves: Halves) -> Vec<(String, bool, &'static str)> {
+    let element = |i: usize, bind: &Bind| match bind.element {
+        Element::F32 if halves.has(i) => "f16",
+        Element::F32 => "f32",
+        Element::U32 => "u32",
+    };
+    let buffer = |(i, b): (usize, &Bind)| (b.name.to_owned(), b.access != Access::Read, element(i, b));
+    kernel.binds.iter().enumerate().map(buffer).collect()
 }
 
 /// The fields of `pub struct Params` in the source of a kernel, as [`Interface::immediates`] has them; `None` where the
