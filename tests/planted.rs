@@ -20,6 +20,8 @@ mod shader;
 mod shader_bugs;
 #[path = "planted/shader_bugs_8bit.rs"]
 mod shader_bugs_8bit;
+#[path = "planted/shader_bugs_mixed.rs"]
+mod shader_bugs_mixed;
 #[path = "planted/update.rs"]
 mod update;
 
@@ -50,7 +52,9 @@ fn the_kernel_comparison_reports_bugs_in_shaders() {
     let Some(gpu) = common::gpu() else { return };
     let mut compiled = Pipelines::default();
     let mut plant = |bug: &ShaderBug| (format!("{}: {}", bug.stem, bug.what), bug.plant(&gpu, &mut compiled));
-    let rows = shader_bugs::BUGS.iter().chain(shader_bugs_8bit::BUGS).map(&mut plant).collect();
+    let bugs = [shader_bugs::BUGS, shader_bugs_8bit::BUGS, shader_bugs_mixed::BUGS].concat();
+    let mut rows: Vec<_> = bugs.iter().map(&mut plant).collect();
+    rows.extend(shader_bugs_mixed::skipped(&gpu));
     table("kernels beside their references", rows);
 }
 

@@ -21,10 +21,8 @@ fn whole_cases() -> Vec<(&'static Kernel, Case)> {
     for kernel in kernels {
         for case in (kernel.cases)() {
             // Results as f16, and as f32.
-            let all = Halves::all(kernel.binds);
-            let factors = Halves::of((0..kernel.binds.len()).map(|i| all.has(i) && i + 1 < kernel.binds.len()));
-            for halves in [all, factors] {
-                let mut case = case.stored(halves);
+            for halves in [Halves::all(kernel.binds), Halves::first(2)] {
+                let mut case = case.stored(kernel.binds, halves);
                 if allowed.choose(kernel, &case.params, halves).suffix == SUFFIX {
                     case.data.iter_mut().for_each(round);
                     found.push((kernel, case));
@@ -48,7 +46,8 @@ fn attention_cases() -> Vec<(&'static Kernel, Case)> {
         [&attention::KERNEL, &attention_backward_q::KERNEL, &attention_backward_kv::KERNEL];
     let allowed = Allowed::with(&[SUFFIX]);
     let widest = |kernel: &'static Kernel| {
-        let stored = (kernel.cases)().into_iter().rev().map(|case| case.stored(Halves::all(kernel.binds)));
+        let stored =
+            (kernel.cases)().into_iter().rev().map(|case| case.stored(kernel.binds, Halves::all(kernel.binds)));
         let mut cases = stored.filter(|case| allowed.choose(kernel, &case.params, case.halves).suffix == SUFFIX);
         cases.next().map(|case| (kernel, case))
     };

@@ -52,6 +52,11 @@ impl Halves {
     /// None of them.
     pub const NONE: Halves = Halves(0);
 
+    /// The first `n` bindings.
+    pub const fn first(n: u32) -> Halves {
+        Halves((1 << n) - 1)
+    }
+
     /// The set of the bindings for which `stored` is true.
     pub fn of(stored: impl IntoIterator<Item = bool>) -> Halves {
         Halves(stored.into_iter().enumerate().fold(0, |bits, (i, half)| bits | u8::from(half) << i))

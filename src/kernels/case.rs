@@ -1,6 +1,6 @@
 //! Inputs for comparing a kernel with its reference: seeded, f32-representable, and such that every parameter matters.
 
-use super::{Access, Arg, Args, Element, Halves, Kernel};
+use super::{Access, Arg, Args, Bind, Element, Halves, Kernel};
 use crate::reference::Real;
 use bytemuck::Pod;
 
@@ -33,8 +33,9 @@ impl Case {
     }
 
     /// The same case with these bindings stored as f16, their contents rounded to it.
-    pub fn stored(&self, halves: Halves) -> Self {
-        let mut case = Case { name: format!("{}, in f16", self.name), halves, ..self.clone() };
+    pub fn stored(&self, binds: &[Bind], halves: Halves) -> Self {
+        let names: Vec<&str> = (0..).zip(binds).filter(|(i, _)| halves.has(*i)).map(|(_, bind)| bind.name).collect();
+        let mut case = Case { name: format!("{}, f16: {}", self.name, names.join(" ")), halves, ..self.clone() };
         case.data.iter_mut().enumerate().filter(|(i, _)| halves.has(*i)).for_each(|(_, data)| data.round_to_half());
         case
     }

@@ -105,6 +105,7 @@ impl KernelSpec for Spec {
         read("residual").or_half("HALF_RESIDUAL"),
         update("c").or_half("HALF_C"),
     ];
+    const STORED: &'static [Halves] = &[Halves::first(2)];
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul.coop16.wgsl"),
@@ -168,9 +169,9 @@ impl KernelSpec for Spec {
             padded(dense(NT, ADD_TO_RESIDUAL, 68, 76, 36), 4, 8),
             padded(dense(TN, ADD, 68, 76, 36), 4, 8),
             dense(NN, ADD_TO_RESIDUAL, 128, 192, 32),
-            padded(dense(NT, OVERWRITE, 144, 176, 64), 4, 8),
-            padded(dense(TN, ADD, 272, 128, 96), 4, 8),
-            padded(dense(NN, ADD, 160, 208, 32), 4, 8),
+            padded(dense(NT, OVERWRITE, 144, 176, 64), 8, 8),
+            padded(dense(TN, ADD, 272, 128, 96), 8, 8),
+            padded(dense(NN, ADD, 160, 208, 32), 8, 8),
             dense(TN, ADD, 36, 33, 1031),                     // small tiles
             padded(dense(NT, ADD, 132, 8196, 20), 4, 4),      // large tiles
             padded(dense(NN, OVERWRITE, 129, 8193, 3), 1, 1), // the same, ragged

@@ -2,7 +2,8 @@
 
 use super::tile::{self, Tile};
 use super::{
-    Args, Bind, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, matmul, read, read_u32, update,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, matmul, read, read_u32,
+    update,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -65,6 +66,7 @@ impl KernelSpec for Spec {
         read_u32("offsets"),
         update("c").or_half("HALF_C"),
     ];
+    const STORED: &'static [Halves] = &[Halves::first(2)];
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul_experts.coop16.wgsl"),

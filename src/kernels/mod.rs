@@ -90,6 +90,8 @@ pub trait KernelSpec: 'static {
     const BINDS: &'static [Bind];
     /// Allowed error, with its reason.
     const TOLERANCE: Tolerance = Tolerance::DEFAULT;
+    /// How recordings store bindings where it is neither all as f32 nor all that may be as f16.
+    const STORED: &'static [Halves] = &[];
     /// Faster forms, best first.
     const VARIANTS: &'static [Variant<Self::Params>] = &[];
     /// Constants that specialise the shader's text; also what makes two pipelines differ.
@@ -210,9 +212,6 @@ pub type OfBytes<T> = Box<dyn Fn(&[u8]) -> T + Send + Sync>;
 /// A judgement of the bytes of a `Params` and of how bindings are stored.
 pub type FitsBytes = Box<dyn Fn(&[u8], Halves) -> bool + Send + Sync>;
 
-/// Whether a variant can run the bytes of a `Params` on bindings so stored.
-pub type FitsBytes = Box<dyn Fn(&[u8], Halves) -> bool + Send + Sync>;
-
 /// A kernel with its parameter type erased: one row of [`KERNELS`].
 pub struct Kernel {
     /// File stem.
@@ -240,6 +239,8 @@ pub struct Kernel {
     pub cpu_f32: fn(&[u8], Args<'_, f32>),
     /// The reference in f64.
     pub cpu_f64: fn(&[u8], Args<'_, f64>),
+    /// How recordings store bindings where it is neither all as f32 nor all that may be as f16.
+    pub stored: &'static [Halves],
     /// Faster forms.
     pub variants: fn() -> Vec<AnyVariant>,
     /// Inputs on which GPU and reference are compared.
@@ -247,12 +248,14 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel's cases, and each once more with everything in f16 that may be.
+    /// The kernel's cases, and each once more for every way in which its bindings are stored in mixed precision.
     pub fn every_case(&self) -> Vec<case::Case> {
-        let halves = Halves::all(self.binds);
-        let cases = (self.cases)();
-        let halved = if halves.any() { cases.iter().map(|case| case.stored(halves)).collect() } else { Vec::new() };
-        cases.into_iter().chain(halved).collect()
+        let all = Some(Halves::all(self.binds)).filter(|halves| halves.any());
+        let mut cases = (self.cases)();
+        let ways = all.iter().chain(self.stored);
+        let halved: Vec<_> = ways.flat_map(|&way| cases.iter().map(move |case| case.stored(self.binds, way))).collect();
+        cases.extend(halved);
+        cases
     }
 
     /// The portable shader's constants for parameters and bindings so stored.
@@ -283,6 +286,7 @@ impl Kernel {
             grid: |bytes| K::grid(&bytemuck::pod_read_unaligned(bytes)),
             cpu_f32: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
             cpu_f64: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
+            stored: K::STORED,
             variants: erased_variants::<K>,
             cases: K::cases,
         }

@@ -3,7 +3,8 @@
 use super::files::copy;
 use super::{SMALL, misused, refused, shared, succeeds};
 use hadal::config::Config;
-use hadal::train::journal::{Row, read_rows};
+use hadal::train::journal::read_rows;
+use hadal::train::rows::Row;
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;

@@ -14,6 +14,7 @@ const SHARED: &[(&str, &str)] = &[
 ];
 
 /// One planted bug: in the text of a kernel, or of a file that it imports, `old` becomes `new`.
+#[derive(Clone, Copy)]
 pub struct ShaderBug {
     pub what: &'static str,
     pub stem: &'static str,
@@ -69,6 +70,11 @@ impl ShaderBug {
         Kernel { shader: text.leak(), ..*kernel }
     }
 
+    /// The kernel with the bug.
+    pub fn planted(&self) -> Kernel {
+        self.patched(self.new)
+    }
+
     /// The kernel's cases, in the order in which they are tried.
     fn cases(&self) -> Vec<Case> {
         let mut cases = self.kernel().every_case();
@@ -81,7 +87,7 @@ impl ShaderBug {
     /// Runs the kernel's cases until one shows the bug, and on that one also the kernel without it, which must pass.
     /// Returns what was reported. `compiled` holds kernels without bugs.
     pub fn plant(&self, gpu: &Gpu, compiled: &mut Pipelines) -> Result<String, String> {
-        let (kernel, sound) = (self.patched(self.new), self.patched(self.old));
+        let (kernel, sound) = (self.planted(), self.patched(self.old));
         let outcome = |kernel: &Kernel, pipelines: &mut Pipelines, case: &Case| {
             let finding = judge(gpu, pipelines, &Allowed::portable(), kernel, case);
             finding.unwrap_or_else(|e| panic!("{}: the patched text does not run: {e}", self.what)).outcome

@@ -10,20 +10,20 @@ const fn bug(what: &'static str, stem: &'static str, old: &'static str, new: &'s
 pub static BUGS: &[ShaderBug] = &[
     // The loss.
     bug("cross-entropy without the one-hot", "cross_entropy", "d -= select(", "d -= 0.0 * select(").times(2),
-    bug("cross-entropy without the row's weight", "cross_entropy", "= d * weight;", "= d;"),
+    bug("cross-entropy without the row's weight", "cross_entropy", "(d * weight)", "(d)"),
     bug("an ignored row keeps its gradient", "cross_entropy", "if (wanted >= p.classes)", "if (wanted == p.classes)"),
     bug("softmax of the loss not normalised", "cross_entropy", " / Elements(total)", ""),
     bug("weight of the row before", "cross_entropy", "loss_weights[token]", "loss_weights[max(token, 1u) - 1u]"),
     // Norms.
-    bug("norm backward without its second term", "rms_norm_backward", " - x[first + i] * slope", ""),
-    bug("norm backward without the weight", "rms_norm_backward", "(weight[i] * d_y[first + i] -", "(d_y[first + i] -"),
+    bug("norm backward without its second term", "rms_norm_backward", " - f32(x[first + i]) * slope", ""),
+    bug("norm backward without the weight", "rms_norm_backward", "let d = weight[i] * ", "let d = "),
     bug("norm backward divides by no width", "rms_norm_backward", " / f32(p.width)", ""),
     bug("norm weight gradient overwritten", "rms_norm_weight_grad", "d_weight[column] += ", "d_weight[column] = "),
     bug("norm weight gradient without the root", "rms_norm_weight_grad", " * inverse_rms[row]", ""),
     // Activation, rotation, dropout, addition, copies.
     bug("swiglu without its second term", "swiglu_backward", "(Elements(1.0) + a * sigmoid(-a))", "Elements(1.0)"),
-    bug("swiglu: d_up without the sigmoid", "swiglu_backward", "d_up[i] = d * a * s;", "d_up[i] = d * a;"),
-    bug("swiglu: upstream gradient dropped", "swiglu_backward", "let d = d_h[i];", "let d = Elements(1.0);"),
+    bug("swiglu: d_up without the sigmoid", "swiglu_backward", "(d * a * s);", "(d * a);"),
+    bug("swiglu: upstream gradient dropped", "swiglu_backward", "Elements(d_h[i])", "Elements(1.0)"),
     bug("rotation's sign in backward", "rope", " * p.direction", ""),
     bug(
         "rotation by the head's position",
@@ -31,10 +31,10 @@ pub static BUGS: &[ShaderBug] = &[
         "positions[head_row / p.heads]",
         "positions[min(head_row, p.rows - 1u)]",
     ),
-    bug("dropout without 1 / keep", "dropout", "x[i] * (1.0 / (1.0 - p.rate))", "x[i]"),
+    bug("dropout without 1 / keep", "dropout", " * (1.0 / (1.0 - p.rate))", ""),
     bug("dropout's mask inverted", "dropout", "random >= threshold", "random < threshold"),
     bug("dropout's mask of another site", "dropout", "state[STATE_KEY1], p.site)", "state[STATE_KEY1], p.site + 1u)"),
-    bug("residual gradient dropped", "add", "a[i] + b[i]", "a[i]"),
+    bug("residual gradient dropped", "add", " + Elements(b[i])", ""),
     bug("split: the place in the row dropped", "copy_columns", " + p.target_offset", ""),
     // Embedding.
     bug("repeated tokens overwritten", "embed_backward", "sum += d_y[", "sum = d_y["),
@@ -97,7 +97,7 @@ pub static BUGS: &[ShaderBug] = &[
     // Experts.
     bug("expert offsets off by one", "expert_scan", "i < e; i++", "i + 1u < e; i++"),
     bug("slots off by one", "expert_scatter", "before < lane", "before + 1u < lane"),
-    bug("combine gradient unweighted", "expert_combine_backward", "= weight * d;", "= d;"),
+    bug("combine gradient unweighted", "expert_combine_backward", "(weight * d);", "(d);"),
     bug("combine: token of the slot, not of its pair", "expert_combine_backward", "token = pair /", "token = slot /"),
     bug("combine: weights by slot", "expert_combine_backward", "d_weights[pair]", "d_weights[slot]"),
     bug(
@@ -147,18 +147,23 @@ pub static BUGS: &[ShaderBug] = &[
         .shared("product"),
     bug("product: the last column dropped", "matmul", "if (left > #{e}u)", "if (left > #{e + 1}u)").shared("product"),
     bug("product: the last row dropped", "matmul", "if (row < t.rows &&", "if (row + 1u < t.rows &&").shared("product"),
-    bug("product: overwritten, not accumulated", "matmul", "c[at + #{e}u] += sum", "c[at + #{e}u] = sum")
+    bug("product: overwritten, not accumulated", "matmul", "f32(c[at + #{e}u]) + sum", "sum")
         .shared("product")
         .seen_by("nt 67 x 71 x 37, accumulate 1"),
-    bug("product: the same in fours", "matmul", "c[i] += sum", "c[i] = sum")
+    bug("product: the same in fours", "matmul", "vec4<f32>(c[i]) + sum", "sum")
         .shared("product")
         .seen_by("tn 68 x 76 x 36, accumulate 1"),
-    bug("product: residual dropped", "matmul", "residual[at + #{e}u] + ", "")
+    bug("product: residual dropped", "matmul", "f32(residual[at + #{e}u]) + ", "")
         .shared("product")
         .seen_by("nn 67 x 71 x 37, accumulate 2"),
-    bug("product: the old value in place of the residual", "matmul", "= residual[i] + sum", "+= sum")
-        .shared("product")
-        .seen_by("nt 68 x 76 x 36, accumulate 2"),
+    bug(
+        "product: the old value in place of the residual",
+        "matmul",
+        "vec4<f32>(residual[i]) + sum",
+        "vec4<f32>(c[i]) + sum",
+    )
+    .shared("product")
+    .seen_by("nt 68 x 76 x 36, accumulate 2"),
     bug("product: offset of the weight's part dropped", "matmul", "p.a_offset + row * p.lda", "row * p.lda")
         .seen_by("nt 67 x 71 x 37, accumulate 1"),
     // The update.
@@ -205,7 +210,7 @@ pub static BUGS: &[ShaderBug] = &[
         "min(1.0, p.clip_norm / (norm + 1e-6))",
         "p.clip_norm / (norm + 1e-6)",
     ),
-    bug("clip by the square of the norm", "grad_norm_finish", "let norm = sqrt(sum);", "let norm = sum;"),
+    bug("clip by the square of the norm", "grad_norm_finish", "sqrt(sum) / scale", "sum / scale"),
     // Slips that show only in one form of a text, past the first round of a loop or the first tile.
     bug(
         "one-hot dropped in vectors",
