@@ -17,10 +17,9 @@ use hadal::model::params::initial;
 use hadal::model::program::{MICRO_STEP, RESET, UPDATE};
 use hadal::train::checkpoint::{CHECKPOINTS, TrainerState};
 use hadal::train::moments::MomentValues;
-use hadal::train::rows::Row;
 use hadal::train::session::Session;
 use models::{Fixture, NO_LIMIT, tiny};
-use std::path::Path;
+use runs::Start;
 
 /// Four updates with every kind of dropout, whose masks follow from seed and step.
 fn config() -> Config {
@@ -30,29 +29,6 @@ fn config() -> Config {
         *rate = 0.1;
     }
     config
-}
-
-/// What must not differ between runs: the files of the checkpoint of `step`, and the rows without their times.
-fn evidence(run: &Path, step: u64, mut rows: Vec<Row>) -> Vec<(String, Vec<u8>)> {
-    let checkpoint = run.join(CHECKPOINTS).join(format!("step-{step:08}"));
-    let mut found = Vec::new();
-    for file in ["model.safetensors", "optimizer.safetensors", "trainer_state.json"] {
-        found.push((file.to_owned(), std::fs::read(checkpoint.join(file)).unwrap()));
-    }
-    for row in &mut rows {
-        if let Row::Train(row) = row {
-            row.tokens_per_second = 0.0;
-        }
-        let text = serde_json::to_vec(row).unwrap(); // shortest decimals that read back as the same bits
-        found.push((format!("row of step {}", row.step()), text));
-    }
-    found
-}
-
-/// The first piece of evidence that differs.
-fn difference(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) -> Option<String> {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).find(|(a, b)| a != b).map(|(a, _)| a.0.clone())
 }
 
 /// The same with moments of 8 bits, which have some parameters that are large enough.
@@ -81,12 +57,12 @@ fn leaves_the_same_bits_twice(config: Config) {
     for (i, device) in devices.iter().enumerate() {
         let again = |name: String| {
             let run = folder.path().join(name);
-            let rows = runs::train(&config, device, &text, &run, None);
+            let rows = runs::train(&config, device, &text, &run, Start::Fresh);
             assert_eq!(rows.len(), 4 + 3, "four updates, and validations before, in between and after");
-            evidence(&run, 4, rows)
+            runs::evidence(&run, 4, rows)
         };
         let [first, second] = ["first", "second"].map(|name| again(format!("{name}-{i}")));
-        assert_eq!(difference(&first, &second), None, "on {}", device.describe());
+        assert_eq!(runs::difference(&first, &second), None, "on {}", device.describe());
     }
 }
 
@@ -98,11 +74,11 @@ fn another_seed_leaves_other_bits() {
     other.train.seed += 1;
     let of = |config: &Config, name: &str| {
         let run = folder.path().join(name);
-        let rows = runs::train(config, &runs::cpu(), &text, &run, None);
-        evidence(&run, 4, rows)
+        let rows = runs::train(config, &runs::cpu(), &text, &run, Start::Fresh);
+        runs::evidence(&run, 4, rows)
     };
     let (first, second) = (of(&config, "first"), of(&other, "second"));
-    assert_eq!(difference(&first, &second).as_deref(), Some("model.safetensors"));
+    assert_eq!(runs::difference(&first, &second).as_deref(), Some("model.safetensors"));
 }
 
 #[test]
@@ -119,11 +95,11 @@ fn resumes_exactly(config: Config) {
     let folder = tempfile::tempdir().unwrap();
     let text = runs::text(&config);
     let [whole, rest] = ["whole", "rest"].map(|name| folder.path().join(name));
-    let mut rows = runs::train(&config, &runs::cpu(), &text, &whole, None);
+    let mut rows = runs::train(&config, &runs::cpu(), &text, &whole, Start::Fresh);
     let middle = whole.join(CHECKPOINTS).join("step-00000002");
-    let resumed = runs::train(&config, &runs::cpu(), &text, &rest, Some(&middle));
+    let resumed = runs::train(&config, &runs::cpu(), &text, &rest, Start::From(&middle));
     rows.retain(|row| row.step() > 2);
-    assert_eq!(difference(&evidence(&rest, 4, resumed), &evidence(&whole, 4, rows)), None);
+    assert_eq!(runs::difference(&runs::evidence(&rest, 4, resumed), &runs::evidence(&whole, 4, rows)), None);
 }
 
 /// Bits of all parameters, their moments and the sums, after each of two windows of two passes.

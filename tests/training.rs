@@ -20,6 +20,7 @@ use hadal::model::program::{EVALUATE, MICRO_STEP, Program, ProgramOptions, RESET
 use hadal::reference::model as judge;
 use hadal::train::session::Session;
 use models::{NO_LIMIT, tiny};
+use runs::Start;
 use std::path::Path;
 
 #[test]
@@ -30,7 +31,7 @@ fn overfit_mode_memorises_its_one_batch() {
     config.optimizer.learning_rate = 1e-2;
     let folder = tempfile::tempdir().unwrap();
     let text = runs::text(&config);
-    let rows = runs::train(&config, &runs::cpu(), &text, &folder.path().join("run"), None);
+    let rows = runs::train(&config, &runs::cpu(), &text, &folder.path().join("run"), Start::Fresh);
     let losses = runs::losses(&rows);
     assert!(losses[0] > 5.0 && losses.len() == 200, "{losses:?}");
     // Rows that begin alike and go on differently cannot be told apart there.
@@ -47,7 +48,7 @@ fn moments_of_8_bits_train_about_as_well_as_those_of_32() {
     let (folder, text) = (tempfile::tempdir().unwrap(), runs::text(&config));
     let [whole, coded] = [OptimizerKind::Adamw, OptimizerKind::Adamw8bit].map(|kind| {
         config.optimizer.kind = kind;
-        let rows = runs::train(&config, &runs::cpu(), &text, &folder.path().join(format!("{kind:?}")), None);
+        let rows = runs::train(&config, &runs::cpu(), &text, &folder.path().join(format!("{kind:?}")), Start::Fresh);
         let losses = runs::losses(&rows);
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
         [mean(&losses[..5]), mean(&losses[130..])]
@@ -189,8 +190,9 @@ fn the_cpu_and_the_adapter_train_alike() {
     let mut config = runs::config(5);
     (config.train.eval_interval, config.train.checkpoint_interval) = (0, 0);
     let (folder, text) = (tempfile::tempdir().unwrap(), runs::text(&config));
-    let [cpu, gpu] = [("cpu", runs::cpu()), ("gpu", runs::gpu(&gpu))]
-        .map(|(name, device)| runs::losses(&runs::train(&config, &device, &text, &folder.path().join(name), None)));
+    let [cpu, gpu] = [("cpu", runs::cpu()), ("gpu", runs::gpu(&gpu))].map(|(name, device)| {
+        runs::losses(&runs::train(&config, &device, &text, &folder.path().join(name), Start::Fresh))
+    });
     assert!(cpu.len() == 5 && cpu[4] < cpu[0] - 0.1, "{cpu:?}");
     // Roundings differ, and AdamW's first steps have the size of the learning rate whatever a gradient's size.
     assert!(parity::relative(&gpu, &cpu) < 1e-3, "{gpu:?}\n{cpu:?}");

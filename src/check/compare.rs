@@ -73,7 +73,8 @@ pub fn compare_indices(what: &str, found: &[u32], expected: &[u32]) -> Result<()
     }
 }
 
-/// Compares all bindings of one dispatch of a form with that tolerance. Read-only bindings must be untouched, which the same rule states.
+/// Compares all bindings of one dispatch of a form with that tolerance. Read-only bindings must be untouched, which the
+/// same rule states.
 pub fn compare_dispatch(
     kernel: &Kernel,
     tolerance: &Tolerance,

@@ -122,8 +122,8 @@ fn report(name: &str, folders: &[PathBuf], entropy: Option<f64>) -> Result<Strin
     let config = Config::resolve(folders.first().and_then(|folder| own_config(folder)).as_deref(), &[])?;
     let (model, train) = (&config.model, &config.train);
     let mut text = format!(
-        "# hadal study {name}\n\n{} parameters, micro-batches of {} x {} tokens, {} updates an arm. Losses are in nats a \
-         token.",
+        "# hadal study {name}\n\n{} parameters, micro-batches of {} x {} tokens, {} updates an arm. Losses are in nats \
+         a token.",
         grouped(model.total_parameters()),
         train.micro_batch,
         train.sequence_length,

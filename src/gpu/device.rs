@@ -23,9 +23,13 @@ pub struct AdapterSummary {
     pub features: wgpu::Features,
     /// Smallest and largest subgroup.
     pub subgroup: (u32, u32),
-    /// Whether a 16x16x16 product of f16 with f32 sums exists, in subgroups of exactly 32.
+    /// Whether a 16x16x16 product of f16 with f32 sums exists, in subgroups of exactly 32, with [`COOPERATIVE_BYTES`]
+    /// of workgroup memory.
     pub cooperative_16: bool,
 }
+
+/// Workgroup memory that shaders for matrix units may use; portable ones get by with 32 KiB.
+pub const COOPERATIVE_BYTES: u32 = 48 << 10;
 
 impl AdapterSummary {
     /// A card with memory of its own.
@@ -97,6 +101,7 @@ fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     let cooperative_16 = features
         .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
         && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.limits().max_compute_workgroup_storage_size >= COOPERATIVE_BYTES
         && adapter.cooperative_matrix_properties().iter().any(|c| {
             (c.m_size, c.n_size, c.k_size) == (16, 16, 16)
                 && c.ab_type == wgpu::CooperativeScalarType::F16

@@ -267,6 +267,42 @@ mod tests {
     }
 
     #[test]
+    fn one_of_two_texts_is_taken() {
+        let text = "a: array<#{HALF_A ? f16 : f32}>; b: #{N == 4 && HALF_A ? vec4<f16> : vec4<f32>}(x ? y : z)\n";
+        let expand = |half, n| preprocess(text, &[("HALF_A", half), ("N", n)]).unwrap();
+        assert_eq!(expand(1, 4), "enable f16;\na: array<f16>; b: vec4<f16>(x ? y : z)\n");
+        assert_eq!(expand(1, 1), "enable f16;\na: array<f16>; b: vec4<f32>(x ? y : z)\n");
+        assert_eq!(expand(0, 4), "a: array<f32>; b: vec4<f32>(x ? y : z)\n");
+        assert_eq!(preprocess("#{1 ? a::b : c}#{0 ? a : }", &[]).unwrap(), "a::b\n", "texts may be anything or empty");
+    }
+
+    #[test]
+    fn f16_is_enabled_where_a_binding_is_stored_so() {
+        let text = "#if HALVES\nhalves\n#end\nx\n";
+        assert_eq!(preprocess(text, &[]).unwrap(), "x\n");
+        assert_eq!(preprocess(text, &[("HALF_A", 0), ("LANES", 4)]).unwrap(), "x\n");
+        let halves = preprocess(text, &[("HALF_A", 0), ("HALF_B", 1)]).unwrap();
+        assert_eq!(halves, "enable f16;\nhalves\nx\n");
+        // A `#define` of the text is what the text says of a form that never stores so: no f16 is needed for it.
+        assert_eq!(preprocess("#define HALF_C 1\n#if HALVES\nhalves\n#end\n", &[]).unwrap(), "");
+    }
+
+    #[test]
+    fn malformed_choices_name_their_line_and_what_they_lack() {
+        for (text, reason) in [
+            ("#{1 ? a}", "#{1 ? a} lacks the second text"),
+            ("#{1 ? a : b", "#{ without }"),
+            ("#{MISSING ? a : b}", "no constant \"MISSING\""),
+            ("#{ ? a : b}", "an expression ends too early"),
+            ("#{1? a : b}", "unexpected '?' in the expression \"1? a : b\""),
+            ("#{1 2 ? a : b}", "cannot read the expression \"1 2\""),
+        ] {
+            let error = preprocess(&format!("first\n{text}\n"), &[]).unwrap_err();
+            assert_eq!((error.line, error.reason.as_str()), (2, reason), "{text}");
+        }
+    }
+
+    #[test]
     fn imports_expand_once_and_mistakes_name_their_line() {
         let once = preprocess("#import shared/index\n#import shared/index\n", &[]).unwrap();
         assert_eq!(once.matches("fn group_index").count(), 1);

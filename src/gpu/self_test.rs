@@ -57,7 +57,7 @@ fn attention_cases() -> Vec<(&'static Kernel, Case)> {
 /// Whether the products of 16 x 16 x 16 work on this device, in every form; the reason if not.
 pub fn cooperative_16(gpu: &Gpu) -> Result<(), String> {
     if !gpu.summary.cooperative_16 {
-        return Err(format!("{} offers no 16x16x16 f16 products in subgroups of 32", gpu.summary.name));
+        return Err(format!("{} offers no 16x16x16 f16 products in subgroups of 32 with 48 KiB", gpu.summary.name));
     }
     let (allowed, mut pipelines) = (Allowed::with(&[SUFFIX]), Pipelines::default());
     for (kernel, case) in whole_cases() {

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 ///
 /// For sequence `b` with `T` tokens that are no padding, `f[e] = experts / (selected * T) * (choices of e)` and
 /// `P[e] = 1 / T * sum_t probs[t, e]`. With `S` the sequences of the whole accumulation window (`state` holds 1/S,
-/// `result` the loss scale) `slope[b, e] = loss scale * alpha * f[e] / (S * T)`, and the balance word of `metrics` grows
-/// by `alpha / S * sum_e f[e] P[e]`, without the loss scale. A sequence of padding has slope 0 and adds nothing.
+/// `result` the loss scale) `slope[b, e] = loss scale * alpha * f[e] / (S * T)`, and the balance word of `metrics`
+/// grows by `alpha / S * sum_e f[e] P[e]`, without the loss scale. A sequence of padding has slope 0 and adds nothing.
 /// Shapes: probs (sequences, length, experts); chosen (sequences, length, selected); real (sequences, length), 0 for
 /// padding; state (8); slope (sequences, experts), overwritten; metrics (8), one word updated.
 /// Source: DeepSeek-V2, section 2.1.3, with the mean over the window in place of the micro-step.

@@ -61,7 +61,9 @@ pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &Tr
     moments::save(&unfinished.join(OPTIMIZER), session)?;
     write_own_config(&unfinished, &session.program.config, StoredType::F32)?;
     tokenizer.write_hf(&unfinished, session.program.config.max_position_embeddings)?;
-    let result = session.result()?.try_into().ok();
+    // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them anew.
+    let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
+    let result = result.try_into().ok();
     let text = serde_json::to_string_pretty(&TrainerState { result, ..state.clone() })
         .map_err(|e| Error::file(STATE, e.to_string()))?;
     replace_text(&unfinished.join(STATE), &format!("{text}\n"))?;

@@ -1,5 +1,7 @@
 //! The program as its user meets it: every command on good input, and what each kind of bad input is answered with.
 
+mod bench; // measurements
+mod device; // what needs an adapter
 mod files; // models and tensor files, sound and broken
 mod hostile; // broken models, tensors, tokenizers
 mod refusals; // bad arguments, configurations, paths, devices
@@ -42,10 +44,18 @@ struct Done {
     err: String,
 }
 
-/// The program in `folder`, on a machine without a Vulkan driver.
-fn command(folder: &Path) -> Command {
+/// The program in `folder`, where it also keeps its pipelines.
+fn command_on_adapters(folder: &Path) -> Command {
     let mut command = Command::cargo_bin("hadal").unwrap();
-    command.current_dir(folder).env("RUST_BACKTRACE", "1").timeout(std::time::Duration::from_secs(50));
+    command.current_dir(folder).env("RUST_BACKTRACE", "1").timeout(std::time::Duration::from_secs(200));
+    command.env("XDG_CACHE_HOME", folder).env("LOCALAPPDATA", folder);
+    command
+}
+
+/// The same on a machine without a Vulkan driver.
+fn command(folder: &Path) -> Command {
+    let mut command = command_on_adapters(folder);
+    command.timeout(std::time::Duration::from_secs(50));
     for key in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
         command.env(key, folder.join("no-such-driver.json"));
     }
@@ -54,7 +64,11 @@ fn command(folder: &Path) -> Command {
 
 /// Runs the program; whatever it is asked, it neither panics nor prints a backtrace.
 fn hadal(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Done {
-    let output = command(folder).args(arguments).output().unwrap();
+    ran(command(folder).args(arguments))
+}
+
+fn ran(command: &mut Command) -> Done {
+    let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (out, err) = (text(output.stdout), text(output.stderr));
     assert!(!err.contains("panicked") && !err.contains("stack backtrace"), "{err}");

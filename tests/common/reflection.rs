@@ -42,7 +42,7 @@ pub fn reflect(text: &str) -> Result<Interface, String> {
                 let binding = variable.binding.ok_or("a buffer without binding")?;
                 let name = variable.name.clone().unwrap_or_default();
                 let written = access.contains(StorageAccess::STORE);
-                let element = scalar(&module.types[*base].inner)?;
+                let element = element(&module, &module.types[*base].inner)?;
                 buffers.push(((binding.group, binding.binding), (name, written, element)));
             }
             (AddressSpace::Immediate, TypeInner::Struct { members, span }) => {
@@ -65,6 +65,16 @@ pub fn reflect(text: &str) -> Result<Interface, String> {
         found.buffers.push(buffer);
     }
     Ok(found)
+}
+
+/// The scalar that a buffer's elements consist of: structs of vectors of one are read and written as a whole.
+fn element(module: &naga::Module, inner: &TypeInner) -> Result<&'static str, String> {
+    let TypeInner::Struct { members, .. } = inner else { return scalar(inner) };
+    let parts: Result<Vec<_>, _> = members.iter().map(|member| scalar(&module.types[member.ty].inner)).collect();
+    match parts?.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|part| part == first) => Ok(first),
+        parts => Err(format!("elements hold {parts:?}")),
+    }
 }
 
 fn scalar(inner: &TypeInner) -> Result<&'static str, String> {

@@ -7,11 +7,12 @@ use hadal::data::Dataset;
 use hadal::gpu::device::Gpu;
 use hadal::gpu::pipeline::Allowed;
 use hadal::graph::Dtype;
+use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::{initial, parameters};
 use hadal::model::program::{Program, ProgramOptions};
 use hadal::tokenizer::Tokenizer;
-use hadal::train::checkpoint::{self, TrainerState};
+use hadal::train::checkpoint::{self, CHECKPOINTS, TrainerState};
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::rows::Row;
 use hadal::train::session::Session;
@@ -55,12 +56,17 @@ pub fn gpu(gpu: &Arc<Gpu>) -> Device {
     Device::Gpu { gpu: gpu.clone(), allowed: Allowed::portable(), stored: Dtype::F32, note: String::new() }
 }
 
+/// An adapter that stores f16, with portable shaders.
+pub fn mixed(gpu: &Arc<Gpu>) -> Device {
+    Device::Gpu { gpu: gpu.clone(), allowed: Allowed::portable(), stored: Dtype::F16, note: String::new() }
+}
+
 /// A session for `config` without weights.
 pub fn session(config: &Config, device: &Device) -> Session {
     let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
     let optimizer = Some(config.optimizer.clone());
-    let options =
-        ProgramOptions { size, binding_limit: device.binding_limit(), optimizer, logit_rows: None, stored: Dtype::F32 };
+    let (binding_limit, stored) = (device.binding_limit(), device.stored());
+    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored };
     Session::new(Program::new(&config.model, &parameters(&config.model), &options), device, None).unwrap()
 }
 
@@ -71,24 +77,36 @@ pub fn text(config: &Config) -> (Tokenizer, Dataset) {
     (tokenizer, dataset)
 }
 
-/// Trains in the new folder `run`, from fresh weights or the checkpoint folder `from`; returns the rows of metrics.
+/// What a run begins with.
+pub enum Start<'a> {
+    /// Fresh weights.
+    Fresh,
+    /// The same, at this loss scale.
+    AtScale(f32),
+    /// A checkpoint's folder.
+    From(&'a Path),
+}
+
+/// Trains in the new folder `run`; returns the rows of metrics.
 pub fn train(
     config: &Config,
     device: &Device,
     (tokenizer, dataset): &(Tokenizer, Dataset),
     run: &Path,
-    from: Option<&Path>,
+    start: Start<'_>,
 ) -> Vec<Row> {
     let mut session = session(config, device);
     let journal = Journal::create(run, config, false).unwrap();
     let seed = config.train.seed;
-    let state = match from {
-        Some(folder) => checkpoint::load(folder, &mut session).unwrap(),
-        None => {
-            session.load(|spec| Ok(initial(spec, seed))).unwrap();
-            TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, result: None }
-        }
+    let state = if let Start::From(folder) = start {
+        checkpoint::load(folder, &mut session).unwrap()
+    } else {
+        session.load(|spec| Ok(initial(spec, seed))).unwrap();
+        TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, result: None }
     };
+    if let Start::AtScale(scale) = start {
+        session.load_result(&state::first_result(scale)).unwrap();
+    }
     Trainer::new(config, session, dataset, tokenizer, journal, state, None).run(false).unwrap();
     read_rows(run).unwrap()
 }
@@ -97,4 +115,27 @@ pub fn train(
 pub fn losses(rows: &[Row]) -> Vec<f64> {
     let loss = |row: &Row| if let Row::Train(row) = row { Some(row.loss) } else { None };
     rows.iter().filter_map(loss).collect()
+}
+
+/// What must not differ between runs: the files of the checkpoint of `step`, and the rows without their times.
+pub fn evidence(run: &Path, step: u64, mut rows: Vec<Row>) -> Vec<(String, Vec<u8>)> {
+    let checkpoint = run.join(CHECKPOINTS).join(format!("step-{step:08}"));
+    let mut found = Vec::new();
+    for file in ["model.safetensors", "optimizer.safetensors", "trainer_state.json"] {
+        found.push((file.to_owned(), std::fs::read(checkpoint.join(file)).unwrap()));
+    }
+    for row in &mut rows {
+        if let Row::Train(row) = row {
+            row.tokens_per_second = 0.0;
+        }
+        let text = serde_json::to_vec(row).unwrap(); // shortest decimals that read back as the same bits
+        found.push((format!("row of step {}", row.step()), text));
+    }
+    found
+}
+
+/// The first piece of evidence that differs.
+pub fn difference(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) -> Option<String> {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).find(|(a, b)| a != b).map(|(a, _)| a.0.clone())
 }
