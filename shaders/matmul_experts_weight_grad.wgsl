@@ -1,5 +1,5 @@
-// c[e] += a_e^T b_e, or = with ACCUMULATE 0, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e: gradients of the experts'
-// weights.
+// c[e] += a_e^T b_e, or = with ACCUMULATE 0, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e:
+// gradients of the experts' weights.
 // One workgroup a tile of one expert's gradient; an expert without rows keeps its old one.
 // Reference: src/reference/matmul_experts_weight_grad.rs.
 #define A_ALONG_K 0

@@ -1,7 +1,9 @@
 //! The matrix product, in the three layouts that a linear layer and its backward pass need.
 
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, update};
+use super::{
+    Args, Bind, Change, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, update,
+};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -135,7 +137,7 @@ impl KernelSpec for Spec {
         constants
     }
 
-    const OVERWRITING: Option<fn(&Params) -> Params> = Some(|p| Params { accumulate: OVERWRITE, ..*p });
+    const OVERWRITING: Option<Change<Params>> = Some(|p| Params { accumulate: OVERWRITE, ..*p });
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
         p.in_blocks(if halves.has(0) && halves.has(1) { MOST_HALF_PRODUCTS } else { MOST_PRODUCTS })

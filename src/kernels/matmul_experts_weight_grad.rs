@@ -3,7 +3,9 @@
 use super::matmul;
 use super::matmul_experts::offsets;
 use super::tile::{self, Tile};
-use super::{Args, Bind, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, read_u32, update};
+use super::{
+    Args, Bind, Change, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, read_u32, update,
+};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -54,7 +56,7 @@ impl KernelSpec for Spec {
         tolerance: Tolerance::DEFAULT,
     }];
 
-    const OVERWRITING: Option<fn(&Params) -> Params> = Some(|p| Params { accumulate: matmul::OVERWRITE, ..*p });
+    const OVERWRITING: Option<Change<Params>> = Some(|p| Params { accumulate: matmul::OVERWRITE, ..*p });
 
     fn constants(p: &Params) -> Constants {
         let tile = p.tile();

@@ -60,6 +60,9 @@ use bytemuck::Pod;
 /// Named integers that specialise a shader's text.
 pub type Constants = Vec<(&'static str, i64)>;
 
+/// Other parameters made from some.
+pub type Change<P> = fn(&P) -> P;
+
 /// A faster form of a kernel for adapters that have what it needs; same bindings and parameters.
 pub struct Variant<P> {
     /// Suffix of the shader file: `coop16` for `shaders/matmul.coop16.wgsl`.
@@ -99,7 +102,7 @@ pub trait KernelSpec: 'static {
         Vec::new()
     }
     /// Of parameters that add to the last binding: those that overwrite it; absent for a kernel that cannot.
-    const OVERWRITING: Option<fn(&Self::Params) -> Self::Params> = None;
+    const OVERWRITING: Option<Change<Self::Params>> = None;
     /// The dispatches that take the place of one that could last too long; together they compute the same to the bit.
     fn parts(params: &Self::Params, _halves: Halves) -> Vec<Self::Params> {
         vec![*params]

@@ -127,12 +127,8 @@ pub static BUGS: &[ShaderBug] = &[
     )
     .times(2)
     .seen_by("20 x 31, experts from 1, 4 in all"),
-    bug(
-        "expert weight gradient overwritten",
-        "matmul_experts_weight_grad",
-        "#define ACCUMULATE 1",
-        "#define ACCUMULATE 0",
-    ),
+    bug("expert weight gradient overwritten", "matmul_experts_weight_grad", "f32(c[at + #{e}u]) + sum", "sum")
+        .shared("product"),
     bug("expert product with the first expert's weight", "matmul_experts", "own * p.k * p.n + column", "column")
         .seen_by("ragged, transposed"),
     bug(
