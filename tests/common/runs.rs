@@ -58,8 +58,8 @@ pub fn gpu(gpu: &Arc<Gpu>) -> Device {
 pub fn session(config: &Config, device: &Device) -> Session {
     let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
     let optimizer = Some(config.optimizer.clone());
-    let options =
-        ProgramOptions { size, binding_limit: device.binding_limit(), optimizer, logit_rows: None, stored: Dtype::F32 };
+    let (binding_limit, recompute) = (device.binding_limit(), config.train.recompute);
+    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored: Dtype::F32, recompute };
     Session::new(Program::new(&config.model, &parameters(&config.model), &options), device, None).unwrap()
 }
 
