@@ -134,7 +134,7 @@ fn each_policy_saves_memory_and_counts_what_it_costs() {
         (program.plan().bytes_of(Role::Activation), flops / tokens as f64)
     };
     let [none, ffn, block] = POLICIES.map(of);
-    assert!(10 * ffn.0 < 8 * none.0 && 10 * block.0 < 8 * ffn.0, "{} {} {}", none.0, ffn.0, block.0);
+    assert!(10 * ffn.0 < 8 * none.0 && 10 * block.0 < 9 * ffn.0, "{} {} {}", none.0, ffn.0, block.0);
     assert_eq!(of(Recompute::Auto), none);
     assert_eq!(none.1, 0.0);
     // Two operations for each weight that is used again: the dense layer's gate and up, those of the shared experts,

@@ -146,8 +146,10 @@ pub(super) fn policies(config: &Config, target: Target) -> String {
     for (policy, name) in POLICIES {
         let program = program(&with(config, batch, policy), target);
         let (bytes, more) = (program.plan().bytes_of(Role::Activation), repeated_flops(&program));
-        text += &format!("\n  {name:<20} {:>10.4} GiB, {more:.4e} FLOP a token more", gib(bytes));
-        text += &format!(" ({:.1} %)", 100.0 * more / all);
+        text += &format!("\n  {name:<20} {:>10.4} GiB", gib(bytes));
+        if more > 0.0 {
+            text += &format!(", {more:.4e} FLOP a token more ({:.1} %)", 100.0 * more / all);
+        }
     }
     text
 }
