@@ -231,7 +231,7 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -
         model.training_flops_per_token(length)
     );
     text += &match fit::repeated_flops(program) {
-        0.0 => "recompute: none\n".to_owned(),
+        0.0 => format!("recompute: {}\n", fit::spelt(train.recompute)),
         more => format!("recompute: {}, {more:.4e} FLOP a token more\n", fit::spelt(train.recompute)),
     };
     text += &format!(

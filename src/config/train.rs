@@ -17,7 +17,7 @@ pub enum Precision {
     Auto,
 }
 
-/// What the backward pass makes again of each block, rather than that it stays from the forward pass: less memory for
+/// What the backward pass makes again of each block but the last, rather than that it stays from the forward pass: less memory for
 /// more operations, and the same gradients bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]

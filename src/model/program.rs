@@ -45,7 +45,7 @@ pub struct ProgramOptions {
     pub logit_rows: Option<usize>,
     /// What activations and the factors of products are stored as: f16 for mixed precision.
     pub stored: Dtype,
-    /// What backward makes again of each block; `auto`, which knows no limit here, is `none`.
+    /// What backward makes again of each block but the last; `auto`, which knows no limit here, is `none`.
     pub recompute: Recompute,
 }
 

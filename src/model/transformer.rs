@@ -9,7 +9,8 @@ use crate::graph::Tensor;
 use crate::graph::op::Weight;
 use crate::graph::tape::Tape;
 
-/// Hidden states after the final norm: (N, d). What `recompute` names of each block is made again in the backward pass.
+/// Hidden states after the final norm: (N, d). What `recompute` names of each block but the last is made again in the
+/// backward pass. That begins with the last block: its activations would be made again as soon as the head is done.
 pub fn hidden(
     t: &mut Tape<'_>,
     config: &ModelConfig,
@@ -21,6 +22,7 @@ pub fn hidden(
     let h = t.embed(inputs.ids, table, inputs.token_order, inputs.segments); // (N, d)
     let mut h = t.dropout(h, inputs.state, config.embed_dropout); // (N, d)
     for layer in 0..config.num_hidden_layers {
+        let recompute = if layer + 1 < config.num_hidden_layers { recompute } else { Recompute::None };
         h = block(t, config, weights, inputs, layer, h, recompute); // (N, d)
     }
     t.rms_norm(h, weights.vector("model.norm.weight"), config.rms_norm_eps) // (N, d)
