@@ -32,6 +32,7 @@ fn main() -> Result<()> {
         optimizer: Some(config.optimizer.clone()),
         logit_rows: None,
         stored: device.stored(),
+        recompute: config.train.recompute,
     };
     let program = Program::new(&config.model, &parameters(&config.model), &options);
     let mut session = Session::new(program, &device, None)?;

@@ -2,6 +2,7 @@
 
 use crate::backend::Device;
 use crate::config::model::ModelConfig;
+use crate::config::train::Recompute;
 use crate::data::batch::Batch;
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
@@ -100,6 +101,7 @@ impl Sampler {
             optimizer: None,
             logit_rows: Some(1),
             stored: Dtype::F32,
+            recompute: Recompute::None,
         };
         Program::new(config, &parameters(config), &options)
     }

@@ -2,7 +2,7 @@
 
 use hadal::config::Config;
 use hadal::config::layers::PRESETS;
-use hadal::config::train::{LossReduction, Precision};
+use hadal::config::train::{LossReduction, Precision, Recompute};
 use hadal::error::Error;
 use std::path::PathBuf;
 
@@ -49,11 +49,24 @@ fn unusual_values_survive_being_written_and_read() {
         "optimizer.learning_rate=0.1234567890123456",
         "model.q_lora_rank=24",
         "train.precision=mixed",
+        "train.recompute=block",
     ];
     let config = Config::resolve(Some("small"), &sets(&unusual)).unwrap();
     assert_eq!(from_file(config.to_toml().unwrap()).unwrap(), config);
     assert_eq!(config.data.path, [PathBuf::from("a b.txt"), PathBuf::from("c\\d")]);
     assert_eq!(config.model.q_lora_rank, Some(24));
+}
+
+#[test]
+fn recompute_is_one_of_four_words() {
+    assert_eq!(Config::resolve(None, &[]).unwrap().train.recompute, Recompute::Auto);
+    for (word, recompute) in [("none", Recompute::None), ("ffn", Recompute::Ffn), ("block", Recompute::Block)] {
+        let config = Config::resolve(None, &[format!("train.recompute={word}")]).unwrap();
+        assert_eq!(config.train.recompute, recompute);
+    }
+    for wrong in ["full", "Block"] {
+        refuses(Config::resolve(None, &[format!("train.recompute={wrong}")]), &["train.recompute", "block"]);
+    }
 }
 
 #[test]

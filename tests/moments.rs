@@ -8,7 +8,7 @@ mod runs;
 
 use hadal::check::model::{check_model, initial_values, small_config};
 use hadal::config::model::ModelConfig;
-use hadal::config::train::{OptimizerConfig, OptimizerKind};
+use hadal::config::train::{OptimizerConfig, OptimizerKind, Recompute};
 use hadal::gpu::once::run_once;
 use hadal::gpu::pipeline::{Allowed, Pipelines};
 use hadal::graph::{Dtype, Role};
@@ -119,8 +119,8 @@ fn optimizer(kind: OptimizerKind) -> OptimizerConfig {
 
 fn program(config: &ModelConfig, kind: OptimizerKind, binding_limit: u64) -> Program {
     let size = BatchSize { batch: 2, length: 13 };
-    let options =
-        ProgramOptions { size, binding_limit, optimizer: Some(optimizer(kind)), logit_rows: None, stored: Dtype::F32 };
+    let (optimizer, recompute) = (Some(optimizer(kind)), Recompute::None);
+    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored: Dtype::F32, recompute };
     Program::new(config, &parameters(config), &options)
 }
 

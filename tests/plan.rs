@@ -1,7 +1,7 @@
 //! The memory plan of programs of random small models: tensors that live at the same time never share a buffer.
 
 use hadal::config::model::{ModelConfig, RouterWeights, TopkMethod};
-use hadal::config::train::OptimizerConfig;
+use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::graph::plan::Plan;
 use hadal::graph::{Dtype, Recording, Role, Step, Tensor, Tensors};
 use hadal::kernels::{Access, matmul, matmul_experts};
@@ -50,10 +50,12 @@ fn random_program(seed: u64) -> Program {
     let binding_limit = [1 << 30, 4 * 64 + up_to(4000) as u64][up_to(1)];
     let logit_rows = [None, Some(1 + up_to(size.tokens() - 1))][up_to(1)];
     let optimizer = Some(OptimizerConfig::default());
+    let stored = [Dtype::F32, Dtype::F16][up_to(1)];
+    let recompute = [Recompute::None, Recompute::Ffn, Recompute::Block][up_to(2)];
     Program::new(
         &config,
         &parameters(&config),
-        &ProgramOptions { size, binding_limit, optimizer, logit_rows, stored: Dtype::F32 },
+        &ProgramOptions { size, binding_limit, optimizer, logit_rows, stored, recompute },
     )
 }
 
@@ -97,7 +99,9 @@ fn broken(program: &Program, plan: &Plan, slot: impl Fn(Tensor) -> Option<usize>
             for (tensor, access) in step.uses() {
                 let place = slot(tensor).ok_or_else(|| format!("{} has no slot", name(tensor)))?;
                 let info = tensors.info(tensor);
-                if plan.slots[place].bytes < info.bytes() || plan.slots[place].dtype != info.dtype {
+                let slot = &plan.slots[place];
+                let alike = (slot.dtype == Dtype::U32) == (info.dtype == Dtype::U32);
+                if slot.bytes < info.bytes() || !alike || slot.dtype.bytes() > info.dtype.bytes() {
                     return Err(format!("{} does not fit its slot", name(tensor)));
                 }
                 let other = at.insert(place, (tensor, access));

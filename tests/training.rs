@@ -10,7 +10,7 @@ mod parity;
 mod runs;
 
 use hadal::config::model::ModelConfig;
-use hadal::config::train::{OptimizerConfig, OptimizerKind};
+use hadal::config::train::{OptimizerConfig, OptimizerKind, Recompute};
 use hadal::data::batch::{Batch, IGNORED};
 use hadal::graph::Dtype;
 use hadal::kernels::case::indices;
@@ -168,6 +168,7 @@ fn trajectory(case: &parity::Case) -> (Vec<f64>, Vec<f64>) {
         optimizer: Some(optimizer.clone()),
         logit_rows: None,
         stored: Dtype::F32,
+        recompute: Recompute::None,
     };
     let program = Program::new(&config, &case.specs, &options);
     let mut session = Session::new(program, &runs::cpu(), None).unwrap();

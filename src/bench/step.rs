@@ -47,6 +47,7 @@ impl Bench {
             optimizer: Some(config.optimizer.clone()),
             logit_rows: None,
             stored: device.stored(),
+            recompute: config.train.recompute,
         };
         let program = Program::new(&config.model, &parameters(&config.model), &options);
         let plan_bytes = program.plan().bytes();

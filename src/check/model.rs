@@ -4,7 +4,7 @@
 use super::Finding;
 use super::ops::judge;
 use crate::config::model::{ModelConfig, TopkMethod};
-use crate::config::train::OptimizerConfig;
+use crate::config::train::{OptimizerConfig, Recompute};
 use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::gpu::device::Gpu;
@@ -69,7 +69,7 @@ pub fn small_program(config: &ModelConfig, binding_limit: u64, stored: Dtype) ->
     Program::new(
         config,
         &parameters(config),
-        &ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored },
+        &ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored, recompute: Recompute::None },
     )
 }
 
@@ -95,7 +95,8 @@ pub fn wide_program() -> Program {
     };
     let size = BatchSize { batch: 2, length: 64 };
     let optimizer = Some(OptimizerConfig { clip_norm: 0.5, ..OptimizerConfig::default() });
-    let options = ProgramOptions { size, binding_limit: 1 << 30, optimizer, logit_rows: None, stored: Dtype::F16 };
+    let (binding_limit, recompute) = (1 << 30, Recompute::None);
+    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored: Dtype::F16, recompute };
     Program::new(&config, &parameters(&config), &options)
 }
 

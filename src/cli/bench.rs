@@ -1,5 +1,6 @@
 //! `hadal bench`
 
+use super::fit::{Target, decide};
 use super::{DeviceArgs, bytes, gib};
 use crate::backend::Device;
 use crate::bench::gemm::{Row, measure, of_model, squares};
@@ -61,7 +62,9 @@ pub(super) fn run(args: BenchArgs) -> Result<()> {
 }
 
 fn step(args: &BenchArgs, config: &Config, device: &Device, profile: bool) -> Result<()> {
-    let report = Bench::new(config, device, args.vram)?.measure(args.samples, args.updates, profile)?;
+    let mut config = config.clone();
+    decide(&mut config, Target { binding_limit: device.binding_limit(), stored: device.stored() }, args.vram);
+    let report = Bench::new(&config, device, args.vram)?.measure(args.samples, args.updates, profile)?;
     if args.json {
         let value = serde_json::json!({ "device": device.describe(), "config": args.config, "report": report });
         return print(value);

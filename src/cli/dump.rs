@@ -3,7 +3,7 @@
 use super::{DeviceArgs, existing, load_weights, model_config, output};
 use crate::checkpoint::tensors::{Tensor, Values, read_tensors, write_tensors};
 use crate::config::model::ModelConfig;
-use crate::config::train::{OptimizerConfig, Precision};
+use crate::config::train::{OptimizerConfig, Precision, Recompute};
 use crate::data::batch::{Batch, IGNORED};
 use crate::error::{Error, Result};
 use crate::kernels::state;
@@ -67,6 +67,7 @@ pub(super) fn run(args: DumpArgs) -> Result<()> {
         optimizer: Some(optimizer()),
         logit_rows: Some(batch.batch * batch.length),
         stored: device.stored(),
+        recompute: Recompute::None,
     };
     let program = Program::new(&config, &parameters(&config), &options);
     let mut session = Session::new(program, &device, None)?;

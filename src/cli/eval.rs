@@ -3,7 +3,7 @@
 use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer, positive};
 use crate::config::Config;
 use crate::config::data::DataConfig;
-use crate::config::train::Precision;
+use crate::config::train::{Precision, Recompute};
 use crate::data::Dataset;
 use crate::data::batch::Batch;
 use crate::data::world::{ProbeKind, ProbeWindow, probe_windows};
@@ -68,6 +68,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         optimizer: None,
         logit_rows: None,
         stored: Dtype::F32,
+        recompute: Recompute::None,
     };
     let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
     load_weights(&folder, &config, |values| session.load(values))?;

@@ -1,12 +1,13 @@
-//! How large a micro-batch fits into a memory of a given size.
+//! How large a micro-batch fits into a memory of a given size, and with what recomputed.
 
 use super::gib;
 use crate::config::Config;
+use crate::config::train::Recompute;
 use crate::graph::plan::Plan;
 use crate::graph::{Dtype, Role};
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
-use crate::model::program::{Program, ProgramOptions};
+use crate::model::program::{MICRO_STEP, Program, ProgramOptions};
 
 /// The part of a card's memory that no plan may count on: a driver keeps its context, pipelines and staging buffers
 /// there, and the unused ends of the blocks that it cuts buffers from. On an H100 these were 566 MiB beside a plan of
@@ -33,50 +34,124 @@ pub(super) fn program(config: &Config, target: Target) -> Program {
         optimizer: Some(config.optimizer.clone()),
         logit_rows: None,
         stored,
+        recompute: config.train.recompute,
     };
     Program::new(&config.model, &parameters(&config.model), &options)
 }
 
-/// The plan of `config` with another micro-batch.
-pub(super) fn plan(config: &Config, micro_batch: usize, target: Target) -> Plan {
+/// All ways to recompute, the least first, as the configuration spells them.
+const POLICIES: [(Recompute, &str); 3] =
+    [(Recompute::None, "none"), (Recompute::Ffn, "ffn"), (Recompute::Block, "block")];
+
+/// `config` with another micro-batch and recompute.
+fn with(config: &Config, micro_batch: usize, recompute: Recompute) -> Config {
     let mut config = config.clone();
-    config.train.micro_batch = micro_batch;
-    program(&config, target).plan()
+    (config.train.micro_batch, config.train.recompute) = (micro_batch, recompute);
+    config
 }
 
-/// The largest micro-batch whose plan needs at most `limit` bytes, and none of whose tensors needs more than a binding
-/// holds; `None` if that is too much for one sequence.
-pub(super) fn largest(config: &Config, target: Target, limit: u64) -> Option<usize> {
+/// What may be recomputed: what the configuration says, or anything where it leaves that open.
+fn allowed(config: &Config) -> Vec<Recompute> {
+    match config.train.recompute {
+        Recompute::Auto => POLICIES.map(|(policy, _)| policy).into(),
+        chosen => vec![chosen],
+    }
+}
+
+/// A micro-batch with what is recomputed, and the memory of both.
+pub(super) struct Fit {
+    /// B: sequences.
+    pub micro_batch: usize,
+    /// What backward makes again.
+    pub recompute: Recompute,
+    /// Its memory.
+    pub plan: Plan,
+}
+
+/// The least recompute with which `micro_batch` sequences need at most `limit` bytes, and none of whose tensors needs
+/// more than a binding holds; else the most that is allowed, as an error.
+fn fit(config: &Config, micro_batch: usize, target: Target, limit: u64) -> Result<Fit, Fit> {
+    let mut last = None;
+    for recompute in allowed(config) {
+        let plan = program(&with(config, micro_batch, recompute), target).plan();
+        let fits = plan.bytes() <= limit && plan.largest() <= target.binding_limit;
+        let found = Fit { micro_batch, recompute, plan };
+        if fits {
+            return Ok(found);
+        }
+        last = Some(found);
+    }
+    last.map_or_else(|| unreachable!("one policy is always allowed"), Err)
+}
+
+/// Decides what `auto` leaves open: nothing is recomputed without a limit, else the least that fits, or the most where
+/// nothing does.
+pub(super) fn decide(config: &mut Config, target: Target, limit: Option<u64>) {
+    config.train.recompute = match (config.train.recompute, limit) {
+        (Recompute::Auto, None) => Recompute::None,
+        (Recompute::Auto, Some(limit)) => {
+            let (Ok(found) | Err(found)) = fit(config, config.train.micro_batch, target, limit);
+            found.recompute
+        }
+        (chosen, _) => chosen,
+    };
+}
+
+/// The largest micro-batch that fits into `limit` bytes; where not even one sequence does, what that needs.
+pub(super) fn largest(config: &Config, target: Target, limit: u64) -> Result<Fit, Fit> {
     let length = config.train.sequence_length;
     let fits = |micro_batch: usize| {
-        let tokens = micro_batch.saturating_mul(length);
-        let plan = || plan(config, micro_batch, target);
-        let within = |plan: Plan| plan.bytes() <= limit && plan.largest() <= target.binding_limit;
-        config.model.check_pass("train.micro_batch", tokens, "").is_ok() && within(plan())
+        let passes = config.model.check_pass("train.micro_batch", micro_batch.saturating_mul(length), "").is_ok();
+        passes.then(|| fit(config, micro_batch, target, limit).ok()).flatten()
     };
-    if !fits(1) {
-        return None;
+    let mut largest = fit(config, 1, target, limit)?;
+    while let Some(found) = fits(largest.micro_batch * 2) {
+        largest = found;
     }
-    let mut largest = 1;
-    while fits(largest * 2) {
-        largest *= 2;
-    }
-    let mut step = largest / 2;
+    let mut step = largest.micro_batch / 2;
     while step > 0 {
-        if fits(largest + step) {
-            largest += step;
-        }
+        largest = fits(largest.micro_batch + step).unwrap_or(largest);
         step /= 2;
     }
-    Some(largest)
+    Ok(largest)
 }
 
 /// What a refused run is told.
 pub(super) fn advice(config: &Config, target: Target, limit: u64) -> String {
-    match largest(config, target, limit) {
-        Some(fits) => format!("the largest micro-batch that fits is train.micro_batch={fits}"),
-        None => "not even train.micro_batch=1 fits".to_owned(),
+    let Ok(found) = largest(config, target, limit) else { return "not even train.micro_batch=1 fits".to_owned() };
+    let text = format!("the largest micro-batch that fits is train.micro_batch={}", found.micro_batch);
+    let block = largest(&with(config, 1, Recompute::Block), target, limit);
+    match block.ok().filter(|block| block.micro_batch > found.micro_batch) {
+        Some(block) => format!("{text}, or {} with train.recompute=block", block.micro_batch),
+        None => text,
     }
+}
+
+/// How the configuration spells a policy.
+pub(super) fn spelt(recompute: Recompute) -> &'static str {
+    POLICIES.iter().find(|(policy, _)| *policy == recompute).map_or("auto", |(_, name)| name)
+}
+
+/// Floating-point operations a token that `program` makes a second time.
+pub(super) fn repeated_flops(program: &Program) -> f64 {
+    let micro_step = &program.recordings[program.recording(MICRO_STEP)];
+    micro_step.repeated_flops / program.inputs.size.tokens() as f64
+}
+
+/// The activations of each policy and the operations that it repeats, a line a policy.
+pub(super) fn policies(config: &Config, target: Target) -> String {
+    let (batch, length) = (config.train.micro_batch, config.train.sequence_length);
+    let mut text = format!("activations by train.recompute, {batch} x {length} tokens a pass");
+    let all = config.model.training_flops_per_token(length);
+    for (policy, name) in POLICIES {
+        let program = program(&with(config, batch, policy), target);
+        let (bytes, more) = (program.plan().bytes_of(Role::Activation), repeated_flops(&program));
+        text += &format!("\n  {name:<20} {:>10.4} GiB", gib(bytes));
+        if more > 0.0 {
+            text += &format!(", {more:.4e} FLOP a token more ({:.1} %)", 100.0 * more / all);
+        }
+    }
+    text
 }
 
 /// The memory of a plan, a line a role.

@@ -1,6 +1,6 @@
 //! `hadal plan`
 
-use super::fit::{Target, largest, plan, program, reserve, table};
+use super::fit::{Fit, Target, decide, largest, policies, program, reserve, spelt, table};
 use super::{bytes, gib, train::summary};
 use crate::config::Config;
 use crate::config::train::Precision;
@@ -37,19 +37,21 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     // `auto` as a card with matrix units decides it.
     let stored = if config.train.precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
     let target = Target { binding_limit: args.binding, stored };
-    print(summary(&config, &parameters(&config.model), &program(&config, target)))?;
-    let Some(memory) = args.vram else { return Ok(()) };
-    let reserve = reserve(memory);
-    let Some(fits) = largest(&config, target, memory - reserve) else {
-        return Err(Error::Memory(too_much(&plan(&config, 1, target), memory, args.binding)));
-    };
-    let plan = plan(&config, fits, target);
-    print(format_args!("with {fits} sequences a pass: {}", table(&plan)))?;
+    let limit = args.vram.map(|memory| memory - reserve(memory));
+    let mut decided = config.clone();
+    decide(&mut decided, target, limit);
+    print(summary(&decided, &parameters(&config.model), &program(&decided, target)))?;
+    print(policies(&config, target))?;
+    let (Some(memory), Some(limit)) = (args.vram, limit) else { return Ok(()) };
+    let Fit { micro_batch, recompute, plan } =
+        largest(&config, target, limit).map_err(|least| Error::Memory(too_much(&least.plan, memory, args.binding)))?;
+    print(format_args!("with {micro_batch} sequences a pass: {}", table(&plan)))?;
     print(format_args!(
-        "largest micro-batch within {:.2} GiB: {fits} ({:.2} GiB, and {:.2} left to the driver)",
+        "largest micro-batch within {:.2} GiB: {micro_batch} ({:.2} GiB, and {:.2} left to the driver; recompute {})",
         gib(memory),
         gib(plan.bytes()),
-        gib(reserve)
+        gib(reserve(memory)),
+        spelt(recompute)
     ))
 }
 

@@ -67,12 +67,21 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
 /// Trains, or goes on training, in the run folder `out`. Returns the text's entropy in nats a token, if it is known.
 pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f64>> {
     let started = Instant::now();
-    let (config, tokenizer) = configure(args, out, resume)?;
+    let (open, tokenizer) = configure(args, out, resume)?;
+    let mut config = open.clone();
     let length = config.train.sequence_length;
     let dataset = Dataset::open(&config.data, &tokenizer, length, config.train.seed)?;
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
     let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
+    // Samples are drawn by a second program, with weights of its own, which the cap counts in.
+    let sampler = match config.train.sample_interval {
+        0 => None,
+        _ => Some(Sampler::program(&config.model, length, &device)),
+    };
+    let beside = sampler.as_ref().map_or(0, |program| program.plan().bytes());
+    let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
+    fit::decide(&mut config, target, cap);
     let program = fit::program(&config, target);
     let head = [
         format!("running on {}", device.describe()),
@@ -80,18 +89,11 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
         summary(&config, &specs, &program),
     ];
     head.iter().for_each(note);
-    // Samples are drawn by a second program, with weights of its own, which the cap counts in.
-    let sampler = match config.train.sample_interval {
-        0 => None,
-        _ => Some(Sampler::program(&config.model, length, &device)),
-    };
-    let beside = sampler.as_ref().map_or(0, |program| program.plan().bytes());
     if beside > 0 {
         note(format_args!("  {:<20} {:>10.4} GiB", "for samples, beside", gib(beside)));
     }
-    let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
     let mut session = Session::new(program, &device, cap).map_err(|e| match (e, cap) {
-        (Error::Memory(text), Some(cap)) => Error::Memory(format!("{text}; {}", fit::advice(&config, target, cap))),
+        (Error::Memory(text), Some(cap)) => Error::Memory(format!("{text}; {}", fit::advice(&open, target, cap))),
         (e, _) => e,
     })?;
     let measured = session.executor().allocated().map(|[held, set_aside]| {
@@ -228,6 +230,10 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -
         "compute: {:.4e} FLOP a token (forward and backward, {length} positions)\n",
         model.training_flops_per_token(length)
     );
+    text += &match fit::repeated_flops(program) {
+        0.0 => format!("recompute: {}\n", fit::spelt(train.recompute)),
+        more => format!("recompute: {}, {more:.4e} FLOP a token more\n", fit::spelt(train.recompute)),
+    };
     text += &format!(
         "batch: {} x {} tokens a pass, {} passes an update, {} tokens an update\n",
         train.micro_batch,

@@ -17,6 +17,22 @@ pub enum Precision {
     Auto,
 }
 
+/// What the backward pass makes again of each block but the last, rather than that it stays from the forward pass: less memory for
+/// more operations, and the same gradients bit for bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// `none` where no `--vram` caps memory, else the first of `none`, `ffn` and `block` that fits.
+    #[default]
+    Auto,
+    /// Nothing.
+    None,
+    /// The feed-forward layer, dense or of experts, from the residual stream and the routers' choices; attention stays.
+    Ffn,
+    /// The whole block, from its input and the routers' choices.
+    Block,
+}
+
 /// How the losses of one accumulation window become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +60,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Number formats: `f32`, `mixed` or `auto`; default `auto`.
     pub precision: Precision,
+    /// What backward makes again to save memory: `none`, `ffn`, `block` or `auto`; default `auto`.
+    pub recompute: Recompute,
     /// How a window's losses are averaged: `tokens` or `seed`; default `tokens`.
     pub loss_reduction: LossReduction,
     /// Updates between validations; 0 for one before and one after training; default 100.
@@ -71,6 +89,7 @@ impl Default for TrainConfig {
             steps: 1000,
             seed: 1,
             precision: Precision::Auto,
+            recompute: Recompute::Auto,
             loss_reduction: LossReduction::Tokens,
             eval_interval: 100,
             eval_batches: 8,

@@ -1,13 +1,16 @@
 //! Backward: each operation's gradient dispatches. Gradients of activations are overwritten, gradients of parameters
-//! accumulate, so gradient accumulation is replaying a micro-step without clearing.
+//! accumulate, so gradient accumulation is replaying a micro-step without clearing. Operations whose activations did not
+//! stay come as [`recompute`](super::recompute) made them anew.
 
 use super::forward::{self, count, shape2, spans};
 use super::op::{AttentionSizes, Mask, Op, Routing, Weight};
+use super::recompute;
 use super::recording::Recorder;
 use super::tensor::{Dtype, Tensor};
 use crate::kernels::matmul::{self, ADD, NN, OVERWRITE, TN};
 use crate::kernels::{self, matmul_experts_weight_grad};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// Gradients of activations found so far.
 #[derive(Default)]
@@ -15,12 +18,19 @@ pub struct Gradients {
     of: HashMap<Tensor, Tensor>,
     /// Gradient tensors that stand for more than one activation: these may not be added to in place.
     shared: HashSet<Tensor>,
+    /// Activations that were made again, with those that they repeat: both have one gradient.
+    repeats: HashMap<Tensor, Tensor>,
 }
 
 impl Gradients {
     /// The gradient of `x`, if anything that was recorded depends on it.
     pub fn get(&self, x: Tensor) -> Option<Tensor> {
-        self.of.get(&x).copied()
+        self.of.get(&self.first(x)).copied()
+    }
+
+    /// The activation that `x` repeats, or `x`.
+    fn first(&self, x: Tensor) -> Tensor {
+        self.repeats.get(&x).copied().unwrap_or(x)
     }
 
     /// Joins a contribution to the gradient of `x`.
@@ -33,7 +43,7 @@ impl Gradients {
                 sum
             }
         };
-        self.of.insert(x, joined);
+        self.of.insert(self.first(x), joined);
     }
 
     /// Where a product may put the gradient of `x`, and whether it overwrites or adds to what is there.
@@ -52,16 +62,28 @@ impl Gradients {
     }
 }
 
-/// Appends the backward dispatches of `ops` in reverse, starting from gradients that are given for some tensors.
-pub(super) fn backward(ops: &[Op], r: &mut Recorder<'_>, seeds: Vec<(Tensor, Tensor)>) -> Gradients {
+/// Appends the backward dispatches of `ops` in reverse, starting from gradients that are given for some tensors. Before
+/// those of each range in `repeated`, in ascending order, comes what they need of its activations.
+pub(super) fn backward(
+    ops: &[Op],
+    repeated: &[Range<usize>],
+    r: &mut Recorder<'_>,
+    seeds: Vec<(Tensor, Tensor)>,
+) -> Gradients {
     let mut g = Gradients::default();
     for (tensor, gradient) in seeds {
         g.shared.insert(gradient); // belongs to the caller
         g.of.insert(tensor, gradient);
     }
-    for op in ops.iter().rev() {
-        op.backward(r, &mut g);
+    let mut end = ops.len();
+    for range in repeated.iter().rev() {
+        ops[range.end..end].iter().rev().for_each(|op| op.backward(r, &mut g));
+        let (renewed, repeats) = recompute::again(&ops[range.clone()], r);
+        g.repeats.extend(repeats);
+        renewed.iter().rev().for_each(|op| op.backward(r, &mut g));
+        end = range.start;
     }
+    ops[..end].iter().rev().for_each(|op| op.backward(r, &mut g));
     g
 }
 

@@ -1,19 +1,22 @@
 //! Memory: which buffer each tensor lives in, decided before anything runs.
 //!
 //! Tensors that outlive a replay get a buffer each: wgpu tracks whole buffers, so a shared one would serialise what is
-//! independent. Activations share a pool: a slot is free again after the last step that uses its tensor. All
-//! recordings of a program draw from one pool, since they never run at the same time.
+//! independent. Activations share a pool: each lives from the first step that uses it to the last, and a buffer holds
+//! those whose lives do not meet. The largest choose first, so that a buffer is as large as its first tensor and later
+//! ones fill the times in between. All recordings of a program draw from one pool, since they never run at the same
+//! time.
 
 use super::recording::Recording;
 use super::tensor::{Dtype, Role, Tensor, Tensors};
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 /// One buffer to allocate.
 #[derive(Clone, Debug)]
 pub struct Slot {
     /// Size.
     pub bytes: u64,
-    /// Element type of the tensors in it.
+    /// Element type of the tensors in it; the narrowest where activations of f32 and f16 take turns.
     pub dtype: Dtype,
     /// Role of the tensors in it.
     pub role: Role,
@@ -27,6 +30,20 @@ pub struct Plan {
     of: HashMap<Tensor, usize>,
 }
 
+/// A shared buffer while tensors are placed in it.
+struct Shared {
+    slot: usize,
+    /// Last step of each life in it, by first step.
+    lives: BTreeMap<usize, usize>,
+}
+
+impl Shared {
+    /// Whether nothing lives here from step `first` to step `last`.
+    fn is_free(&self, first: usize, last: usize) -> bool {
+        self.lives.range(..=last).next_back().is_none_or(|(_, &end)| end < first)
+    }
+}
+
 impl Plan {
     /// Plans the memory of `recordings` over `tensors`. Tensors that no recording and no host transfer needs are those
     /// of role `Activation` without a step: they get none.
@@ -36,47 +53,36 @@ impl Plan {
             plan.of.insert(tensor, plan.slots.len());
             plan.slots.push(Slot { bytes: info.bytes().max(4), dtype: info.dtype, role: info.role });
         }
-        let mut pool: Vec<usize> = Vec::new();
-        for recording in recordings {
-            plan.colour(tensors, recording, &mut pool);
-        }
+        plan.share(tensors, recordings);
         plan
     }
 
-    fn colour(&mut self, tensors: &Tensors, recording: &Recording, pool: &mut Vec<usize>) {
-        let mut last_use: HashMap<Tensor, usize> = HashMap::new();
-        for (i, step) in recording.steps.iter().enumerate() {
-            for &tensor in &step.tensors {
-                last_use.insert(tensor, i);
+    fn share(&mut self, tensors: &Tensors, recordings: &[Recording]) {
+        // One count of steps for all recordings: their tensors never meet.
+        let mut lives: HashMap<Tensor, (usize, usize)> = HashMap::new();
+        for (i, step) in recordings.iter().flat_map(|recording| &recording.steps).enumerate() {
+            for &tensor in step.tensors.iter().filter(|&&t| tensors.info(t).role == Role::Activation) {
+                lives.entry(tensor).or_insert((i, i)).1 = i;
             }
         }
-        let mut free: Vec<usize> = pool.clone();
-        for (i, step) in recording.steps.iter().enumerate() {
-            for &tensor in &step.tensors {
-                let info = tensors.info(tensor);
-                if info.role == Role::Activation && !self.of.contains_key(&tensor) {
-                    let slot = self.take(info.bytes().max(4), info.dtype, &mut free, pool);
-                    self.of.insert(tensor, slot);
-                }
-            }
-            let mut ended: Vec<Tensor> = step.tensors.iter().copied().filter(|t| last_use[t] == i).collect();
-            ended.sort();
-            ended.dedup();
-            free.extend(ended.iter().filter(|t| tensors.info(**t).role == Role::Activation).map(|t| self.of[t]));
-        }
-    }
-
-    /// The smallest free slot that holds `bytes` without wasting half of itself, or a new one.
-    fn take(&mut self, bytes: u64, dtype: Dtype, free: &mut Vec<usize>, pool: &mut Vec<usize>) -> usize {
-        let fits = |slot: &Slot| slot.dtype == dtype && slot.bytes >= bytes && slot.bytes <= 2 * bytes;
-        let best = (0..free.len()).filter(|&i| fits(&self.slots[free[i]])).min_by_key(|&i| self.slots[free[i]].bytes);
-        match best {
-            Some(i) => free.swap_remove(i),
-            None => {
+        let mut lives: Vec<_> = lives.into_iter().collect();
+        lives.sort_by_key(|&(tensor, life)| (Reverse(tensors.info(tensor).bytes()), life, tensor));
+        let mut pool: Vec<Shared> = Vec::new();
+        for (tensor, (first, last)) in lives {
+            let (bytes, dtype) = (tensors.info(tensor).bytes().max(4), tensors.info(tensor).dtype);
+            let alike = |slot: usize| (self.slots[slot].dtype == Dtype::U32) == (dtype == Dtype::U32);
+            let free = (0..pool.len()).filter(|&i| alike(pool[i].slot) && pool[i].is_free(first, last));
+            let at = free.min_by_key(|&i| self.slots[pool[i].slot].bytes).unwrap_or_else(|| {
                 self.slots.push(Slot { bytes, dtype, role: Role::Activation });
-                pool.push(self.slots.len() - 1);
-                self.slots.len() - 1
+                pool.push(Shared { slot: self.slots.len() - 1, lives: BTreeMap::new() });
+                pool.len() - 1
+            });
+            pool[at].lives.insert(first, last);
+            let slot = &mut self.slots[pool[at].slot];
+            if dtype.bytes() < slot.dtype.bytes() {
+                slot.dtype = dtype;
             }
+            self.of.insert(tensor, pool[at].slot);
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Recording {
     pub name: &'static str,
     /// The dispatches.
     pub steps: Vec<Step>,
+    /// Floating-point operations of matrix products and attention that backward makes a second time.
+    pub repeated_flops: f64,
 }
 
 impl Recording {
@@ -48,7 +50,7 @@ impl Recording {
                 }
             }
         }
-        Recording { name, steps }
+        Recording { name, steps, ..self.clone() }
     }
 }
 
@@ -56,13 +58,15 @@ impl Recording {
 pub struct Recorder<'t> {
     /// The program's tensors.
     pub tensors: &'t mut Tensors,
+    /// What [`Recording::repeated_flops`] will be.
+    pub repeated_flops: f64,
     steps: Vec<Step>,
 }
 
 impl<'t> Recorder<'t> {
     /// An empty recording over `tensors`.
     pub fn new(tensors: &'t mut Tensors) -> Self {
-        Recorder { tensors, steps: Vec::new() }
+        Recorder { tensors, repeated_flops: 0.0, steps: Vec::new() }
     }
 
     /// Appends a dispatch of `kernel`, or several where one would last too long. Panics if the tensors do not fit its
@@ -103,6 +107,6 @@ impl<'t> Recorder<'t> {
 
     /// The finished recording.
     pub fn finish(self, name: &'static str) -> Recording {
-        Recording { name, steps: self.steps }
+        Recording { name, steps: self.steps, repeated_flops: self.repeated_flops }
     }
 }

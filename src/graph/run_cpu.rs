@@ -48,10 +48,12 @@ impl<F: CpuReal> CpuExecutor<F> {
     /// Allocates everything that `recordings` need, zeroed.
     pub fn new(tensors: &Tensors, recordings: &[Recording]) -> Self {
         let plan = Plan::new(tensors, recordings);
-        let memory = plan.slots.iter().map(|slot| match slot.dtype {
-            Dtype::F32 => Memory::Real(vec![F::zero(); (slot.bytes / 4) as usize]),
-            Dtype::F16 => Memory::Real(vec![F::zero(); (slot.bytes / 2) as usize]),
-            Dtype::U32 => Memory::Index(vec![0; (slot.bytes / 4) as usize]),
+        let memory = plan.slots.iter().map(|slot| {
+            let elements = (slot.bytes / slot.dtype.bytes()) as usize;
+            match slot.dtype {
+                Dtype::F32 | Dtype::F16 => Memory::Real(vec![F::zero(); elements]),
+                Dtype::U32 => Memory::Index(vec![0; elements]),
+            }
         });
         CpuExecutor {
             memory: memory.collect(),

@@ -4,6 +4,7 @@ use super::op::{AttentionSizes, Balance, LossSlots, Mask, Op, Rotation, RouterSi
 use super::recording::{Recorder, Recording};
 use super::tensor::{Dtype, Role, Tensor, Tensors};
 use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS};
+use std::ops::Range;
 
 /// Bytes of logits that exist at once: the loss head works through the rows in chunks of this size.
 pub const LOGITS_BYTES: u64 = 512 << 20;
@@ -14,6 +15,7 @@ pub const HALF_LOGITS_BYTES: u64 = 1 << 30;
 pub struct Tape<'t> {
     tensors: &'t mut Tensors,
     ops: Vec<Op>,
+    repeated: Vec<Range<usize>>,
     training: bool,
     dropout_sites: u32,
     binding_limit: u64,
@@ -32,7 +34,8 @@ impl<'t> Tape<'t> {
     }
 
     fn new(tensors: &'t mut Tensors, binding_limit: u64, training: bool) -> Self {
-        Tape { tensors, ops: Vec::new(), training, dropout_sites: 0, binding_limit, stored: Dtype::F32 }
+        let (ops, repeated) = (Vec::new(), Vec::new());
+        Tape { tensors, ops, repeated, training, dropout_sites: 0, binding_limit, stored: Dtype::F32 }
     }
 
     /// The same tape with activations stored as `dtype`, except where f32 is needed: the residual stream, the router,
@@ -49,6 +52,18 @@ impl<'t> Tape<'t> {
     /// Whether the tape trains.
     pub fn is_training(&self) -> bool {
         self.training
+    }
+
+    /// Records what `part` records; when training and `again`, backward makes the part's activations again instead of
+    /// keeping them. Such parts do not lie in one another: a broken invariant panics.
+    pub fn repeat<R>(&mut self, again: bool, part: impl FnOnce(&mut Self) -> R) -> R {
+        let (start, before) = (self.ops.len(), self.repeated.len());
+        let result = part(self);
+        if self.training && again {
+            assert_eq!(self.repeated.len(), before, "a part that is made again lies in another");
+            self.repeated.push(start..self.ops.len());
+        }
+        result
     }
 
     /// A number that no other dropout of this tape has.
@@ -281,7 +296,7 @@ impl<'t> Tape<'t> {
         let mut recorder = Recorder::new(self.tensors);
         self.ops.iter().for_each(|op| op.forward(&mut recorder));
         if self.training {
-            super::backward::backward(&self.ops, &mut recorder, Vec::new());
+            super::backward::backward(&self.ops, &self.repeated, &mut recorder, Vec::new());
         }
         recorder.finish(name)
     }
@@ -294,7 +309,7 @@ impl<'t> Tape<'t> {
     ) -> (Recording, super::backward::Gradients) {
         let mut recorder = Recorder::new(self.tensors);
         self.ops.iter().for_each(|op| op.forward(&mut recorder));
-        let gradients = super::backward::backward(&self.ops, &mut recorder, seeds.to_vec());
+        let gradients = super::backward::backward(&self.ops, &self.repeated, &mut recorder, seeds.to_vec());
         (recorder.finish(name), gradients)
     }
 }

@@ -107,6 +107,13 @@ impl Tensors {
         self.add(name, shape, Dtype::U32, role)
     }
 
+    /// Adds an activation like `tensor`, for what is made a second time.
+    pub fn again(&mut self, tensor: Tensor) -> Tensor {
+        let info = self.info(tensor).clone();
+        self.infos.push(TensorInfo { role: Role::Activation, ..info });
+        Tensor(self.infos.len() as u32 - 1)
+    }
+
     /// Adds a trained tensor together with its gradient.
     pub fn parameter(&mut self, name: impl Into<String>, shape: &[usize]) -> Tensor {
         let name = name.into();

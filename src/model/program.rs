@@ -6,7 +6,7 @@ use super::params::ParamSpec;
 use super::transformer;
 use super::weights::Weights;
 use crate::config::model::ModelConfig;
-use crate::config::train::OptimizerConfig;
+use crate::config::train::{OptimizerConfig, Recompute};
 use crate::graph::op::Weight;
 use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
@@ -45,6 +45,8 @@ pub struct ProgramOptions {
     pub logit_rows: Option<usize>,
     /// What activations and the factors of products are stored as: f16 for mixed precision.
     pub stored: Dtype,
+    /// What backward makes again of each block but the last; `auto`, which knows no limit here, is `none`.
+    pub recompute: Recompute,
 }
 
 /// Rows whose logits are wanted, and the logits.
@@ -100,7 +102,7 @@ impl Program {
         program.record_refresh();
         program.record_reset();
         if let Some(optimizer) = &options.optimizer {
-            program.record_micro_step(options.binding_limit);
+            program.record_micro_step(options.binding_limit, options.recompute);
             program.record_update(optimizer);
         }
         program.record_evaluate(options.binding_limit);
@@ -139,9 +141,9 @@ impl Program {
         self.recordings.push(r.finish(RESET));
     }
 
-    fn record_micro_step(&mut self, binding_limit: u64) {
+    fn record_micro_step(&mut self, binding_limit: u64, recompute: Recompute) {
         let mut t = Tape::training(&mut self.tensors, binding_limit).storing(self.stored);
-        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
+        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, recompute);
         t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
         let recording = t.finish(MICRO_STEP);
         let first = recording.over_zero_gradients(&self.tensors, FIRST_MICRO_STEP);
@@ -150,7 +152,7 @@ impl Program {
 
     fn record_evaluate(&mut self, binding_limit: u64) {
         let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
-        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
+        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, Recompute::None);
         t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
         let recording = t.finish(EVALUATE);
         self.recordings.push(recording);
@@ -159,7 +161,7 @@ impl Program {
     fn record_logits(&mut self, rows: usize, binding_limit: u64) {
         let chosen = self.tensors.index("logit_rows", &[rows], Role::Input);
         let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
-        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs);
+        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, Recompute::None);
         let all = Weight { parts: vec![(0, h)], copies: None, rows: self.inputs.size.tokens() };
         let h = t.embed(chosen, &all, self.inputs.token_order, self.inputs.segments); // (S, d)
         let logits = t.logits(h, transformer::head(&self.config, &self.weights)); // (S, V)

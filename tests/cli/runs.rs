@@ -101,6 +101,52 @@ fn plans_need_no_run() {
     assert_eq!(fs::read_dir(at.path()).unwrap().count(), 0);
 }
 
+/// Activations of each policy, in GiB, as `hadal plan` lists them.
+fn listed(plan: &str) -> Vec<(String, f64)> {
+    let (_, after) = plan.split_once("activations by train.recompute").unwrap();
+    let lines = after.lines().skip(1).take(3).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.map(|words| (words[0].to_owned(), words[1].parse().unwrap())).collect()
+}
+
+#[test]
+fn auto_recomputes_as_little_as_a_cap_allows_and_the_run_keeps_what_it_chose() {
+    let at = tempfile::tempdir().unwrap();
+    let sets = ["--set", "train.precision=f32", "--set", "train.micro_batch=32", "--set", "train.sample_interval=0"];
+    let plan = |more: &[&str]| succeeds(at.path(), &[&["plan", "tiny"], &sets[..], more].concat()).out;
+    let open = plan(&[]);
+    assert!(open.contains("recompute: none\n"), "{open}");
+    let policies = listed(&open);
+    assert_eq!(policies.iter().map(|p| p.0.as_str()).collect::<Vec<_>>(), ["none", "ffn", "block"]);
+    let all = |policy: &str| {
+        let set = format!("train.recompute={policy}");
+        let out = plan(&["--set", &set]);
+        assert!(out.contains(&format!("recompute: {policy}")), "{out}");
+        let line = out.lines().find(|line| line.starts_with("  all ")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0
+    };
+    let [none, ffn, block] = ["none", "ffn", "block"].map(all);
+    assert!(block < ffn && ffn < none, "{none} {ffn} {block}");
+    // A sixteenth of the memory is left to the driver.
+    let cap = |mib: f64| format!("{}KiB", (mib * 1024.0 * 16.0 / 15.0).ceil());
+    for (policy, memory) in [("none", none + 1.0), ("ffn", (none + ffn) / 2.0), ("block", (ffn + block) / 2.0)] {
+        let out = plan(&["--vram", &cap(memory)]);
+        assert!(out.contains(&format!("recompute: {policy}")), "{policy}: {out}");
+    }
+    let fixed = plan(&["--vram", &cap((ffn + block) / 2.0), "--set", "train.recompute=none"]);
+    assert!(fixed.contains("recompute: none\n") && fixed.trim_end().ends_with("recompute none)"), "{fixed}");
+    let base = ["train", "tiny", "--backend", "cpu", "--steps", "1", "--out", "run", "--vram"];
+    let quick = ["--set", "train.eval_batches=1", "--set", "train.sequence_length=32"];
+    let small = succeeds(at.path(), &[&["plan", "tiny"], &sets[..], &quick].concat()).out;
+    let capped = listed(&small);
+    let line = small.lines().find(|line| line.starts_with("  all ")).unwrap();
+    let total = line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap();
+    let memory = cap(1024.0 * (total - (capped[0].1 - capped[1].1) / 2.0));
+    let done = succeeds(at.path(), &[&base[..], &[memory.as_str()], &sets, &quick].concat());
+    assert!(done.err.contains("recompute: ffn, "), "{}", done.err);
+    let kept = fs::read_to_string(at.path().join("run/config.toml")).unwrap();
+    assert!(kept.contains("recompute = \"ffn\""), "{kept}");
+}
+
 #[test]
 fn a_dump_holds_what_its_flags_ask_for() {
     let at = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use hadal::config::model::{ModelConfig, RouterWeights, TopkMethod};
-use hadal::config::train::OptimizerConfig;
+use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::data::batch::{Batch, IGNORED};
 use hadal::graph::op::Weight;
 use hadal::graph::run_cpu::{CpuExecutor, CpuReal};
@@ -165,10 +165,21 @@ impl Fixture {
 
 /// Every recording of a model on batches of `sequences` rows.
 pub fn program(config: &ModelConfig, binding_limit: u64, sequences: usize, length: usize) -> Program {
+    recomputing(config, binding_limit, sequences, length, Recompute::None)
+}
+
+/// The same where backward makes activations again.
+pub fn recomputing(
+    config: &ModelConfig,
+    binding_limit: u64,
+    sequences: usize,
+    length: usize,
+    recompute: Recompute,
+) -> Program {
     let size = BatchSize { batch: sequences, length };
     let optimizer = Some(OptimizerConfig::default());
-    let options =
-        ProgramOptions { size, binding_limit, optimizer, logit_rows: Some(size.tokens()), stored: Dtype::F32 };
+    let logit_rows = Some(size.tokens());
+    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows, stored: Dtype::F32, recompute };
     Program::new(config, &parameters(config), &options)
 }
 

@@ -65,8 +65,8 @@ pub fn mixed(gpu: &Arc<Gpu>) -> Device {
 pub fn session(config: &Config, device: &Device) -> Session {
     let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
     let optimizer = Some(config.optimizer.clone());
-    let (binding_limit, stored) = (device.binding_limit(), device.stored());
-    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored };
+    let (binding_limit, stored, recompute) = (device.binding_limit(), device.stored(), config.train.recompute);
+    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored, recompute };
     Session::new(Program::new(&config.model, &parameters(&config.model), &options), device, None).unwrap()
 }
 

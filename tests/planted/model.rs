@@ -4,7 +4,7 @@
 
 use super::recording::Patient;
 use hadal::config::model::ModelConfig;
-use hadal::config::train::OptimizerConfig;
+use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::data::batch::Batch;
 use hadal::graph::op::Weight;
 use hadal::graph::run_cpu::CpuExecutor;
@@ -64,8 +64,9 @@ impl Model {
     /// The model without a bug.
     pub fn new(config: &ModelConfig) -> Model {
         let optimizer = Some(OptimizerConfig { clip_norm: 0.5, ..OptimizerConfig::default() });
+        let (size, binding_limit, recompute) = (SIZE, 1 << 30, Recompute::None);
         let options =
-            ProgramOptions { size: SIZE, binding_limit: 1 << 30, optimizer, logit_rows: None, stored: Dtype::F32 };
+            ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored: Dtype::F32, recompute };
         let program = Program::new(config, &parameters(config), &options);
         let mut batches: Vec<Batch> = [(1, 3), (2, 11)].map(|(seed, hidden)| batch(config, seed, hidden)).into();
         let counted = batches.iter().map(Batch::counted).sum();
