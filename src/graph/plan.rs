@@ -58,26 +58,32 @@ impl Plan {
     }
 
     fn share(&mut self, tensors: &Tensors, recordings: &[Recording]) {
-        // One count of steps for all recordings: their tensors never meet.
-        let mut lives: HashMap<Tensor, (usize, usize)> = HashMap::new();
-        for (i, step) in recordings.iter().flat_map(|recording| &recording.steps).enumerate() {
-            for &tensor in step.tensors.iter().filter(|&&t| tensors.info(t).role == Role::Activation) {
-                lives.entry(tensor).or_insert((i, i)).1 = i;
+        // One count of steps for all recordings: two never run at once. A tensor lives once in each that uses it.
+        let mut lives: HashMap<Tensor, BTreeMap<usize, (usize, usize)>> = HashMap::new();
+        let mut i = 0;
+        for (number, recording) in recordings.iter().enumerate() {
+            for step in &recording.steps {
+                for &tensor in step.tensors.iter().filter(|&&t| tensors.info(t).role == Role::Activation) {
+                    lives.entry(tensor).or_default().entry(number).or_insert((i, i)).1 = i;
+                }
+                i += 1;
             }
         }
         let mut lives: Vec<_> = lives.into_iter().collect();
-        lives.sort_by_key(|&(tensor, life)| (Reverse(tensors.info(tensor).bytes()), life, tensor));
+        let first = |lives: &BTreeMap<usize, (usize, usize)>| lives.values().next().copied();
+        lives.sort_by_key(|(tensor, lives)| (Reverse(tensors.info(*tensor).bytes()), first(lives), *tensor));
         let mut pool: Vec<Shared> = Vec::new();
-        for (tensor, (first, last)) in lives {
+        for (tensor, lives) in lives {
             let (bytes, dtype) = (tensors.info(tensor).bytes().max(4), tensors.info(tensor).dtype);
             let alike = |slot: usize| (self.slots[slot].dtype == Dtype::U32) == (dtype == Dtype::U32);
-            let free = (0..pool.len()).filter(|&i| alike(pool[i].slot) && pool[i].is_free(first, last));
+            let is_free = |shared: &Shared| lives.values().all(|&(first, last)| shared.is_free(first, last));
+            let free = (0..pool.len()).filter(|&i| alike(pool[i].slot) && is_free(&pool[i]));
             let at = free.min_by_key(|&i| self.slots[pool[i].slot].bytes).unwrap_or_else(|| {
                 self.slots.push(Slot { bytes, dtype, role: Role::Activation });
                 pool.push(Shared { slot: self.slots.len() - 1, lives: BTreeMap::new() });
                 pool.len() - 1
             });
-            pool[at].lives.insert(first, last);
+            pool[at].lives.extend(lives.values().copied());
             let slot = &mut self.slots[pool[at].slot];
             if dtype.bytes() < slot.dtype.bytes() {
                 slot.dtype = dtype;
