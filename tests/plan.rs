@@ -73,7 +73,6 @@ fn lives(tensors: &Tensors, recording: &Recording) -> HashMap<Tensor, (usize, us
 /// The first broken promise of `slot`, which says where each tensor lives.
 fn broken(program: &Program, plan: &Plan, slot: impl Fn(Tensor) -> Option<usize>) -> Result<(), String> {
     let tensors = &program.tensors;
-    let mut owners: HashMap<Tensor, &str> = HashMap::new();
     for recording in &program.recordings {
         let name = |t: Tensor| format!("{} of {}", tensors.info(t).name, recording.name);
         let lives = lives(tensors, recording);
@@ -81,9 +80,6 @@ fn broken(program: &Program, plan: &Plan, slot: impl Fn(Tensor) -> Option<usize>
         for (&tensor, &(first, last)) in &lives {
             let at = slot(tensor).ok_or_else(|| format!("{} has no slot", name(tensor)))?;
             by_slot.entry(at).or_default().push((first, last, tensor));
-            if owners.insert(tensor, recording.name).is_some_and(|owner| owner != recording.name) {
-                return Err(format!("{} lives on in another recording", name(tensor)));
-            }
             if plan.slots[at].role != Role::Activation {
                 return Err(format!("{} lies in a buffer that outlives a replay", name(tensor)));
             }

@@ -17,8 +17,8 @@ pub enum Precision {
     Auto,
 }
 
-/// What the backward pass makes again of each block but the last, rather than that it stays from the forward pass: less memory for
-/// more operations, and the same gradients bit for bit.
+/// What the backward pass makes again of each block but the last, rather than that it stays from the forward pass: less
+/// memory for more operations, and the same gradients bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {

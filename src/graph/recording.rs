@@ -50,7 +50,7 @@ impl Recording {
                 }
             }
         }
-        Recording { name, steps, ..self.clone() }
+        Recording { name, steps, ..*self }
     }
 }
 
