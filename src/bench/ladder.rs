@@ -41,7 +41,7 @@ const fn kernel<const TILE: u32>(stem: &'static str, summary: &'static str, shad
         params_size: size_of::<u32>(),
         tolerance: Tolerance::DEFAULT,
         constants: |_| Vec::new(),
-        parts: |params| vec![params.to_vec()],
+        parts: |params, _| vec![params.to_vec()],
         grid: |params| {
             let tiles = bytemuck::pod_read_unaligned::<u32>(params).div_ceil(TILE);
             [tiles, tiles, 1]
