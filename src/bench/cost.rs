@@ -57,7 +57,9 @@ pub fn cost(kernel: &Kernel, params: &[u8], halves: Halves, sizes: &[usize]) -> 
             let p: WeightGrad = bytemuck::pod_read_unaligned(params);
             let [m, n, experts] = [p.m, p.n, p.expert_count].map(f64::from);
             let rows = sizes[0] as f64 / m * experts / (sizes[2] - 1) as f64;
-            product(2.0 * rows * m * n, rows * (m * width(0) + n * width(1)) + experts * m * n * 2.0 * width(3))
+            let old = if p.accumulate == matmul::ADD { width(3) } else { 0.0 };
+            let bytes = rows * (m * width(0) + n * width(1)) + experts * m * n * (width(3) + old);
+            product(2.0 * rows * m * n, bytes)
         }
         "attention" | "attention_backward_q" | "attention_backward_kv" => {
             let p: attention::Params = bytemuck::pod_read_unaligned(params);
@@ -128,7 +130,7 @@ mod tests {
         assert_eq!(of("matmul_experts", &whole, Halves::NONE, &sizes), expected);
         let half = matmul_experts::Params { first_expert: 2, expert_count: 2, ..whole };
         assert_eq!(of("matmul_experts", &half, Halves::NONE, &sizes), expected.map(|x| x / 2.0));
-        let p = WeightGrad { m: 16, n: 8, first_expert: 0, expert_count: 4 };
+        let p = WeightGrad { m: 16, n: 8, first_expert: 0, expert_count: 4, accumulate: matmul::ADD };
         let found = of("matmul_experts_weight_grad", &p, Halves::NONE, &[640, 320, 5, 512]);
         assert_eq!(found, [2.0 * 40.0 * 8.0 * 16.0, 4.0 * (640.0 + 320.0) + 8.0 * 512.0]);
     }

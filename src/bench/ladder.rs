@@ -42,6 +42,7 @@ const fn kernel<const TILE: u32>(stem: &'static str, summary: &'static str, shad
         tolerance: Tolerance::DEFAULT,
         constants: |_| Vec::new(),
         parts: |params, _| vec![params.to_vec()],
+        overwriting: None,
         grid: |params| {
             let tiles = bytemuck::pod_read_unaligned::<u32>(params).div_ceil(TILE);
             [tiles, tiles, 1]

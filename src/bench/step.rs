@@ -192,7 +192,8 @@ impl<'d> Bench<'d> {
     fn costs(&self) -> HashMap<String, Cost> {
         let program = &self.session.program;
         let mut costs: HashMap<String, Cost> = HashMap::new();
-        for (name, times) in [(RESET, 1), (MICRO_STEP, self.config.train.accumulation), (UPDATE, 1)] {
+        let later = self.config.train.accumulation - 1;
+        for (name, times) in [(RESET, 1), (FIRST_MICRO_STEP, 1), (MICRO_STEP, later), (UPDATE, 1)] {
             for step in &program.recordings[program.recording(name)].steps {
                 let sizes: Vec<usize> = step.tensors.iter().map(|&tensor| program.tensors.elements(tensor)).collect();
                 let one = cost(step.kernel, &step.params, step.halves, &sizes);
