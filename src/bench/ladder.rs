@@ -49,6 +49,7 @@ const fn kernel<const TILE: u32>(stem: &'static str, summary: &'static str, shad
         },
         cpu_f32: multiply,
         cpu_f64: multiply,
+        stored: &[],
         variants: Vec::new,
         cases: Vec::new,
     }

@@ -44,10 +44,10 @@ pub(super) struct BenchArgs {
     #[command(flatten)]
     device: DeviceArgs,
     /// Samples whose median is reported
-    #[arg(long, default_value = "5", value_parser = positive())]
+    #[arg(long, default_value_t = 5)]
     samples: usize,
     /// Updates a sample
-    #[arg(long, default_value = "4", value_parser = positive())]
+    #[arg(long, default_value_t = 4)]
     updates: usize,
     /// Refuse plans that need more memory than this, such as 24GiB
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -78,6 +78,9 @@ fn rate(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub(super) fn run(args: BenchArgs) -> Result<()> {
+    if args.samples == 0 || args.updates == 0 {
+        return Err(Error::Usage("--samples and --updates must be at least 1".to_owned()));
+    }
     let (what, updates) = (args.what, args.what != What::Gemm);
     for (given, flag, belongs, to) in [
         (!args.against.is_empty(), "--against", what == What::Step, "bench step"),
@@ -144,7 +147,7 @@ fn figures(report: &Report) -> Result<()> {
     let ([batch, length, passes], s) = (report.batch, report.seconds);
     let [ms, low, high] = [s.median, s.fastest, s.slowest].map(|x| 1e3 * x);
     print(format_args!(
-        "update: {batch} x {length} tokens, {passes} passes; median {ms:.2} ms of {} samples, {low:.2} to {high:.2}",
+        "update: median {ms:.2} ms of {} samples, {low:.2} to {high:.2}; {passes} x {batch} x {length} tokens",
         s.samples
     ))?;
     let (rate, tflops) = (report.tokens_per_second, report.tflops);
