@@ -1,6 +1,9 @@
 //! Matrix products: squares, and the shapes of a model, each in the form that the device would run.
 
+use super::cost::{Cost, cost};
 use super::report::Seconds;
+use super::settling;
+use crate::backend::Device;
 use crate::config::model::ModelConfig;
 use crate::error::Result;
 use crate::gpu::device::Gpu;
@@ -10,7 +13,9 @@ use crate::graph::Dtype;
 use crate::kernels::matmul::{ADD, NN, NT, OVERWRITE, TN};
 use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS};
 use crate::kernels::{Halves, matmul, matmul_experts, matmul_experts_weight_grad};
+use crate::reference::gemm::{Product as CpuProduct, View, gemm};
 use serde::Serialize;
+use std::time::Instant;
 
 /// One product's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -23,16 +28,31 @@ pub struct Row {
     pub seconds: Seconds,
     /// 2 m n k over the median, in 1e12 operations a second.
     pub tflops: f64,
-    /// Bytes of both factors and of the result, each once, over the median, in 1e9 a second.
+    /// Bytes of both factors and of the result, each once, twice where it is added to, over the median, in 1e9 a
+    /// second.
     pub gigabytes_a_second: f64,
 }
 
 /// One product to measure.
 pub struct Product {
     name: String,
-    flops: f64,
-    bytes: f64,
+    cost: Cost,
     work: Workload,
+}
+
+impl Product {
+    fn new(name: String, work: Workload) -> Self {
+        let sizes: Vec<usize> = work.contents.iter().map(Content::len).collect();
+        Product { name, cost: cost(work.kernel, &work.params, work.halves, &sizes), work }
+    }
+
+    /// A product of square matrices of side `n`, by a kernel whose parameters only its own file knows.
+    pub fn square(name: &str, n: usize, work: Workload) -> Self {
+        let shape = matmul::Params::dense(NT, OVERWRITE, n as u32, n as u32, n as u32);
+        let halves = Halves::of([work.halves.has(0), work.halves.has(1)]);
+        let cost = cost(&matmul::KERNEL, bytemuck::bytes_of(&shape), halves, &[]);
+        Product { name: name.to_owned(), cost, work }
+    }
 }
 
 fn named(form: u32) -> &'static str {
@@ -44,18 +64,15 @@ pub fn dense(form: u32, m: usize, n: usize, k: usize, stored: Dtype) -> Product 
     let accumulate = if form == TN { ADD } else { OVERWRITE };
     let params = matmul::Params::dense(form, accumulate, m as u32, n as u32, k as u32);
     let half = stored == Dtype::F16;
-    let out = if half && form != TN { 2 } else { 4 };
-    Product {
-        name: format!("{} {m} x {n} x {k}", named(form)),
-        flops: 2.0 * m as f64 * n as f64 * k as f64,
-        bytes: ((m * k + n * k) as u64 * stored.bytes()) as f64 + (out * m * n) as f64,
-        work: Workload {
+    Product::new(
+        format!("{} {m} x {n} x {k}", named(form)),
+        Workload {
             kernel: &matmul::KERNEL,
             params: bytemuck::bytes_of(&params).to_vec(),
             contents: vec![Content::Reals(m * k), Content::Reals(n * k), Content::Reals(4), Content::Reals(m * n)],
-            halves: Halves::of([half, half, half, out == 2]),
+            halves: Halves::of([half, half, half, half && form != TN]),
         },
-    }
+    )
 }
 
 /// Rows of each expert: uneven around `rows` on average, as a router leaves them.
@@ -92,11 +109,9 @@ pub fn grouped(form: u32, experts: usize, rows: usize, n: usize, k: usize, store
         tile_rows: tile_rows as u32,
         accumulate: OVERWRITE,
     };
-    Product {
-        name: format!("grouped {} {experts} x {rows} x {n} x {k}", named(form)),
-        flops: 2.0 * all as f64 * n as f64 * k as f64,
-        bytes: ((all * (k + n) + experts * n * k) as u64 * stored.bytes()) as f64,
-        work: Workload {
+    Product::new(
+        format!("grouped {} {experts} x {rows} x {n} x {k}", named(form)),
+        Workload {
             kernel: &matmul_experts::KERNEL,
             params: bytemuck::bytes_of(&params).to_vec(),
             contents: vec![
@@ -108,7 +123,7 @@ pub fn grouped(form: u32, experts: usize, rows: usize, n: usize, k: usize, store
             ],
             halves: Halves::of([half, half, false, false, half]),
         },
-    }
+    )
 }
 
 /// The gradients of every expert's weight, (m, n) from its rows.
@@ -122,11 +137,9 @@ pub fn grouped_weight_grad(experts: usize, rows: usize, m: usize, n: usize, stor
         expert_count: experts as u32,
         accumulate: ADD,
     };
-    Product {
-        name: format!("grouped tn {experts} x {m} x {n} x {rows}"),
-        flops: 2.0 * all as f64 * n as f64 * m as f64,
-        bytes: ((all * (m + n)) as u64 * stored.bytes()) as f64 + (8 * experts * n * m) as f64,
-        work: Workload {
+    Product::new(
+        format!("grouped tn {experts} x {m} x {n} x {rows}"),
+        Workload {
             kernel: &matmul_experts_weight_grad::KERNEL,
             params: bytemuck::bytes_of(&params).to_vec(),
             contents: vec![
@@ -137,7 +150,7 @@ pub fn grouped_weight_grad(experts: usize, rows: usize, m: usize, n: usize, stor
             ],
             halves: Halves::of([half, half, false, false]),
         },
-    }
+    )
 }
 
 /// Square products.
@@ -171,21 +184,56 @@ pub fn of_model(config: &ModelConfig, tokens: usize, stored: Dtype) -> Vec<Produ
     products
 }
 
-/// Times each product.
+/// Sides of the squares that a device of this kind is measured with.
+pub fn sides(gpu: &Gpu) -> &'static [usize] {
+    if gpu.summary.is_software() { &[256] } else { &[4096, 8192] }
+}
+
+/// Times each product, after the largest of them has settled the clock.
 pub fn measure(gpu: &Gpu, allowed: &Allowed, products: &[Product], samples: usize) -> Result<Vec<Row>> {
     let mut pipelines = Pipelines::default();
+    let flops = |product: &Product| product.cost.flops.unwrap_or(0.0);
+    if let Some(largest) = products.iter().max_by(|a, b| flops(a).total_cmp(&flops(b))) {
+        Timed::new(gpu, &mut pipelines, allowed, &largest.work)?.warm(settling(gpu))?;
+    }
     products
         .iter()
         .map(|product| {
             let timed = Timed::new(gpu, &mut pipelines, allowed, &product.work)?;
             let seconds = Seconds::of(timed.seconds(samples)?);
+            let rate = |amount: Option<f64>| amount.unwrap_or(0.0) / seconds.median;
             Ok(Row {
                 name: product.name.clone(),
                 variant: timed.suffix,
                 seconds,
-                tflops: product.flops / seconds.median / 1e12,
-                gigabytes_a_second: product.bytes / seconds.median / 1e9,
+                tflops: rate(product.cost.flops) / 1e12,
+                gigabytes_a_second: rate(product.cost.bytes) / 1e9,
             })
         })
         .collect()
+}
+
+/// Rate of one large square product with factors stored as the device stores them, in 1e12 operations a second: what
+/// the rest of an update can be held against.
+pub fn square(device: &Device, samples: usize) -> Result<f64> {
+    match device {
+        Device::Gpu { gpu, allowed, stored, .. } => {
+            let rows = measure(gpu, allowed, &squares(&sides(gpu)[..1], *stored), samples)?;
+            Ok(rows[0].tflops)
+        }
+        Device::Cpu { .. } => {
+            const N: usize = 768;
+            let (a, mut c) = (vec![0.5f32; N * N], vec![0.0f32; N * N]);
+            let [left, right] = [View::rows(&a, N), View::transposed(&a, N)];
+            let product = CpuProduct { m: N, n: N, k: N, alpha: 1.0, a: left, b: right, beta: 0.0, c_stride: N };
+            let mut once = || {
+                let started = Instant::now();
+                gemm(product, &mut c);
+                started.elapsed().as_secs_f64()
+            };
+            once(); // touches the memory
+            let seconds = Seconds::of((0..samples).map(|_| once()).collect());
+            Ok(2.0 * (N * N * N) as f64 / seconds.median / 1e12)
+        }
+    }
 }

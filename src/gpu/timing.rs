@@ -14,6 +14,21 @@ pub enum Content {
     Indices(Vec<u32>),
 }
 
+impl Content {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Reals(n) => *n,
+            Content::Indices(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A dispatch to time.
 pub struct Workload {
     /// The kernel.
@@ -87,17 +102,23 @@ impl<'g> Timed<'g> {
         Ok(started.elapsed().as_secs_f64() / count as f64)
     }
 
-    /// Seconds of one dispatch: `samples` of them after a warm-up, each over enough dispatches.
-    pub fn seconds(&self, samples: usize) -> Result<Vec<f64>> {
+    /// Keeps the device at work for at least so long, and returns how many dispatches make a sample.
+    pub fn warm(&self, seconds: f64) -> Result<usize> {
         let once = self.sample(1)?.min(self.sample(1)?).max(1e-7);
         if self.gpu.summary.is_software() {
-            return (0..samples).map(|_| self.sample(1)).collect(); // slow beside a submission, and without a clock
+            return Ok(1); // slow beside a submission, and without a clock
         }
         let count = ((SAMPLE_SECONDS / once).ceil() as usize).clamp(1, 10_000);
         let started = Instant::now();
-        while started.elapsed().as_secs_f64() < WARM_UP_SECONDS {
+        while started.elapsed().as_secs_f64() < seconds {
             self.sample(count)?;
         }
+        Ok(count)
+    }
+
+    /// Seconds of one dispatch: `samples` of them after a warm-up, each over enough dispatches.
+    pub fn seconds(&self, samples: usize) -> Result<Vec<f64>> {
+        let count = self.warm(WARM_UP_SECONDS)?;
         (0..samples).map(|_| self.sample(count)).collect()
     }
 }

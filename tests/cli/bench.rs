@@ -33,8 +33,8 @@ fn each_kernel_of_an_update_is_measured() {
         serde_json::from_str(&succeeds(at.path(), &bench("kernels", &["--json"])).out).expect("one JSON object");
     let kernels = value["report"]["kernels"].as_array().unwrap();
     for stem in ["attention", "matmul", "adamw"] {
-        let row = kernels.iter().find(|row| row[0] == stem).unwrap_or_else(|| panic!("no {stem}: {value}"));
-        assert!(row[1].as_f64().unwrap() > 0.0 && row[2].as_u64().unwrap() > 0, "{row}");
+        let row = kernels.iter().find(|row| row["name"] == stem).unwrap_or_else(|| panic!("no {stem}: {value}"));
+        assert!(row["seconds"].as_f64().unwrap() > 0.0 && row["calls"].as_u64().unwrap() > 0, "{row}");
     }
 }
 
