@@ -1,6 +1,7 @@
 // c[e] += a_e^T b_e, or = with ACCUMULATE 0, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e:
 // gradients of the experts' weights.
-// One workgroup a tile of one expert's gradient; an expert without rows keeps its old one.
+// One workgroup a tile of one expert's gradient; an expert without rows keeps its old one, also with ACCUMULATE 0,
+// which is for gradients that are zeros.
 // Reference: src/reference/matmul_experts_weight_grad.rs.
 #define A_ALONG_K 0
 #define B_ALONG_K 0

@@ -7,7 +7,7 @@ mod runs;
 
 use hadal::backend::Device;
 use hadal::config::Config;
-use hadal::graph::Dtype;
+use hadal::graph::{Dtype, Role};
 use hadal::kernels::state::{
     FIRST_LOSS_SCALE, LARGEST_LOSS_SCALE, RESULT_CLEAN, RESULT_CORRECTION1, RESULT_LOSS_SCALE, RESULT_SKIPPED,
     RESULT_WORDS,
@@ -118,10 +118,11 @@ fn an_overflow_is_skipped_halves_the_loss_scale_and_is_logged() {
 }
 
 #[test]
-fn f16_takes_half_the_bytes() {
+fn f16_takes_little_more_than_half_the_bytes_of_activations() {
     let Some(mixed) = device() else { return };
     assert_eq!((mixed.stored(), runs::cpu().stored()), (Dtype::F16, Dtype::F32));
-    let bytes = |device| runs::session(&config(1), device).program.plan().bytes();
+    let bytes = |device| runs::session(&config(1), device).program.plan().bytes_of(Role::Activation);
     let (half, whole) = (bytes(&mixed), bytes(&runs::cpu()));
-    assert!(half < whole, "{half} bytes beside {whole}"); // copies of weights and the residual stream in f32 remain
+    // The residual stream, the router and statistics stay in f32.
+    assert!(half * 10 <= whole * 8, "{half} bytes beside {whole}");
 }

@@ -1,7 +1,9 @@
 //! The memory plan of programs of random small models: tensors that live at the same time never share a buffer.
 
+use hadal::config::Config;
 use hadal::config::model::{ModelConfig, RouterWeights, TopkMethod};
 use hadal::config::train::{OptimizerConfig, Recompute};
+use hadal::gpu::pipeline::Allowed;
 use hadal::graph::plan::Plan;
 use hadal::graph::{Dtype, Recording, Role, Step, Tensor, Tensors};
 use hadal::kernels::{Access, matmul, matmul_experts};
@@ -141,6 +143,25 @@ fn read_before_written(tensors: &Tensors, recording: &Recording) -> Result<(), S
 }
 
 const PROGRAMS: u64 = 300;
+
+#[test]
+fn every_product_of_the_loss_head_of_a_large_model_runs_on_matrix_units() {
+    let config = Config::resolve(Some("seed"), &[]).unwrap();
+    let allowed = Allowed::with(&["coop16"]);
+    for batch in [8, 48, 64, 66, 116] {
+        let size = BatchSize { batch, length: 512 };
+        let (optimizer, recompute) = (Some(config.optimizer.clone()), config.train.recompute);
+        let options =
+            ProgramOptions { size, binding_limit: 2 << 30, optimizer, logit_rows: None, stored: Dtype::F16, recompute };
+        let program = Program::new(&config.model, &parameters(&config.model), &options);
+        let is_logits = |step: &&Step| step.tensors.iter().any(|&t| program.tensors.info(t).name == "logits");
+        let micro_step = &program.recordings[program.recording(MICRO_STEP)];
+        let products = micro_step.steps.iter().filter(is_logits).filter(|step| step.kernel.stem == "matmul");
+        let forms: Vec<_> =
+            products.map(|step| allowed.choose(step.kernel, &step.params, step.halves).suffix).collect();
+        assert!(forms.len() >= 3 && forms.iter().all(|suffix| *suffix == "coop16"), "{batch}: {forms:?}");
+    }
+}
 
 #[test]
 fn tensors_of_random_programs_share_no_buffer_while_both_live() {

@@ -176,6 +176,9 @@ pub fn of_model(config: &ModelConfig, tokens: usize, stored: Dtype) -> Vec<Produ
         products.push(dense(NN, tokens, k, n, stored));
         products.push(dense(TN, n, k, tokens, stored));
     }
+    if config.moe_layers() == 0 {
+        return products;
+    }
     let (experts, width) = (config.n_routed_experts, config.moe_intermediate_size);
     let rows = (tokens * config.num_experts_per_tok / experts).max(1);
     products.push(grouped(NT, experts, rows, width, d, stored));

@@ -104,9 +104,10 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     if args.profile {
         session.executor().profile()?;
     }
-    let mut journal = Journal::create(out, &config, resume)?;
+    // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
+    let mut journal = Journal::create(out, &open, resume)?;
     head.iter().chain(&measured).try_for_each(|line| journal.log(line))?;
-    let state = start(&config, out, resume, &mut session, &mut journal)?;
+    let state = start(&open, out, resume, &mut session, &mut journal)?;
     let sampler = sampler.map(|program| Sampler::of(program, &device)).transpose()?;
     let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
     note(verdict(&outcome, &dataset, &device, out, started.elapsed()));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
-    /// 16-bit products and activations; weights, moments, gradients, norms and loss in 32 bits.
+    /// Products and activations in 16 bits; weights, their gradients and moments, norms and loss in 32.
     Mixed,
     /// `mixed` where the adapter has matrix units that pass a self-test, else `f32`.
     #[default]

@@ -7,7 +7,7 @@ use super::profile::Profiler;
 use super::transfer::{Downloads, PIECE, Uploads};
 use crate::error::{Error, Result};
 use crate::graph::plan::Plan;
-use crate::graph::{Executor, Recording, Step, Tensor, Tensors};
+use crate::graph::{Dtype, Executor, Recording, Step, Tensor, Tensors};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -236,6 +236,7 @@ impl Executor for GpuExecutor {
     fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
         let info = self.tensors.info(tensor);
         let slot = self.plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", info.name));
+        assert_ne!(info.dtype, Dtype::F16, "{}: is read as f32", info.name);
         values.reserve(info.elements());
         self.downloads.read(&self.gpu, &self.buffers[slot], info.bytes(), |bytes| {
             match bytemuck::try_cast_slice(bytes) {

@@ -285,6 +285,7 @@ impl<'t> Tape<'t> {
         // Whole tiles of the product, and chunks of one size, so that the last is not a sliver.
         let chunks = rows.div_ceil(if fit >= 128 { fit / 128 * 128 } else { fit });
         let chunk = rows.div_ceil(chunks);
+        let chunk = if fit >= 128 { chunk.next_multiple_of(128).min(rows) } else { chunk };
         let logits = self.tensors.add("logits", &[chunk, weight.rows], dtype, Role::Activation);
         let shape = self.tensors.info(h).shape.clone();
         let d_h = self.training.then(|| self.activation("d_hidden", &shape));

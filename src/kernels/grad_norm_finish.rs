@@ -37,7 +37,8 @@ struct Spec;
 impl KernelSpec for Spec {
     type Params = Params;
     const STEM: &'static str = "grad_norm_finish";
-    const SUMMARY: &'static str = "gradient norm, clip factor and finite flag from the sums of squares";
+    const SUMMARY: &'static str =
+        "gradient norm, clip factor and finite flag; moves loss scale and bias corrections on";
     const SHADER: &'static str = include_str!("../../shaders/grad_norm_finish.wgsl");
     const BINDS: &'static [Bind] = &[read("partials"), update("result")];
 

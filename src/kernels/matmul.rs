@@ -52,8 +52,9 @@ pub const ADD_TO_RESIDUAL: u32 = 2;
 /// Multiply-adds of one dispatch in f32: at the 1.5 TFLOP/s of a small integrated card 0.2 s, far from where a watchdog
 /// ends a program.
 const MOST_PRODUCTS: u64 = 1 << 37;
-/// The same of factors in f16, for cards whose matrix units do ten times that.
-const MOST_HALF_PRODUCTS: u64 = 1 << 41;
+/// The same of factors in f16 that matrix units can take, which do several times that; without them it is still less
+/// than a second.
+const MOST_HALF_PRODUCTS: u64 = 1 << 39;
 
 impl Params {
     /// A product of dense matrices that begin at their buffers' first elements.
@@ -114,7 +115,8 @@ impl KernelSpec for Spec {
         constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
         grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
         fits: |p, halves| {
-            let residual = p.accumulate != ADD_TO_RESIDUAL || !halves.has(2);
+            // No layer adds to a residual in f16, nor stores its sum so.
+            let residual = p.accumulate != ADD_TO_RESIDUAL || !(halves.has(2) || halves.has(3));
             halves.has(0) && halves.has(1) && residual && p.in_sixteens()
         },
         tolerance: Tolerance::DEFAULT,
@@ -140,7 +142,8 @@ impl KernelSpec for Spec {
     const OVERWRITING: Option<Change<Params>> = Some(|p| Params { accumulate: OVERWRITE, ..*p });
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
-        p.in_blocks(if halves.has(0) && halves.has(1) { MOST_HALF_PRODUCTS } else { MOST_PRODUCTS })
+        let half = halves.has(0) && halves.has(1) && p.in_sixteens();
+        p.in_blocks(if half { MOST_HALF_PRODUCTS } else { MOST_PRODUCTS })
     }
 
     fn grid(p: &Params) -> [u32; 3] {

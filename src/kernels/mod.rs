@@ -103,7 +103,7 @@ pub trait KernelSpec: 'static {
     }
     /// Of parameters that add to the last binding: those that overwrite it; absent for a kernel that cannot.
     const OVERWRITING: Option<Change<Self::Params>> = None;
-    /// The dispatches that take the place of one that could last too long; together they compute the same to the bit.
+    /// The dispatches that take the place of one that could last too long; together they make the same sums.
     fn parts(params: &Self::Params, _halves: Halves) -> Vec<Self::Params> {
         vec![*params]
     }

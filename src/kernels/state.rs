@@ -50,6 +50,30 @@ pub const FIRST_LOSS_SCALE: f32 = 65_536.0;
 /// The largest that it grows to.
 pub const LARGEST_LOSS_SCALE: f32 = 16_777_216.0;
 
+/// `result` as a run goes on from it, from what a checkpoint holds: in f32 without a loss scale, in mixed precision
+/// with the one that was reached, or the first if the checkpoint is from f32.
+///
+/// Errors: numbers that no run leaves behind, which would spoil every parameter.
+pub fn resumed(saved: [f32; RESULT_WORDS], mixed: bool) -> Result<[f32; RESULT_WORDS], &'static str> {
+    let scale = saved[RESULT_LOSS_SCALE];
+    if !(1.0..=LARGEST_LOSS_SCALE).contains(&scale) || scale.log2().fract() != 0.0 {
+        return Err("the loss scale is no power of two from 1 to 2^24");
+    }
+    if [RESULT_CORRECTION1, RESULT_CORRECTION2].iter().any(|&word| !(0.0..=1.0).contains(&saved[word])) {
+        return Err("a bias correction is not between 0 and 1");
+    }
+    if [RESULT_CLEAN, RESULT_SKIPPED].iter().any(|&word| !(saved[word] >= 0.0 && saved[word].fract() == 0.0)) {
+        return Err("a count of updates is no whole number");
+    }
+    let mut words = saved;
+    if mixed && scale == 1.0 && saved[RESULT_SKIPPED] == 0.0 {
+        (words[RESULT_LOSS_SCALE], words[RESULT_CLEAN]) = (FIRST_LOSS_SCALE, 0.0);
+    } else if !mixed {
+        words[RESULT_LOSS_SCALE] = 1.0;
+    }
+    Ok(words)
+}
+
 /// `result` before the first update.
 pub fn first_result(loss_scale: f32) -> [f32; RESULT_WORDS] {
     let mut words = [0.0; RESULT_WORDS];
@@ -57,4 +81,44 @@ pub fn first_result(loss_scale: f32) -> [f32; RESULT_WORDS] {
     words[RESULT_FINITE] = 1.0;
     words[RESULT_LOSS_SCALE] = loss_scale;
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_precision_begins_with_its_own_loss_scale_and_its_own_goes_on() {
+        let saved = first_result(1024.0);
+        assert_eq!(resumed(saved, true), Ok(saved));
+        assert_eq!(resumed(saved, false).map(|words| words[RESULT_LOSS_SCALE]), Ok(1.0));
+        let wide = resumed(first_result(1.0), true);
+        assert_eq!(wide.map(|words| words[RESULT_LOSS_SCALE]), Ok(FIRST_LOSS_SCALE));
+        // A scale that mixed precision itself brought down to 1 stays there.
+        let mut low = first_result(1.0);
+        low[RESULT_SKIPPED] = 16.0;
+        assert_eq!(resumed(low, true), Ok(low));
+    }
+
+    #[test]
+    fn numbers_that_no_run_leaves_behind_are_refused() {
+        let with = |word: usize, x: f32| {
+            let mut words = first_result(64.0);
+            words[word] = x;
+            resumed(words, true)
+        };
+        for (word, x) in [
+            (RESULT_LOSS_SCALE, 0.0),
+            (RESULT_LOSS_SCALE, 3.0),
+            (RESULT_LOSS_SCALE, f32::NAN),
+            (RESULT_LOSS_SCALE, f32::INFINITY),
+            (RESULT_CORRECTION1, -0.5),
+            (RESULT_CORRECTION2, f32::NAN),
+            (RESULT_CLEAN, 0.5),
+            (RESULT_SKIPPED, f32::INFINITY),
+        ] {
+            assert!(with(word, x).is_err(), "{word} {x}");
+        }
+        assert!(with(RESULT_CORRECTION1, 0.5).is_ok());
+    }
 }

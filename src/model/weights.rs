@@ -67,6 +67,9 @@ impl Weights {
     }
 }
 
+/// Rows of the largest tile of a product.
+const TILE: usize = 128;
+
 fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool, whole: usize) -> Weight {
     let rows = spec.shape[0];
     let row = spec.shape[1..].iter().product::<usize>();
@@ -76,6 +79,9 @@ fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool, 
     // The fewest rows that are a multiple of `whole` elements; parts have at least these, whatever the limit.
     let unit = (1..=whole).find(|rows| (rows * row).is_multiple_of(whole)).unwrap_or(1);
     let rows_a_part = (binding_limit / row_bytes.max(1)).clamp(1, rows as u64) as usize;
+    // Whole tiles of products, where a part has several: ragged ones keep large products off their best form.
+    let tiles = (1..=TILE).map(|n| n * unit).find(|rows| rows.is_multiple_of(TILE)).unwrap_or(unit);
+    let unit = if spec.shape.len() == 2 && rows_a_part >= 2 * tiles { tiles } else { unit };
     let rows_a_part = if rows_a_part < rows { (rows_a_part / unit * unit).max(unit) } else { rows };
     let firsts: Vec<usize> = (0..rows).step_by(rows_a_part).collect();
     let parts = firsts.iter().map(|&first| {

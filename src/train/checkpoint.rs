@@ -6,7 +6,8 @@ use crate::checkpoint::disk::{read_json_object, replace_text};
 use crate::checkpoint::weights::{Weights, write_weights};
 use crate::config::hf::{StoredType, write_own_config};
 use crate::error::{Error, Result};
-use crate::kernels::state::RESULT_WORDS;
+use crate::graph::Dtype;
+use crate::kernels::state::{self as words, RESULT_WORDS};
 use crate::model::params::ParamSpec;
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -171,9 +172,10 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     if name.is_some_and(|name| name.starts_with("step-") && name != format!("step-{:08}", state.step)) {
         return Err(Error::file(path, format!("says step {}, which is not its folder's", state.step)));
     }
-    let Some(words) = state.result else {
+    let Some(saved) = state.result else {
         return Err(Error::file(path, "lacks result, the words that the optimizer keeps from update to update"));
     };
-    session.load_result(&words)?;
+    let words = words::resumed(saved, session.program.stored == Dtype::F16);
+    session.load_result(&words.map_err(|reason| Error::file(path, format!("result: {reason}")))?)?;
     Ok(state)
 }

@@ -11,6 +11,7 @@ use crate::config::train::LossReduction;
 use crate::data::Dataset;
 use crate::data::batch::Batch;
 use crate::error::{Error, Result};
+use crate::graph::Dtype;
 use crate::kernels::state;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
@@ -244,7 +245,7 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let (step, scale) = (self.state.step, result[state::RESULT_LOSS_SCALE]);
-        if scale > 1.0 {
+        if self.session.program.stored == Dtype::F16 && scale > 1.0 {
             // Too large a scale, as at the beginning of a run in mixed precision: it halves until gradients fit.
             return self.say(&format!("step {step}: a gradient overflowed; update skipped, loss scale now {scale}"));
         }

@@ -109,7 +109,7 @@ fn listed(plan: &str) -> Vec<(String, f64)> {
 }
 
 #[test]
-fn auto_recomputes_as_little_as_a_cap_allows_and_the_run_keeps_what_it_chose() {
+fn auto_recomputes_as_little_as_a_cap_allows_and_the_run_keeps_the_question() {
     let at = tempfile::tempdir().unwrap();
     let sets = ["--set", "train.precision=f32", "--set", "train.micro_batch=32", "--set", "train.sample_interval=0"];
     let plan = |more: &[&str]| succeeds(at.path(), &[&["plan", "tiny"], &sets[..], more].concat()).out;
@@ -144,7 +144,7 @@ fn auto_recomputes_as_little_as_a_cap_allows_and_the_run_keeps_what_it_chose() {
     let done = succeeds(at.path(), &[&base[..], &[memory.as_str()], &sets, &quick].concat());
     assert!(done.err.contains("recompute: ffn, "), "{}", done.err);
     let kept = fs::read_to_string(at.path().join("run/config.toml")).unwrap();
-    assert!(kept.contains("recompute = \"ffn\""), "{kept}");
+    assert!(kept.contains("recompute = \"auto\""), "{kept}");
 }
 
 #[test]
