@@ -41,7 +41,7 @@ fn read(file: &str) -> String {
 /// `hadal bench` with these arguments: exit code, standard output, standard error.
 fn bench(arguments: &[&str]) -> (i32, String, String) {
     let mut command = assert_cmd::Command::cargo_bin("hadal").unwrap();
-    let output = command.arg("bench").args(arguments).timeout(std::time::Duration::from_secs(100)).output().unwrap();
+    let output = command.arg("bench").args(arguments).timeout(std::time::Duration::from_secs(200)).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
