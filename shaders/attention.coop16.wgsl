@@ -56,22 +56,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    // Without calls, whose results naga takes to differ within a workgroup: cooperative operations follow.
-    let number = group.y * groups.x + group.x;
-    let all_heads = p.batch * p.heads;
-    let tiles = (p.length + #{QUERIES - 1}u) / #{QUERIES}u;
-    if (number >= tiles * all_heads) {
-        return;
-    }
-    let head_number = number % all_heads;
-    let first_token = head_number / p.heads * p.length;
-    let head = head_number % p.heads;
-    let first_query = (tiles - 1u - number / all_heads) * #{QUERIES}u; // the longest sweeps start first
-    let rows = lane / 32u * 16u; // first of the subgroup's
-    let row = rows + lane % 16u; // the row of which this lane handles every second eight of scores
-    let half = lane % 32u / 16u;
-    let query = first_query + row;
-    let start = document_start[first_token + min(query, p.length - 1u)];
+#import shared/flash_queries
 
     let q_line = p.heads * #{WIDTH / 4}u;
     let q_at = ((first_token + min(first_query + rows, p.length - 16u)) * p.heads + head) * #{WIDTH8}u;

@@ -25,6 +25,7 @@ pub(super) const SHARED: &[(&str, &str)] = &[
     ("shared/attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("shared/flash", include_str!("../../shaders/shared/flash.wgsl")),
     ("shared/flash_keys", include_str!("../../shaders/shared/flash_keys.wgsl")),
+    ("shared/flash_queries", include_str!("../../shaders/shared/flash_queries.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
     ("shared/random", include_str!("../../shaders/shared/random.wgsl")),
     ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
