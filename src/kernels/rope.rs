@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use super::{Args, Bind, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, elements, read, read_u32, write};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -22,6 +22,12 @@ pub struct Params {
     pub direction: f32,
 }
 
+impl Params {
+    fn lanes(&self) -> u32 {
+        elements::lanes(&[self.width, self.offset, self.rotated])
+    }
+}
+
 /// The row of the kernel table.
 pub static KERNEL: Kernel = Kernel::of::<Spec>();
 
@@ -35,8 +41,12 @@ impl KernelSpec for Spec {
     const BINDS: &'static [Bind] =
         &[read("x").or_half("HALF_X"), read_u32("positions"), read("table"), write("y").or_half("HALF_Y")];
 
+    fn constants(p: &Params) -> Constants {
+        vec![("LANES", i64::from(p.lanes()))]
+    }
+
     fn grid(p: &Params) -> [u32; 3] {
-        fold((p.rows as usize * p.heads as usize * p.width as usize).div_ceil(256)) // 256 elements a workgroup
+        elements::grid(p.rows * p.heads * p.width, p.lanes())
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
@@ -51,6 +61,9 @@ impl KernelSpec for Spec {
             ("backward, columns on both sides", [5, 2, 13, 3, 4], -1.0),
             ("all columns", [33, 1, 64, 0, 64], 1.0),
             ("wide heads", [6, 4, 192, 128, 64], -1.0),
+            ("fours, columns on both sides", [29, 3, 20, 4, 12], -1.0),
+            ("an odd number of pairs", [5, 3, 12, 4, 6], 1.0),
+            ("pairs across fours", [5, 3, 12, 2, 8], 1.0),
         ];
         let case = |(name, shape, direction): (&str, [u32; 5], f32)| {
             let [rows, heads, width, offset, rotated] = shape;

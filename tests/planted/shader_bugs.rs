@@ -24,7 +24,7 @@ pub static BUGS: &[ShaderBug] = &[
     bug("swiglu without its second term", "swiglu_backward", "(Elements(1.0) + a * sigmoid(-a))", "Elements(1.0)"),
     bug("swiglu: d_up without the sigmoid", "swiglu_backward", "(d * a * s);", "(d * a);"),
     bug("swiglu: upstream gradient dropped", "swiglu_backward", "Elements(d_h[i])", "Elements(1.0)"),
-    bug("rotation's sign in backward", "rope", " * p.direction", ""),
+    bug("rotation's sign in backward", "rope", " * p.direction", "").times(2),
     bug(
         "rotation by the head's position",
         "rope",
