@@ -1,7 +1,8 @@
 // m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, g = gradient * clip,
-// parameter -= rate weight_decay parameter + (rate / c1) m / (sqrt(v) / sqrt(c2) + epsilon), gradient = 0.
-// A gradient that is not finite is zeroed without an update. With p.copied = 1 the parameter also goes to `copy`, as
-// f16. One invocation a scalar or vector; updates the others in place. Reference: src/reference/adamw.rs.
+// parameter -= rate weight_decay parameter + (rate / c1) m / (sqrt(v) / sqrt(c2) + epsilon).
+// A gradient that is not finite makes no update. With p.zeroed = 1 the gradient becomes zeros; else it is not written.
+// With p.copied = 1 the parameter also goes to `copy`, as f16.
+// One invocation a scalar or vector; updates the others in place. Reference: src/reference/adamw.rs.
 #import shared/elements
 #import shared/state
 
@@ -12,6 +13,7 @@ struct Params {
     epsilon: f32,
     weight_decay: f32,
     copied: u32,
+    zeroed: u32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: array<u32>;                                   // (8)
@@ -48,5 +50,7 @@ fn main(
             copy[i] = #{HALF_COPY ? Halves : Elements}(y);
         }
     }
-    gradient[i] = Elements(0.0);
+    if (p.zeroed == 1u) {
+        gradient[i] = Elements(0.0);
+    }
 }

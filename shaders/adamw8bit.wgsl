@@ -1,10 +1,11 @@
 // AdamW with moments of 8 bits. A moment is values[code] * absmax, one code an element and one absmax a block of
 // `block` elements in a row; with g = gradient * clip:
 // m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2 in f32,
-// parameter -= rate weight_decay parameter + (rate / c1) m / (sqrt(v) / sqrt(c2) + epsilon), gradient = 0;
+// parameter -= rate weight_decay parameter + (rate / c1) m / (sqrt(v) / sqrt(c2) + epsilon);
 // then absmax = max |x| of the block and code = the entry nearest to x / absmax, the lower of two. A moment that is not
-// zero keeps its sign: its code is never that of zero, nor beyond it. A gradient that is not finite is zeroed without
-// an update. With p.copied = 1 the parameter also goes to `copy`, as f16.
+// zero keeps its sign: its code is never that of zero, nor beyond it. A gradient that is not finite makes no update.
+// With p.zeroed = 1 the gradient becomes zeros in the end; else it is not written. With p.copied = 1 the parameter also
+// goes to `copy`, as f16.
 // Codes and absmax have the bits of the reference, for which every product and sum behind them must be rounded by
 // itself, to nearest. So `exact` stands after each: it flips the bits that are set in `p.zero`. None is, but no
 // compiler can know that, and thus none can fuse a product into the sum that follows. It also makes zero of all that is
@@ -25,6 +26,7 @@ struct Params {
     epsilon: f32,
     weight_decay: f32,
     copied: u32,
+    zeroed: u32,
     zero: u32,
 }
 var<immediate> p: Params;
@@ -149,7 +151,9 @@ fn update(i: u32, old: vec2<f32>, m: ptr<function, vec4<f32>>, v: ptr<function, 
     let scale = 1.0 / sqrt(result[RESULT_CORRECTION2]);
     let x = load_parameter(i);
     store_parameter(i, x - (rate * p.weight_decay * x + step * mean / (sqrt(square) * scale + vec4(p.epsilon))));
-    clear_gradient(i);
+    if (p.zeroed == 1u) {
+        clear_gradient(i);
+    }
     let real = vec4(0u, 1u, 2u, 3u) + 4u * i < vec4(p.count);
     *m = select(vec4<f32>(), mean, real);
     *v = select(vec4<f32>(), square, real);
@@ -176,7 +180,7 @@ fn main(
 #end
     if (result[RESULT_FINITE] != 1.0) {
 #for j in 0..ITEMS
-        if (mine#{j}) {
+        if (mine#{j} && p.zeroed == 1u) {
             clear_gradient(i#{j});
         }
 #end

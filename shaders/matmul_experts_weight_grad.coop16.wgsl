@@ -34,13 +34,20 @@ fn main(
     if (own >= p.expert_count) {
         return;
     }
+    let row = number / across % down * #{TILE_M}u;
+    let column = number % across * #{TILE_N}u;
     let first = offsets[p.first_expert + own];
     let end = offsets[p.first_expert + own + 1u];
     if (first == end) {
+#if ACCUMULATE == 0
+        for (var i = lane; i < #{TILE_M * TILE_N}u; i += #{THREADS}u) {
+            if (row + i / #{TILE_N}u < p.m && column + i % #{TILE_N}u < p.n) {
+                c[(own * p.m + row + i / #{TILE_N}u) * p.n + column + i % #{TILE_N}u] = 0.0;
+            }
+        }
+#end
         return;
     }
-    let row = number / across % down * #{TILE_M}u;
-    let column = number % across * #{TILE_N}u;
     let c_first = (own * p.m + row) * p.n + column;
     let t = Tile(first * p.m + row, p.m, first * p.n + column, p.n, c_first, p.n, p.m - row, p.n - column, end - first);
 #import shared/coop_sums

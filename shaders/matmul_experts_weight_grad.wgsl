@@ -1,7 +1,6 @@
 // c[e] += a_e^T b_e, or = with ACCUMULATE 0, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e:
 // gradients of the experts' weights.
-// One workgroup a tile of one expert's gradient; an expert without rows keeps its old one, also with ACCUMULATE 0,
-// which is for gradients that are zeros.
+// One workgroup a tile of one expert's gradient; that of an expert without rows is zeros.
 // Reference: src/reference/matmul_experts_weight_grad.rs.
 #define A_ALONG_K 0
 #define B_ALONG_K 0
@@ -36,13 +35,10 @@ fn main(
     if (own >= p.expert_count) {
         return;
     }
-    let first = offsets[p.first_expert + own];
-    let end = offsets[p.first_expert + own + 1u];
-    if (first == end) {
-        return;
-    }
     let row = number / across % down * #{TILE_M}u;
     let column = number % across * #{TILE_N}u;
+    let first = offsets[p.first_expert + own];
+    let end = offsets[p.first_expert + own + 1u];
 
     var t: Tile;
     t.a = first * p.m + row;
@@ -54,5 +50,11 @@ fn main(
     t.rows = p.m - row;
     t.columns = p.n - column;
     t.k = end - first;
+    if (first == end) {
+#if ACCUMULATE == 0
+        store_tile(t, lane, array<vec4<f32>, #{THREAD_M * COLUMN_GROUPS}>());
+#end
+        return;
+    }
     store_tile(t, lane, tile_product(t, lane));
 }

@@ -5,14 +5,16 @@ mod common;
 mod models;
 
 use hadal::backend::Device;
+use hadal::config::model::ModelConfig;
 use hadal::config::train::LossReduction;
 use hadal::data::batch::{Batch, IGNORED};
 use hadal::gpu::pipeline::Allowed;
 use hadal::graph::run_cpu::{CpuExecutor, CpuReal};
 use hadal::graph::{Dtype, Executor};
+use hadal::kernels::adamw;
 use hadal::kernels::case::indices;
 use hadal::model::params::initial;
-use hadal::model::program::{MICRO_STEP, Program, RESET};
+use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, RESET, UPDATE};
 use hadal::train::session::{Metrics, Session, feed};
 use hadal::train::trainer::weigh;
 use models::{NO_LIMIT, gradients, program, relative, relative_l2, state_words, tiny};
@@ -110,5 +112,69 @@ fn sessions_on_the_cpu_and_on_the_adapter_accumulate_to_the_gradient_of_one_batc
         let (found, expected) = ([sums.loss_sum, sums.balance], [whole.loss_sum, whole.balance]);
         assert!(relative(&found[..1], &expected[..1]) < 1e-6 && relative(&found[1..], &expected[1..]) < 1e-6);
         assert!(whole.balance > 0.1, "the balance loss is part of this");
+    }
+}
+
+/// What windows of `passes` micro-batches each leave behind: the losses of every window, then all parameters. With
+/// `cleared`, gradients are zeroed before each window, and every micro-step adds to them.
+fn updates(program: Program, device: &Device, passes: usize, cleared: bool) -> (Vec<f64>, Vec<f32>) {
+    let mut session = Session::new(program, device, None).unwrap();
+    session.load(|spec| Ok(initial(spec, 3))).unwrap();
+    session.set_sequences(passes).unwrap();
+    session.set_learning_rate(1e-2).unwrap();
+    let losses = (0..4).map(|step| {
+        session.run(RESET).unwrap();
+        let gradients = session.program.moments.iter().filter_map(|m| session.program.tensors.gradient_of(m.parameter));
+        for gradient in gradients.filter(|_| cleared).collect::<Vec<_>>() {
+            let zeros = vec![0.0; session.program.tensors.elements(gradient)];
+            session.executor().upload(gradient, &zeros).unwrap();
+        }
+        for pass in 0..passes {
+            // Few tokens and others in every window: experts and rows of the embedding go without for a while.
+            let seed = (step * passes + pass) as u64;
+            let mut batch = Batch::new(indices(31 + 2 * seed, 3, 17), indices(32 + 2 * seed, 3, 17), 1, 3);
+            batch.set_weight(3 * passes);
+            session.feed(&batch).unwrap();
+            session.run(if pass == 0 && !cleared { FIRST_MICRO_STEP } else { MICRO_STEP }).unwrap();
+        }
+        session.run(UPDATE).unwrap();
+        session.metrics().unwrap().loss()
+    });
+    let losses = losses.collect();
+    let parameters = 0..session.program.weights.all.len();
+    (losses, parameters.flat_map(|i| session.parameter(i).unwrap()).collect())
+}
+
+#[test]
+fn nothing_is_left_of_a_gradient_after_its_update() {
+    let config = ModelConfig { n_routed_experts: 8, ..tiny() };
+    let mut devices = vec![Device::Cpu { note: String::new() }];
+    if let Some(gpu) = common::gpu() {
+        devices.push(Device::Gpu { gpu, allowed: Allowed::portable(), stored: Dtype::F32, note: String::new() });
+    }
+    for passes in [1, 2] {
+        let mut of_devices = Vec::new();
+        for device in &devices {
+            let of = |program: Program, cleared: bool| updates(program, device, passes, cleared);
+            let plain = || program(&config, NO_LIMIT, 1, 3);
+            let (usual, cleared) = (of(plain(), false), of(plain(), true));
+            assert!(usual == cleared, "{passes} micro-steps on {}", device.describe());
+            // Left unzeroed, a gradient that is only added to shows.
+            for name in ["model.embed_tokens.weight", "model.norm.weight"] {
+                let mut program = plain();
+                let part = program.weights.get(name).parts[0].1;
+                let gradient = program.tensors.gradient_of(part).unwrap();
+                let update = program.recording(UPDATE);
+                let steps = program.recordings[update].steps.iter_mut();
+                let step = steps.filter(|s| s.kernel.stem == "adamw").find(|s| s.tensors[3] == gradient).unwrap();
+                let p: adamw::Params = bytemuck::pod_read_unaligned(&step.params);
+                assert_eq!(p.zeroed, 1, "{name}");
+                step.params = bytemuck::bytes_of(&adamw::Params { zeroed: 0, ..p }).to_vec();
+                assert!(of(program, false) != usual, "{name} on {}", device.describe());
+            }
+            of_devices.push(usual.0);
+        }
+        // Roundings differ, and AdamW's first steps have the size of the learning rate whatever a gradient's size.
+        assert!(of_devices.iter().all(|losses| relative(losses, &of_devices[0]) < 1e-3), "{of_devices:?}");
     }
 }

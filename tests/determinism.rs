@@ -14,7 +14,7 @@ use hadal::config::train::OptimizerKind;
 use hadal::graph::Executor;
 use hadal::graph::run_cpu::CpuExecutor;
 use hadal::model::params::initial;
-use hadal::model::program::{MICRO_STEP, RESET, UPDATE};
+use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use hadal::train::checkpoint::{CHECKPOINTS, TrainerState};
 use hadal::train::moments::MomentValues;
 use hadal::train::session::Session;
@@ -133,7 +133,7 @@ fn window(session: &mut Session, step: u64) {
     session.feed(&batch).unwrap();
     for pass in 0..2 {
         session.set_keys(7, step, pass).unwrap();
-        session.run(MICRO_STEP).unwrap();
+        session.run(if pass == 0 { FIRST_MICRO_STEP } else { MICRO_STEP }).unwrap();
     }
     session.run(UPDATE).unwrap();
 }

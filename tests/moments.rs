@@ -69,7 +69,8 @@ fn codes_and_factors_have_the_bits_of_the_reference_after_every_update() {
     let Some(gpu) = common::gpu() else { return };
     let mut pipelines = Pipelines::default();
     for (count, block) in [(40_000, 256), (30_001, 2048), (10_000, 20)] {
-        let p = Params { count, block, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, copied: 1, zero: 0 };
+        let (beta1, beta2, epsilon, weight_decay) = (0.9, 0.95, 1e-8, 0.1);
+        let p = Params { count, block, beta1, beta2, epsilon, weight_decay, copied: 1, zeroed: 1, zero: 0 };
         let mut before: Option<Vec<Data>> = None;
         for t in 1..=4 {
             let case = update(t, p, before.as_deref());
@@ -93,6 +94,7 @@ fn bits_that_differ_in_rounding_alone_are_seen() {
         epsilon: 1e-8,
         weight_decay: 0.1,
         copied: 1,
+        zeroed: 1,
         zero: 0,
     };
     let case = update(2, p, Some(&run_reference(&KERNEL, &update(1, p, None), KERNEL.cpu_f32)));

@@ -74,7 +74,7 @@ fn a_bad_gradient_halves_the_loss_scale_counts_as_skipped_and_leaves_the_bias_co
 
 #[test]
 fn a_bad_gradient_changes_no_parameter_and_is_zeroed() {
-    let p = adamw::Params { count: 8, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, copied: 1 };
+    let p = adamw::Params { count: 8, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, copied: 1, zeroed: 1 };
     let mut result = vec![f64::NAN; RESULT_WORDS];
     (result[RESULT_CLIP], result[RESULT_FINITE]) = (f64::NAN, 0.0);
     let before: Vec<Vec<f64>> = (1..5).map(|seed| uniform(seed, 8)).collect();
@@ -104,6 +104,7 @@ fn a_bad_gradient_changes_no_8_bit_moment_and_is_zeroed() {
         epsilon: 1e-8,
         weight_decay: 0.1,
         copied: 1,
+        zeroed: 1,
         zero: 0,
     };
     let mut result = vec![f64::NAN; RESULT_WORDS];

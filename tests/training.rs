@@ -16,7 +16,7 @@ use hadal::graph::Dtype;
 use hadal::kernels::case::indices;
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::{initial, parameters};
-use hadal::model::program::{EVALUATE, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
+use hadal::model::program::{EVALUATE, FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
 use hadal::reference::model as judge;
 use hadal::train::session::Session;
 use models::{NO_LIMIT, tiny};
@@ -177,7 +177,7 @@ fn trajectory(case: &parity::Case) -> (Vec<f64>, Vec<f64>) {
     let update = |_| {
         session.run(RESET).unwrap();
         session.set_learning_rate(optimizer.learning_rate).unwrap();
-        session.run(MICRO_STEP).unwrap();
+        session.run(FIRST_MICRO_STEP).unwrap();
         session.run(UPDATE).unwrap();
         let result = session.result().unwrap();
         (session.metrics().unwrap().loss(), f64::from(result[hadal::kernels::state::RESULT_NORM]))

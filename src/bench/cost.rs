@@ -1,7 +1,7 @@
 //! Operations and bytes of a dispatch, where its parameters tell them.
 
 use crate::kernels::matmul_experts_weight_grad::Params as WeightGrad;
-use crate::kernels::{Access, Bind, Halves, Kernel, attention, matmul, matmul_experts};
+use crate::kernels::{Access, Bind, Halves, Kernel, adamw, adamw8bit, attention, matmul, matmul_experts};
 
 /// What a dispatch has to do, by its formula: no matter how often a shader reads a number or what it adds for padding.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -74,17 +74,28 @@ pub fn cost(kernel: &Kernel, params: &[u8], halves: Halves, sizes: &[usize]) -> 
             Cost { flops: Some(2.0 * pairs * columns), bytes: None }
         }
         stem if WHOLE.contains(&stem) => {
-            let bytes = (0..).zip(kernel.binds).zip(sizes).map(|((i, b), &n)| n as f64 * width(i) * touches(b));
+            let kept = keeps_gradient(stem, params);
+            let bytes = (0..).zip(kernel.binds).zip(sizes).map(|((i, b), &n)| n as f64 * width(i) * touches(b, kept));
             Cost { flops: None, bytes: Some(bytes.sum()) }
         }
         _ => Cost::default(),
     }
 }
 
+/// Whether an update with these bytes of `Params` only reads the gradient.
+fn keeps_gradient(stem: &str, params: &[u8]) -> bool {
+    match stem {
+        "adamw" => bytemuck::pod_read_unaligned::<adamw::Params>(params).zeroed == 0,
+        "adamw8bit" => bytemuck::pod_read_unaligned::<adamw8bit::Params>(params).zeroed == 0,
+        _ => false,
+    }
+}
+
 /// How often an element of a binding passes between memory and the chip.
-fn touches(bind: &Bind) -> f64 {
+fn touches(bind: &Bind, gradient_kept: bool) -> f64 {
     match (bind.name, bind.access) {
         ("copy", _) => 1.0, // bound for updating, only written
+        ("gradient", _) if gradient_kept => 1.0,
         (_, Access::Update) => 2.0,
         _ => 1.0,
     }
@@ -93,7 +104,7 @@ fn touches(bind: &Bind) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{adamw, find};
+    use crate::kernels::find;
 
     fn of(stem: &str, params: &impl bytemuck::Pod, halves: Halves, sizes: &[usize]) -> [f64; 2] {
         let found = cost(find(stem).unwrap(), bytemuck::bytes_of(params), halves, sizes);
@@ -136,10 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn an_update_moves_32_bytes_a_parameter_and_its_copy() {
-        let p = adamw::Params { count: 100, beta1: 0.9, beta2: 0.9, epsilon: 0.1, weight_decay: 0.0, copied: 1 };
+    fn an_update_moves_32_bytes_a_parameter_and_its_copy_or_28_where_the_gradient_is_kept() {
+        let (count, beta1, beta2, epsilon) = (100, 0.9, 0.9, 0.1);
+        let p = adamw::Params { count, beta1, beta2, epsilon, weight_decay: 0.0, copied: 1, zeroed: 1 };
         let (sizes, around) = ([0, 0, 100, 100, 100, 100, 100], Halves::of([false; 6].into_iter().chain([true])));
         assert_eq!(of("adamw", &p, around, &sizes), [0.0, 3400.0]);
+        assert_eq!(of("adamw", &adamw::Params { zeroed: 0, ..p }, around, &sizes), [0.0, 3000.0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernels::state;
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
-use crate::model::program::{LOGITS, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
+use crate::model::program::{FIRST_MICRO_STEP, LOGITS, Program, ProgramOptions, RESET, UPDATE};
 use crate::train::checkpoint::model_folder;
 use crate::train::session::Session;
 use clap::Args;
@@ -78,7 +78,7 @@ pub(super) fn run(args: DumpArgs) -> Result<()> {
     session.set_sequences(batch.batch)?;
     let mut tensors = logits(&mut session, &batch)?;
     session.run(RESET)?;
-    session.run(MICRO_STEP)?;
+    session.run(FIRST_MICRO_STEP)?;
     tensors.push(("loss".to_owned(), vec![1], vec![session.metrics()?.loss() as f32]));
     if args.grads {
         gradients(&mut session, &mut tensors)?;
@@ -119,7 +119,7 @@ fn trajectory(session: &mut Session, steps: u64) -> Result<[Named; 2]> {
     for step in 1..=steps {
         if step > 1 {
             session.run(RESET)?;
-            session.run(MICRO_STEP)?;
+            session.run(FIRST_MICRO_STEP)?;
         }
         losses.push(session.metrics()?.loss() as f32);
         session.set_learning_rate(settings.learning_rate)?;

@@ -3,7 +3,7 @@
 use super::tensor::{Dtype, Role, Tensor, Tensors};
 use crate::kernels::{Access, Element, Halves, Kernel};
 use bytemuck::Pod;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// One dispatch.
 #[derive(Clone)]
@@ -16,6 +16,8 @@ pub struct Step {
     pub tensors: Vec<Tensor>,
     /// Which of them are stored as f16.
     pub halves: Halves,
+    /// Its number among the dispatches that take the place of one.
+    pub part: usize,
 }
 
 impl Step {
@@ -37,20 +39,25 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// The same over gradients that are zeros: the first product into each overwrites it and need not read it. What is
-    /// no such product adds as before, and later ones add to the first.
-    pub fn over_zero_gradients(&self, tensors: &Tensors, name: &'static str) -> Recording {
-        let mut written = HashSet::new();
+    /// The same for the beginning of a window: the first product into each gradient overwrites it and need not read it.
+    /// What is no such product adds as before, and later ones add to the first. Also gives the gradients that are
+    /// overwritten whole and may hold anything before; the others must be zeros.
+    pub fn overwriting_gradients(&self, tensors: &Tensors, name: &'static str) -> (Recording, HashSet<Tensor>) {
+        let (mut written, mut overwritten, mut first) = (HashSet::new(), HashMap::new(), false);
         let mut steps = self.steps.clone();
         for step in &mut steps {
-            for (tensor, _) in step.uses().filter(|(_, access)| *access != Access::Read).collect::<Vec<_>>() {
-                let first = tensors.info(tensor).role == Role::Gradient && written.insert(tensor);
-                if let Some(overwriting) = step.kernel.overwriting.filter(|_| first) {
-                    overwriting(&mut step.params);
-                }
+            let is_gradient = |tensor: Tensor| tensors.info(tensor).role == Role::Gradient;
+            let found = step.uses().find(|&(tensor, access)| access != Access::Read && is_gradient(tensor));
+            let Some((gradient, _)) = found else { continue };
+            if step.part == 0 {
+                first = written.insert(gradient); // the other parts of a product go where its first one went
+            }
+            if let Some(overwriting) = step.kernel.overwriting.filter(|_| first) {
+                *overwritten.entry(gradient).or_insert(0) += overwriting(&mut step.params);
             }
         }
-        Recording { name, steps, ..*self }
+        overwritten.retain(|&gradient, &mut elements| elements == tensors.elements(gradient));
+        (Recording { name, steps, ..*self }, overwritten.into_keys().collect())
     }
 }
 
@@ -88,8 +95,8 @@ impl<'t> Recorder<'t> {
             assert!(bound == 1 || writers.count() == 0, "{}: {} is read and written", kernel.stem, bind.name);
         }
         let halves = Halves::of(tensors.iter().map(|&tensor| self.tensors.info(tensor).dtype == Dtype::F16));
-        for params in (kernel.parts)(&params, halves) {
-            self.steps.push(Step { kernel, params, tensors: tensors.to_vec(), halves });
+        for (part, params) in (kernel.parts)(&params, halves).into_iter().enumerate() {
+            self.steps.push(Step { kernel, params, tensors: tensors.to_vec(), halves, part });
         }
     }
 
@@ -108,5 +115,35 @@ impl<'t> Recorder<'t> {
     /// The finished recording.
     pub fn finish(self, name: &'static str) -> Recording {
         Recording { name, steps: self.steps, repeated_flops: self.repeated_flops }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::matmul::{self, ADD, OVERWRITE, TN};
+
+    #[test]
+    fn every_part_of_the_first_product_overwrites_a_gradient_and_later_ones_add() {
+        let (rows, wide) = (512, 1 << 15); // four dispatches; nothing is allocated
+        let mut tensors = Tensors::default();
+        let gradients: Vec<Tensor> = ["whole", "half"]
+            .map(|name| tensors.parameter(name, &[rows, wide]))
+            .iter()
+            .map(|&weight| tensors.gradient_of(weight).unwrap())
+            .collect();
+        let a = tensors.real("a", &[wide, rows], Role::Input);
+        let b = tensors.real("b", &[wide, wide], Role::Input);
+        let mut r = Recorder::new(&mut tensors);
+        let params = matmul::Params::dense(TN, ADD, rows as u32, wide as u32, wide as u32);
+        r.step(&matmul::KERNEL, &params, &[a, b, a, gradients[0]]);
+        r.step(&matmul::KERNEL, &params, &[a, b, a, gradients[0]]);
+        r.step(&matmul::KERNEL, &matmul::Params { m: params.m / 2, ..params }, &[a, b, a, gradients[1]]);
+        let (first, overwritten) = r.finish("usual").overwriting_gradients(&tensors, "first");
+        let accumulate = |step: &Step| bytemuck::pod_read_unaligned::<matmul::Params>(&step.params).accumulate;
+        let found: Vec<u32> = first.steps.iter().map(accumulate).collect();
+        let (over, add) = (OVERWRITE, ADD);
+        assert_eq!(found, [over, over, over, over, add, add, add, add, over, over]);
+        assert!(overwritten == HashSet::from([gradients[0]]), "of the other, half of the rows keep what they have");
     }
 }

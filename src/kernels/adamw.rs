@@ -24,6 +24,8 @@ pub struct Params {
     pub weight_decay: f32,
     /// 1: the parameter also goes to `copy`.
     pub copied: u32,
+    /// 1: the gradient becomes zeros; 0: it stays, for a micro-step that overwrites it.
+    pub zeroed: u32,
 }
 
 /// The row of the kernel table.
@@ -34,7 +36,7 @@ struct Spec;
 impl KernelSpec for Spec {
     type Params = Params;
     const STEM: &'static str = "adamw";
-    const SUMMARY: &'static str = "AdamW update, which zeroes the gradient";
+    const SUMMARY: &'static str = "AdamW update, which zeroes the gradient where it is added to";
     const SHADER: &'static str = include_str!("../../shaders/adamw.wgsl");
     const BINDS: &'static [Bind] = &[
         read_u32("state"),
@@ -62,14 +64,18 @@ impl KernelSpec for Spec {
     }
 
     fn cases() -> Vec<Case> {
-        let p = Params { count: 1, beta1: 0.75, beta2: 0.875, epsilon: 0.125, weight_decay: 0.25, copied: 1 };
-        let usual = Params { count: 2048, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, copied: 1 };
+        let p =
+            Params { count: 1, beta1: 0.75, beta2: 0.875, epsilon: 0.125, weight_decay: 0.25, copied: 1, zeroed: 1 };
+        let usual =
+            Params { count: 2048, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, copied: 1, zeroed: 1 };
         vec![
             case("one element", p, 0.5, 0.25, 1.0),
             case("clipped, with decay", Params { count: 1021, ..p }, 0.25, 0.125, 1.0),
             case("usual numbers", usual, 0.01, 1.0, 1.0),
             case("without decay", Params { count: 37, weight_decay: 0.0, copied: 0, ..usual }, 0.1, 0.5, 1.0),
             case("not finite", Params { count: 256, ..p }, 0.5, 0.25, 0.0),
+            case("gradient kept", Params { count: 1021, zeroed: 0, ..p }, 0.25, 0.125, 1.0),
+            case("not finite, gradient kept", Params { count: 256, zeroed: 0, ..p }, 0.5, 0.25, 0.0),
         ]
     }
 }

@@ -32,6 +32,8 @@ pub struct Params {
     pub weight_decay: f32,
     /// 1: the parameter also goes to `copy`.
     pub copied: u32,
+    /// 1: the gradient becomes zeros; 0: it stays, for a micro-step that overwrites it.
+    pub zeroed: u32,
     /// 0, which the shader's compiler must not know.
     pub zero: u32,
 }
@@ -54,7 +56,7 @@ struct Spec;
 impl KernelSpec for Spec {
     type Params = Params;
     const STEM: &'static str = "adamw8bit";
-    const SUMMARY: &'static str = "AdamW update with moments of 8 bits, which zeroes the gradient";
+    const SUMMARY: &'static str = "AdamW update with moments of 8 bits, which zeroes the gradient where it is added to";
     const SHADER: &'static str = include_str!("../../shaders/adamw8bit.wgsl");
     const BINDS: &'static [Bind] = &[
         read_u32("state"),
@@ -87,9 +89,10 @@ impl KernelSpec for Spec {
 
     fn cases() -> Vec<Case> {
         let [beta1, beta2, epsilon, weight_decay] = [0.75, 0.875, 0.125, 0.25];
-        let p = Params { count: 1, block: 4, beta1, beta2, epsilon, weight_decay, copied: 1, zero: 0 };
+        let p = Params { count: 1, block: 4, beta1, beta2, epsilon, weight_decay, copied: 1, zeroed: 1, zero: 0 };
         let [beta1, beta2, epsilon, weight_decay] = [0.9, 0.95, 1e-8, 0.1];
-        let usual = Params { count: 4096, block: 256, beta1, beta2, epsilon, weight_decay, copied: 1, zero: 0 };
+        let usual =
+            Params { count: 4096, block: 256, beta1, beta2, epsilon, weight_decay, copied: 1, zeroed: 1, zero: 0 };
         vec![
             case("one element", p, 0.5, [0.25, 1.0], 1.0),
             case("clipped, with decay", Params { count: 1021, block: 12, ..p }, 0.25, [0.125, 1.0], 1.0),
@@ -99,6 +102,8 @@ impl KernelSpec for Spec {
             case("without decay", Params { count: 300, weight_decay: 0.0, copied: 0, ..usual }, 0.1, [0.5, 1.0], 1.0),
             case("at the end of the numbers", Params { count: 512, block: 64, ..usual }, 0.1, [1.0, 1e-18], 1.0),
             case("not finite", Params { count: 516, ..p }, 0.5, [0.25, 1.0], 0.0),
+            case("gradient kept", Params { count: 1021, block: 12, zeroed: 0, ..p }, 0.25, [0.125, 1.0], 1.0),
+            case("not finite, gradient kept", Params { count: 516, zeroed: 0, ..p }, 0.5, [0.25, 1.0], 0.0),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 use super::tile::{self, Tile};
 use super::{
-    Args, Bind, Change, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, update,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Overwriting, Tolerance, Variant, case::Case, fold, read, update,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -139,7 +139,10 @@ impl KernelSpec for Spec {
         constants
     }
 
-    const OVERWRITING: Option<Change<Params>> = Some(|p| Params { accumulate: OVERWRITE, ..*p });
+    const OVERWRITING: Option<Overwriting<Params>> = Some(Overwriting {
+        params: |p| Params { accumulate: OVERWRITE, ..*p },
+        elements: |p| p.m as usize * p.n as usize,
+    });
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
         let half = halves.has(0) && halves.has(1) && p.in_sixteens();

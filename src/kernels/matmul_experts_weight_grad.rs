@@ -4,7 +4,8 @@ use super::matmul;
 use super::matmul_experts::offsets;
 use super::tile::{self, Tile};
 use super::{
-    Args, Bind, Change, Constants, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, read, read_u32, update,
+    Args, Bind, Constants, Kernel, KernelSpec, Overwriting, Tolerance, Variant, case::Case, fold, read, read_u32,
+    update,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -21,7 +22,7 @@ pub struct Params {
     pub first_expert: u32,
     /// Gradients in c.
     pub expert_count: u32,
-    /// [`matmul::ADD`], or [`matmul::OVERWRITE`] where the gradients are known to be zeros.
+    /// [`matmul::ADD`] or [`matmul::OVERWRITE`].
     pub accumulate: u32,
 }
 
@@ -56,7 +57,10 @@ impl KernelSpec for Spec {
         tolerance: Tolerance::DEFAULT,
     }];
 
-    const OVERWRITING: Option<Change<Params>> = Some(|p| Params { accumulate: matmul::OVERWRITE, ..*p });
+    const OVERWRITING: Option<Overwriting<Params>> = Some(Overwriting {
+        params: |p| Params { accumulate: matmul::OVERWRITE, ..*p },
+        elements: |p| p.expert_count as usize * p.m as usize * p.n as usize,
+    });
 
     fn constants(p: &Params) -> Constants {
         let tile = p.tile();

@@ -60,8 +60,13 @@ use bytemuck::Pod;
 /// Named integers that specialise a shader's text.
 pub type Constants = Vec<(&'static str, i64)>;
 
-/// Other parameters made from some.
-pub type Change<P> = fn(&P) -> P;
+/// How a kernel that adds to its last binding overwrites it instead.
+pub struct Overwriting<P> {
+    /// Parameters that overwrite, of some that add.
+    pub params: fn(&P) -> P,
+    /// Elements of the last binding that such parameters write.
+    pub elements: fn(&P) -> usize,
+}
 
 /// A faster form of a kernel for adapters that have what it needs; same bindings and parameters.
 pub struct Variant<P> {
@@ -101,8 +106,8 @@ pub trait KernelSpec: 'static {
     fn constants(_params: &Self::Params) -> Constants {
         Vec::new()
     }
-    /// Of parameters that add to the last binding: those that overwrite it; absent for a kernel that cannot.
-    const OVERWRITING: Option<Change<Self::Params>> = None;
+    /// How to overwrite the last binding, whatever it holds; absent for a kernel that cannot.
+    const OVERWRITING: Option<Overwriting<Self::Params>> = None;
     /// The dispatches that take the place of one that could last too long; together they make the same sums.
     fn parts(params: &Self::Params, _halves: Halves) -> Vec<Self::Params> {
         vec![*params]
@@ -233,9 +238,9 @@ pub struct Kernel {
     pub constants: fn(&[u8]) -> Constants,
     /// The dispatches that take the place of one with the bytes of a `Params`.
     pub parts: fn(&[u8], Halves) -> Vec<Vec<u8>>,
-    /// Turns the bytes of a `Params` that adds to its last binding into one that overwrites it; absent for a kernel
-    /// that cannot.
-    pub overwriting: Option<fn(&mut Vec<u8>)>,
+    /// Turns the bytes of a `Params` that adds to its last binding into one that overwrites it and gives the number of
+    /// elements that are written; absent for a kernel that cannot.
+    pub overwriting: Option<fn(&mut Vec<u8>) -> usize>,
     /// Workgroups for the bytes of a `Params`.
     pub grid: fn(&[u8]) -> [u32; 3],
     /// The reference in f32.
@@ -296,10 +301,11 @@ impl Kernel {
     }
 }
 
-fn overwriting<K: KernelSpec>(bytes: &mut Vec<u8>) {
-    if let Some(change) = K::OVERWRITING {
-        *bytes = bytemuck::bytes_of(&change(&bytemuck::pod_read_unaligned(bytes))).to_vec();
-    }
+fn overwriting<K: KernelSpec>(bytes: &mut Vec<u8>) -> usize {
+    let Some(Overwriting { params, elements }) = K::OVERWRITING else { return 0 };
+    let changed = params(&bytemuck::pod_read_unaligned(bytes));
+    *bytes = bytemuck::bytes_of(&changed).to_vec();
+    elements(&changed)
 }
 
 fn erased_variants<K: KernelSpec>() -> Vec<AnyVariant> {

@@ -79,7 +79,8 @@ impl Moments {
         Moments { parameter, copy, kept }
     }
 
-    /// Records the update of the parameter by its gradient, of which `state` and `result` say the rest.
+    /// Records the update of the parameter by its gradient, of which `state` and `result` say the rest, and which is
+    /// then `zeroed` or left as it is.
     pub fn record(
         &self,
         r: &mut Recorder<'_>,
@@ -87,19 +88,22 @@ impl Moments {
         weight_decay: f32,
         [state, result]: [Tensor; 2],
         gradient: Tensor,
+        zeroed: bool,
     ) {
         let count = r.tensors.elements(self.parameter) as u32;
         let [beta1, beta2, epsilon] = [optimizer.beta1, optimizer.beta2, optimizer.epsilon].map(|x| x as f32);
         let Moments { parameter, copy, .. } = *self;
         let copied = u32::from(r.tensors.info(copy).dtype == Dtype::F16);
+        let zeroed = u32::from(zeroed);
         match self.kept {
             Kept::Whole { first, second } => {
-                let params = adamw::Params { count, beta1, beta2, epsilon, weight_decay, copied };
+                let params = adamw::Params { count, beta1, beta2, epsilon, weight_decay, copied, zeroed };
                 r.step(&adamw::KERNEL, &params, &[state, result, parameter, gradient, first, second, copy]);
             }
             Kept::Coded { codes, absmax, maps } => {
                 let block = optimizer.block_size as u32;
-                let params = adamw8bit::Params { count, block, beta1, beta2, epsilon, weight_decay, copied, zero: 0 };
+                let params =
+                    adamw8bit::Params { count, block, beta1, beta2, epsilon, weight_decay, copied, zeroed, zero: 0 };
                 let tensors = [state, result, maps, parameter, gradient, codes, absmax, copy];
                 r.step(&adamw8bit::KERNEL, &params, &tensors);
             }

@@ -13,6 +13,7 @@ use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
 use crate::graph::{Dtype, Recording, Role, Tensor, Tensors};
 use crate::kernels::{cast, fill, grad_norm, grad_norm_finish};
+use std::collections::HashSet;
 
 /// Makes the copies of all parameters in f16 anew, after the host has written parameters.
 pub const REFRESH: &str = "refresh";
@@ -20,9 +21,9 @@ pub const REFRESH: &str = "refresh";
 pub const RESET: &str = "reset";
 /// Forward and backward of one micro-batch; parameter gradients and sums accumulate.
 pub const MICRO_STEP: &str = "micro_step";
-/// The same as the first of a window, when gradients are zeros: products overwrite them.
+/// The same as the first of a window, after an update or before any: products overwrite the gradients.
 pub const FIRST_MICRO_STEP: &str = "first_micro_step";
-/// Norm, clip, AdamW; leaves the gradients at zero.
+/// Norm, clip, AdamW; zeroes the gradients that [`FIRST_MICRO_STEP`] adds to and leaves the others as they are.
 pub const UPDATE: &str = "update";
 /// Loss of one micro-batch; dropout and balance loss off.
 pub const EVALUATE: &str = "evaluate";
@@ -102,8 +103,8 @@ impl Program {
         program.record_refresh();
         program.record_reset();
         if let Some(optimizer) = &options.optimizer {
-            program.record_micro_step(options.binding_limit, options.recompute);
-            program.record_update(optimizer);
+            let overwritten = program.record_micro_step(options.binding_limit, options.recompute);
+            program.record_update(optimizer, &overwritten);
         }
         program.record_evaluate(options.binding_limit);
         if let Some(rows) = options.logit_rows {
@@ -141,13 +142,15 @@ impl Program {
         self.recordings.push(r.finish(RESET));
     }
 
-    fn record_micro_step(&mut self, binding_limit: u64, recompute: Recompute) {
+    /// Gives the gradients that the first micro-step of a window overwrites whole.
+    fn record_micro_step(&mut self, binding_limit: u64, recompute: Recompute) -> HashSet<Tensor> {
         let mut t = Tape::training(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, recompute);
         t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
         let recording = t.finish(MICRO_STEP);
-        let first = recording.over_zero_gradients(&self.tensors, FIRST_MICRO_STEP);
+        let (first, overwritten) = recording.overwriting_gradients(&self.tensors, FIRST_MICRO_STEP);
         self.recordings.extend([recording, first]);
+        overwritten
     }
 
     fn record_evaluate(&mut self, binding_limit: u64) {
@@ -170,8 +173,9 @@ impl Program {
         self.logits = Some(LogitSlots { rows: chosen, logits });
     }
 
-    /// Every parameter's gradient enters one norm; each part is then updated with the clipped gradient.
-    fn record_update(&mut self, optimizer: &OptimizerConfig) {
+    /// Every parameter's gradient enters one norm; each part is then updated with the clipped gradient. Gradients that
+    /// are not `overwritten` become zeros.
+    fn record_update(&mut self, optimizer: &OptimizerConfig, overwritten: &HashSet<Tensor>) {
         self.maps = moments::maps(&mut self.tensors, self.weights.all.iter().map(|p| &p.spec), optimizer);
         let mut parts = Vec::new();
         for parameter in &self.weights.all {
@@ -211,7 +215,8 @@ impl Program {
         r.step(&grad_norm_finish::KERNEL, &params, &[partials, result]);
         for &(moments, _, weight_decay) in &parts {
             let d = gradient(r.tensors, moments.parameter);
-            moments.record(&mut r, optimizer, weight_decay, [self.inputs.state, result], d);
+            let zeroed = !overwritten.contains(&d);
+            moments.record(&mut r, optimizer, weight_decay, [self.inputs.state, result], d, zeroed);
         }
         self.recordings.push(r.finish(UPDATE));
         self.moments = parts.iter().map(|&(moments, ..)| moments).collect();

@@ -90,7 +90,7 @@ fn exact(x: f32) -> f32 {
 ///
 /// Every number behind a code is computed in f32, whatever `F` is, in the order that the shader has, so that codes have
 /// equal bits everywhere. With `copied` 1 the parameter also goes to `copy`. If `result` says that the gradient is not
-/// finite, only the gradient changes.
+/// finite, no update is made. With `zeroed` 1 the gradient becomes zeros.
 ///
 /// Shapes: state and result (8), maps (2, 256), parameter, gradient and copy (count), codes (ceil(count / 4), 2): four
 /// of m and four of v, the first in the lowest byte; absmax (ceil(count / block), 2): of m and of v.
@@ -104,7 +104,10 @@ pub fn adamw8bit<F: Real>(
 ) {
     let (n, block) = (p.count as usize, p.block as usize);
     if result[RESULT_FINITE] != F::one() {
-        return gradient[..n].fill(F::zero());
+        if p.zeroed == 1 {
+            gradient[..n].fill(F::zero());
+        }
+        return;
     }
     let codec = Codec::new(maps);
     let update = Update::new(p, state, result);
@@ -113,13 +116,15 @@ pub fn adamw8bit<F: Real>(
     numbers.zip(moments).with_min_len(BLOCKS).for_each(|((parameter, gradient), (codes, absmax))| {
         let (mut m, mut v) = ([0f32; LARGEST_BLOCK], [0f32; LARGEST_BLOCK]);
         let old = [absmax[0].wide() as f32, absmax[1].wide() as f32];
-        for (i, (x, d)) in parameter.iter_mut().zip(gradient).enumerate() {
+        for (i, (x, d)) in parameter.iter_mut().zip(&*gradient).enumerate() {
             let code = |of: usize| (codes[i / 4 * 2 + of] >> (i % 4 * 8) & 255) as usize;
             let mean = exact(codec.values[code(0)] * old[0]);
             let square = exact(codec.values[256 + code(1)] * old[1]);
             (m[i], v[i]) = update.moments(mean, square, d.wide() as f32);
             *x = update.parameter(*x, F::of(f64::from(m[i])), F::of(f64::from(v[i])));
-            *d = F::zero();
+        }
+        if p.zeroed == 1 {
+            gradient.fill(F::zero());
         }
         let most = [m, v].map(|x| x.iter().fold(0f32, |most, x| most.max(x.abs())));
         (absmax[0], absmax[1]) = (F::of(f64::from(most[0])), F::of(f64::from(most[1])));

@@ -2,12 +2,12 @@
 
 use super::Real;
 use super::gemm::{Product, View, gemm};
-use crate::kernels::matmul::ADD;
+use crate::kernels::matmul::{ADD, OVERWRITE};
 use crate::kernels::matmul_experts_weight_grad::Params;
 use rayon::prelude::*;
 
 /// Gradients of the experts' weights: `c[e - first_expert, i, j] += sum_s a[s, i] b[s, j]` over s in
-/// `offsets[e]..offsets[e + 1]`, or `=` with accumulate 0. An expert without rows keeps what it has.
+/// `offsets[e]..offsets[e + 1]`, or `=` with accumulate 0: zeros for an expert without rows.
 ///
 /// Shapes: a (rows, m); b (rows, n); offsets (experts + 1); c (expert_count, m, n).
 pub fn matmul_experts_weight_grad<F: Real>(p: &Params, a: &[F], b: &[F], offsets: &[u32], c: &mut [F]) {
@@ -16,6 +16,9 @@ pub fn matmul_experts_weight_grad<F: Real>(p: &Params, a: &[F], b: &[F], offsets
         let expert = p.first_expert as usize + own;
         let (first, end) = (offsets[expert] as usize, offsets[expert + 1] as usize);
         if first == end {
+            if p.accumulate == OVERWRITE {
+                c.fill(F::zero());
+            }
             return;
         }
         let product = Product {

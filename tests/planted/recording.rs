@@ -82,7 +82,7 @@ impl Patient<'_> {
             copy_columns::Params { rows: 1, columns, source_stride, source_offset: 0, target_stride, target_offset: 0 };
         let params = bytemuck::bytes_of(&params).to_vec();
         self.recording.steps[at] =
-            Step { kernel: &copy_columns::KERNEL, params, tensors: vec![from, to], halves: Halves::NONE };
+            Step { kernel: &copy_columns::KERNEL, params, tensors: vec![from, to], halves: Halves::NONE, part: 0 };
     }
 }
 

@@ -127,6 +127,8 @@ pub static BUGS: &[ShaderBug] = &[
     )
     .times(2)
     .seen_by("20 x 31, experts from 1, 4 in all"),
+    bug("an expert without rows keeps its gradient", "matmul_experts_weight_grad", "#if ACCUMULATE == 0", "#if 0")
+        .seen_by("37 x 70, experts from 0, 4 in all, overwritten"),
     bug("expert weight gradient overwritten", "matmul_experts_weight_grad", "f32(c[at + #{e}u]) + sum", "sum")
         .shared("product"),
     bug("expert product with the first expert's weight", "matmul_experts", "own * p.k * p.n + column", "column")
@@ -193,6 +195,7 @@ pub static BUGS: &[ShaderBug] = &[
         "sqrt(square * scale * scale + p.epsilon)",
     ),
     bug("gradient not zeroed", "adamw", "    gradient[i] = Elements(0.0);\n", ""),
+    bug("gradient zeroed unasked", "adamw", "p.zeroed == 1u", "true"),
     bug("a gradient that is not finite is used", "adamw", "result[RESULT_FINITE] == 1.0", "true"),
     bug(
         "norm of part of the gradient",

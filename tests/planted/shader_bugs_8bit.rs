@@ -12,6 +12,7 @@ pub static BUGS: &[ShaderBug] = &[
     bug("a gradient that is not finite is used", "result[RESULT_FINITE] != 1.0", "false"),
     bug("a gradient that is not finite is kept", "            clear_gradient(i#{j});\n", ""),
     bug("no copy", "p.copied == 1u", "p.copied == 2u").times(2),
+    bug("gradient zeroed unasked", "p.zeroed == 1u", "true").times(2),
     bug("gradient not zeroed", "    clear_gradient(i);\n", ""),
     bug("weight decay without the rate", "rate * p.weight_decay", "p.weight_decay"),
     bug("first bias correction missing", " / result[RESULT_CORRECTION1]", ""),
