@@ -29,6 +29,8 @@ struct Params {
     scale: f32,
     dropout: f32,
     site: u32,
+    first_head: u32,
+    head_count: u32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> q: array<Eight>;             // (batch * length, heads, nope + rope)
@@ -88,15 +90,14 @@ fn main(
 ) {
     // Without calls, whose results naga takes to differ within a workgroup: cooperative operations follow.
     let number = group.y * groups.x + group.x;
-    let all_heads = p.batch * p.heads;
     let tiles = (p.length + #{KEYS - 1}u) / #{KEYS}u;
-    if (number >= tiles * all_heads) {
+    if (number >= tiles * p.head_count) {
         return;
     }
-    let head_number = number % all_heads;
+    let head_number = p.first_head + number % p.head_count;
     let first_token = head_number / p.heads * p.length;
     let head = head_number % p.heads;
-    let first_key = number / all_heads * #{KEYS}u; // the longest sweeps start first
+    let first_key = number / p.head_count * #{KEYS}u; // the longest sweeps start first
     let rows = lane / #{32 * COLUMN_GROUPS}u * 16u; // first of the subgroup's keys
     let side = lane / 32u % #{COLUMN_GROUPS}u;      // its number among those that have the same keys
     let row = lane % #{KEYS}u;                      // the key of which this lane handles some eights of scores

@@ -26,6 +26,8 @@ struct Params {
     scale: f32,
     dropout: f32,
     site: u32,
+    first_head: u32,
+    head_count: u32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> q: array<Eight>;             // (batch * length, heads, nope + rope)

@@ -18,6 +18,8 @@ struct Params {
     scale: f32,
     dropout: f32,
     site: u32,
+    first_head: u32,
+    head_count: u32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;           // (tokens, heads, nope + rope)
@@ -47,13 +49,12 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let number = group_index(group, groups);
-    let all_heads = p.batch * p.heads;
     let tiles = (p.length + #{QUERIES - 1}u) / #{QUERIES}u;
-    if (number >= tiles * all_heads) {
+    if (number >= tiles * p.head_count) {
         return;
     }
-    let at = head_of(number % all_heads);
-    let first_query = (tiles - 1u - number / all_heads) * #{QUERIES}u; // the longest sweeps start first
+    let at = head_of(p.first_head + number % p.head_count);
+    let first_query = (tiles - 1u - number / p.head_count) * #{QUERIES}u; // the longest sweeps start first
     let query_lane = lane / #{KEY_LANES}u;
     let key_lane = lane % #{KEY_LANES}u;
     let keys_of_lane = key_lane + vec4(0u, #{KEY_LANES}u, #{2 * KEY_LANES}u, #{3 * KEY_LANES}u);

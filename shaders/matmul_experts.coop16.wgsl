@@ -13,6 +13,7 @@ struct Params {
     form: u32,
     first_expert: u32,
     expert_count: u32,
+    first_tile: u32,
     tiles: u32,
     tile_rows: u32,
     accumulate: u32,
@@ -35,12 +36,13 @@ fn main(
     if (number >= p.tiles * across) {
         return;
     }
-    let expert = tiles[number / across * 2u];
+    let tile = p.first_tile + number / across;
+    let expert = tiles[tile * 2u];
     let own = expert - p.first_expert; // an unused tile's expert wraps to a large number
     if (own >= p.expert_count) {
         return;
     }
-    let row = tiles[number / across * 2u + 1u];
+    let row = tiles[tile * 2u + 1u];
     let column = number % across * #{TILE_N}u;
     let rows = min(offsets[expert + 1u] - row, #{TILE_M}u);
     let b_first = own * p.n * p.k + #{B_ALONG_K ? column * p.k : column};

@@ -1,7 +1,8 @@
 // c = a W or c += a W (ACCUMULATE 0, 1), where every expert's rows of a meet its own weight. FORM 0: an expert's weight
 // is (n, k); 1: (k, n).
-// One workgroup a tile of at most TILE_M rows of one expert and TILE_N columns; the table names the tiles. Rows of
-// experts outside first_expert..first_expert + expert_count keep their old values.
+// One workgroup a tile of at most TILE_M rows of one expert and TILE_N columns; the table names the tiles, of which
+// first_tile..first_tile + tiles are computed. Rows of experts outside first_expert..first_expert + expert_count keep
+// their old values.
 // Reference: src/reference/matmul_experts.rs.
 #define A_ALONG_K 1
 #define B_ALONG_K FORM == 0
@@ -16,6 +17,7 @@ struct Params {
     form: u32,
     first_expert: u32,
     expert_count: u32,
+    first_tile: u32,
     tiles: u32,
     tile_rows: u32,
     accumulate: u32,
@@ -38,12 +40,13 @@ fn main(
     if (number >= p.tiles * across) {
         return;
     }
-    let expert = tiles[number / across * 2u];
+    let tile = p.first_tile + number / across;
+    let expert = tiles[tile * 2u];
     let own = expert - p.first_expert; // an unused tile's expert wraps to a large number
     if (own >= p.expert_count) {
         return;
     }
-    let row = tiles[number / across * 2u + 1u];
+    let row = tiles[tile * 2u + 1u];
     let column = number % across * #{TILE_N}u;
 
     var t: Tile;

@@ -11,13 +11,16 @@
 struct Params {
     m: u32,
     n: u32,
+    pairs: u32,
     first_expert: u32,
     expert_count: u32,
+    first_row: u32,
+    row_count: u32,
     accumulate: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;     // (rows, m)
-@group(0) @binding(1) var<storage, read> b: array<vec4<f16>>;     // (rows, n)
+@group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;     // (pairs, m)
+@group(0) @binding(1) var<storage, read> b: array<vec4<f16>>;     // (pairs, n)
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;     // (experts + 1)
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;     // (expert_count, m, n)
 
@@ -27,21 +30,22 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let down = (p.m + #{TILE_M - 1}u) / #{TILE_M}u;
+    let down = (p.row_count + #{TILE_M - 1}u) / #{TILE_M}u;
     let across = (p.n + #{TILE_N - 1}u) / #{TILE_N}u;
     let number = group.y * groups.x + group.x; // in place, as in matmul.coop16.wgsl
     let own = number / (down * across);
     if (own >= p.expert_count) {
         return;
     }
-    let row = number / across % down * #{TILE_M}u;
+    let rows_before = number / across % down * #{TILE_M}u;
+    let row = p.first_row + rows_before;
     let column = number % across * #{TILE_N}u;
     let first = offsets[p.first_expert + own];
     let end = offsets[p.first_expert + own + 1u];
     if (first == end) {
 #if ACCUMULATE == 0
         for (var i = lane; i < #{TILE_M * TILE_N}u; i += #{THREADS}u) {
-            if (row + i / #{TILE_N}u < p.m && column + i % #{TILE_N}u < p.n) {
+            if (rows_before + i / #{TILE_N}u < p.row_count && column + i % #{TILE_N}u < p.n) {
                 c[(own * p.m + row + i / #{TILE_N}u) * p.n + column + i % #{TILE_N}u] = 0.0;
             }
         }
@@ -49,6 +53,7 @@ fn main(
         return;
     }
     let c_first = (own * p.m + row) * p.n + column;
-    let t = Tile(first * p.m + row, p.m, first * p.n + column, p.n, c_first, p.n, p.m - row, p.n - column, end - first);
+    let left = vec2(p.row_count - rows_before, p.n - column);
+    let t = Tile(first * p.m + row, p.m, first * p.n + column, p.n, c_first, p.n, left.x, left.y, end - first);
 #import shared/coop_sums
 }

@@ -1,6 +1,7 @@
 // c[e] += a_e^T b_e, or = with ACCUMULATE 0, where a_e and b_e are the rows offsets[e]..offsets[e + 1] of expert e:
 // gradients of the experts' weights.
-// One workgroup a tile of one expert's gradient; that of an expert without rows is zeros.
+// One workgroup a tile of the rows first_row..first_row + row_count of one expert's
+// gradient; that of an expert without rows is zeros.
 // Reference: src/reference/matmul_experts_weight_grad.rs.
 #define A_ALONG_K 0
 #define B_ALONG_K 0
@@ -12,13 +13,16 @@
 struct Params {
     m: u32,
     n: u32,
+    pairs: u32,
     first_expert: u32,
     expert_count: u32,
+    first_row: u32,
+    row_count: u32,
     accumulate: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<AElements>;       // (rows, m)
-@group(0) @binding(1) var<storage, read> b: array<BElements>;       // (rows, n)
+@group(0) @binding(0) var<storage, read> a: array<AElements>;       // (pairs, m)
+@group(0) @binding(1) var<storage, read> b: array<BElements>;       // (pairs, n)
 @group(0) @binding(2) var<storage, read> offsets: array<u32>;       // (experts + 1)
 @group(0) @binding(3) var<storage, read_write> c: array<CElements>; // (expert_count, m, n)
 
@@ -28,14 +32,15 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let down = (p.m + #{TILE_M - 1}u) / #{TILE_M}u;
+    let down = (p.row_count + #{TILE_M - 1}u) / #{TILE_M}u;
     let across = (p.n + #{TILE_N - 1}u) / #{TILE_N}u;
     let number = group_index(group, groups);
     let own = number / (down * across);
     if (own >= p.expert_count) {
         return;
     }
-    let row = number / across % down * #{TILE_M}u;
+    let rows_before = number / across % down * #{TILE_M}u;
+    let row = p.first_row + rows_before;
     let column = number % across * #{TILE_N}u;
     let first = offsets[p.first_expert + own];
     let end = offsets[p.first_expert + own + 1u];
@@ -47,7 +52,7 @@ fn main(
     t.ldb = p.n;
     t.c = (own * p.m + row) * p.n + column;
     t.ldc = p.n;
-    t.rows = p.m - row;
+    t.rows = p.row_count - rows_before;
     t.columns = p.n - column;
     t.k = end - first;
     if (first == end) {

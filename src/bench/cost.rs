@@ -48,23 +48,24 @@ pub fn cost(kernel: &Kernel, params: &[u8], halves: Halves, sizes: &[usize]) -> 
         "matmul_experts" => {
             let p: matmul_experts::Params = bytemuck::pod_read_unaligned(params);
             let [n, k, experts] = [p.n, p.k, p.expert_count].map(f64::from);
-            let rows = f64::from(p.rows) * experts / (sizes[3] - 1) as f64;
+            let share = f64::from(2 * p.tiles) / sizes[2] as f64;
+            let rows = f64::from(p.rows) * share * experts / (sizes[3] - 1) as f64;
             let old = if p.accumulate == matmul::ADD { width(4) } else { 0.0 };
             let bytes = rows * k * width(0) + experts * n * k * width(1) + rows * n * (width(4) + old);
             product(2.0 * rows * n * k, bytes)
         }
         "matmul_experts_weight_grad" => {
             let p: WeightGrad = bytemuck::pod_read_unaligned(params);
-            let [m, n, experts] = [p.m, p.n, p.expert_count].map(f64::from);
-            let rows = sizes[0] as f64 / m * experts / (sizes[2] - 1) as f64;
+            let [m, n, experts] = [p.row_count, p.n, p.expert_count].map(f64::from);
+            let rows = f64::from(p.pairs) * experts / (sizes[2] - 1) as f64;
             let old = if p.accumulate == matmul::ADD { width(3) } else { 0.0 };
             let bytes = rows * (m * width(0) + n * width(1)) + experts * m * n * (width(3) + old);
             product(2.0 * rows * m * n, bytes)
         }
         "attention" | "attention_backward_q" | "attention_backward_kv" => {
             let p: attention::Params = bytemuck::pod_read_unaligned(params);
-            let [batch, length, heads, value] = [p.batch, p.length, p.heads, p.value].map(f64::from);
-            let (pairs, query) = (batch * heads * length * (length + 1.0) / 2.0, p.query_width() as f64);
+            let [length, heads, value] = [p.length, p.head_count, p.value].map(f64::from);
+            let (pairs, query) = (heads * length * (length + 1.0) / 2.0, p.query_width() as f64);
             // Columns multiplied for a pair: of the scores, and of what they weigh; backward makes the scores again.
             let columns = match kernel.stem {
                 "attention" => query + value,
@@ -132,6 +133,7 @@ mod tests {
             form: matmul::NT,
             first_expert: 0,
             expert_count: 4,
+            first_tile: 0,
             tiles: 9,
             tile_rows: 64,
             accumulate: matmul::OVERWRITE,
@@ -141,7 +143,13 @@ mod tests {
         assert_eq!(of("matmul_experts", &whole, Halves::NONE, &sizes), expected);
         let half = matmul_experts::Params { first_expert: 2, expert_count: 2, ..whole };
         assert_eq!(of("matmul_experts", &half, Halves::NONE, &sizes), expected.map(|x| x / 2.0));
-        let p = WeightGrad { m: 16, n: 8, first_expert: 0, expert_count: 4, accumulate: matmul::ADD };
+        let third = matmul_experts::Params { first_tile: 3, tiles: 3, ..whole };
+        let rows = 40.0 / 3.0;
+        let expected = [2.0 * rows * 8.0 * 16.0, 4.0 * (rows * 16.0 + 512.0 + rows * 8.0)];
+        assert_eq!(of("matmul_experts", &third, Halves::NONE, &sizes).map(f64::round), expected.map(f64::round));
+        let (m, n, pairs, first_expert, expert_count) = (16, 8, 40, 0, 4);
+        let (first_row, row_count, accumulate) = (0, 16, matmul::ADD);
+        let p = WeightGrad { m, n, pairs, first_expert, expert_count, first_row, row_count, accumulate };
         let found = of("matmul_experts_weight_grad", &p, Halves::NONE, &[640, 320, 5, 512]);
         assert_eq!(found, [2.0 * 40.0 * 8.0 * 16.0, 4.0 * (640.0 + 320.0) + 8.0 * 512.0]);
     }
@@ -168,6 +176,8 @@ mod tests {
             scale: 1.0,
             dropout: 0.0,
             site: 0,
+            first_head: 0,
+            head_count: 1,
         };
         assert_eq!(of("attention", &p, Halves::NONE, &[]), [2.0 * 6.0 * 11.0, 0.0]);
     }

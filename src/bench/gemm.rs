@@ -105,6 +105,7 @@ pub fn grouped(form: u32, experts: usize, rows: usize, n: usize, k: usize, store
         form,
         first_expert: 0,
         expert_count: experts as u32,
+        first_tile: 0,
         tiles: tiles.len() as u32 / 2,
         tile_rows: tile_rows as u32,
         accumulate: OVERWRITE,
@@ -133,8 +134,11 @@ pub fn grouped_weight_grad(experts: usize, rows: usize, m: usize, n: usize, stor
     let params = matmul_experts_weight_grad::Params {
         m: m as u32,
         n: n as u32,
+        pairs: all as u32,
         first_expert: 0,
         expert_count: experts as u32,
+        first_row: 0,
+        row_count: m as u32,
         accumulate: ADD,
     };
     Product::new(

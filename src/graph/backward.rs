@@ -240,10 +240,20 @@ fn linear(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, d
 
 /// As [`linear`], expert by expert.
 fn linear_experts(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, routing: Routing, d_y: Tensor) {
-    let (n, m) = (shape2(r, x)[1], shape2(r, d_y)[1]);
+    let ([pairs, n], m) = (shape2(r, x), shape2(r, d_y)[1]);
     for (first_expert, expert_count, part) in spans(weight) {
         let Some(d_weight) = r.tensors.gradient_of(part) else { continue };
-        let params = matmul_experts_weight_grad::Params { m, n, first_expert, expert_count, accumulate: ADD };
+        let (first_row, row_count, accumulate) = (0, m, ADD);
+        let params = matmul_experts_weight_grad::Params {
+            m,
+            n,
+            pairs,
+            first_expert,
+            expert_count,
+            first_row,
+            row_count,
+            accumulate,
+        };
         r.step(&matmul_experts_weight_grad::KERNEL, &params, &[d_y, x, routing.offsets, d_weight]);
     }
     let (d_x, accumulate) = g.target(r, x);

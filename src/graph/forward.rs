@@ -173,8 +173,18 @@ pub(super) fn experts_product(
     let ([rows, k], n) = (shape2(r, x), shape2(r, y)[1]);
     let (tiles, tile_rows) = (count(r, routing.tiles) / 2, routing.tile_rows as u32);
     for ((first_expert, expert_count, _), factor) in spans(weight).zip(weight.factors()) {
-        let params =
-            matmul_experts::Params { rows, n, k, form, first_expert, expert_count, tiles, tile_rows, accumulate };
+        let params = matmul_experts::Params {
+            rows,
+            n,
+            k,
+            form,
+            first_expert,
+            expert_count,
+            first_tile: 0,
+            tiles,
+            tile_rows,
+            accumulate,
+        };
         r.step(&matmul_experts::KERNEL, &params, &[x, factor, routing.tiles, routing.offsets, y]);
     }
 }

@@ -1,6 +1,7 @@
 //! Causal attention with latent keys and values expanded per head; also what its backward kernels share.
 
 use super::case::{self, Case, Data};
+use super::work;
 use super::{
     Args, Bind, Constants, Halves, Kernel, KernelSpec, Variant, attention_delta, flash, fold, read, read_u32, write,
 };
@@ -8,6 +9,7 @@ use crate::reference::attention::Inputs;
 use crate::reference::attention_backward_q::Gradients;
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 /// Immediates of a dispatch; the backward kernels take the same.
 #[repr(C)]
@@ -31,6 +33,10 @@ pub struct Params {
     pub dropout: f32,
     /// The place in the network, for the dropout mask.
     pub site: u32,
+    /// First head to compute; heads are numbered sequence after sequence.
+    pub first_head: u32,
+    /// Heads to compute, `batch * heads` for all.
+    pub head_count: u32,
 }
 
 impl Params {
@@ -48,6 +54,28 @@ impl Params {
     pub fn kv_width(&self) -> usize {
         (self.nope + self.value) as usize
     }
+
+    /// The heads of a sequence that are to be computed.
+    pub fn heads_of(&self, sequence: usize) -> Range<usize> {
+        let heads = self.heads as usize;
+        let within = |number: u32| (number as usize).saturating_sub(sequence * heads).min(heads);
+        within(self.first_head)..within(self.first_head + self.head_count)
+    }
+
+    /// Ranges of heads with at most `most` products each, where a query and a key take `columns` of them, but no fewer
+    /// than one head.
+    fn in_ranges(&self, columns: usize, most: u64) -> Vec<Params> {
+        let (length, tile) = (u64::from(self.length), tile_size(self) as u64);
+        let head = length * (length + tile) / 2 * columns as u64; // tiles on the diagonal are computed whole
+        let range = |(first, head_count)| Params { first_head: self.first_head + first, head_count, ..*self };
+        work::ranges(self.head_count, head, 1, most).map(range).collect()
+    }
+}
+
+/// The dispatches in place of one of the attention kernels' in which a query and a key take `columns` multiply-adds;
+/// `half`: on matrix units. Softmax and dropout beside the products take about as long again.
+pub(super) fn parts(p: &Params, columns: usize, half: bool) -> Vec<Params> {
+    p.in_ranges(2 * columns, work::most(half))
 }
 
 /// Queries and keys of a tile of scores: fewer where heads are so narrow that a tile's fixed costs would rule.
@@ -57,7 +85,7 @@ fn tile_size(p: &Params) -> usize {
 
 /// Workgroups of the three attention kernels: one for each tile of queries (or keys) of each head.
 pub(super) fn tile_grid(p: &Params) -> [u32; 3] {
-    fold(p.batch as usize * p.heads as usize * (p.length as usize).div_ceil(tile_size(p)))
+    fold(p.head_count as usize * (p.length as usize).div_ceil(tile_size(p)))
 }
 
 /// Constants of the three attention kernels, the widest panel of which has rows of `panel_width` columns.
@@ -122,6 +150,11 @@ impl KernelSpec for Spec {
         tile_constants(p, p.value as usize)
     }
 
+    fn parts(p: &Params, halves: Halves) -> Vec<Params> {
+        let half = halves == Halves::all(Spec::BINDS) && flash::fits(p);
+        parts(p, p.query_width() + p.value as usize, half)
+    }
+
     fn grid(p: &Params) -> [u32; 3] {
         tile_grid(p)
     }
@@ -142,8 +175,24 @@ impl KernelSpec for Spec {
         let finish = |(p, case): (Params, Case)| {
             case.output(p.tokens() * p.heads as usize * p.value as usize).output(p.tokens() * p.heads as usize)
         };
-        input_cases().into_iter().map(finish).collect()
+        with_parts(input_cases().into_iter().map(finish).collect(), 5..7)
     }
+}
+
+/// The cases, before them some of them without their first head, of which the outputs keep what stands there.
+fn with_parts(cases: Vec<Case>, outputs: Range<usize>) -> Vec<Case> {
+    let part = |case: &Case| {
+        let p: Params = bytemuck::pod_read_unaligned(&case.params);
+        let p = Params { first_head: 1, head_count: p.head_count.checked_sub(2)? + 1, ..p };
+        let params = bytemuck::bytes_of(&p).to_vec();
+        let mut part = Case { name: format!("{}, without the first head", case.name), params, ..case.clone() };
+        for output in &mut part.data[outputs.clone()] {
+            *output = Data::Real(case::uniform(7, output.len())); // a large filler would widen the tolerance
+        }
+        Some(part).filter(|_| p.dropout > 0.0 && p.length <= 48)
+    };
+    let parts: Vec<Case> = cases.iter().filter_map(part).collect();
+    parts.into_iter().chain(cases).collect()
 }
 
 /// Cases of the three attention kernels that bind q, kv, k_rope, `document_start` and state so far.
@@ -167,7 +216,8 @@ pub(super) fn input_cases() -> Vec<(Params, Case)> {
     ];
     let case = |(name, [batch, length, heads], [nope, rope, value], dropout, second, steepness): Shape| {
         let scale = steepness / ((nope + rope) as f32).sqrt();
-        let p = Params { batch, length, heads, nope, rope, value, scale, dropout, site: 5 };
+        let (site, first_head, head_count) = (5, 0, batch * heads);
+        let p = Params { batch, length, heads, nope, rope, value, scale, dropout, site, first_head, head_count };
         let start = |row: u32| if second == 0 { 0 } else { second + 4 * row };
         let starts = (0..batch * length).map(|t| if t % length >= start(t / length) { start(t / length) } else { 0 });
         let rows = p.tokens() * heads as usize;
@@ -209,5 +259,57 @@ pub(super) fn backward_cases(width: fn(&Params) -> usize) -> Vec<Case> {
         reference::attention_delta::attention_delta(&delta, &d_out, out, lse, &mut row_stats);
         case.real(row_stats).real(d_out).output(rows * width(&p))
     };
-    input_cases().into_iter().map(finish).collect()
+    with_parts(input_cases().into_iter().map(finish).collect(), 7..8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{attention_backward_kv, attention_backward_q};
+
+    #[test]
+    fn ranges_of_heads_compute_the_whole_to_the_bit() {
+        for kernel in [&KERNEL, &attention_backward_q::KERNEL, &attention_backward_kv::KERNEL] {
+            for whole in (kernel.cases)() {
+                let p: Params = bytemuck::pod_read_unaligned(&whole.params);
+                let ranges = p.in_ranges(1, 1);
+                assert_eq!(ranges.iter().map(|range| range.head_count).sum::<u32>(), p.head_count);
+                assert_eq!(ranges.len(), p.head_count as usize);
+                let mut apart = whole.clone();
+                for range in &ranges {
+                    apart.params = bytemuck::bytes_of(range).to_vec();
+                    apart.data = case::run_reference(kernel, &apart, kernel.cpu_f64);
+                }
+                let bits = |data: &[Data]| -> Vec<u64> {
+                    let reals = data.iter().filter_map(|d| if let Data::Real(x) = d { Some(x) } else { None });
+                    reals.flatten().map(|x| x.to_bits()).collect()
+                };
+                let expected = case::run_reference(kernel, &whole, kernel.cpu_f64);
+                assert!(bits(&apart.data) == bits(&expected), "{}, {}", kernel.stem, whole.name);
+                assert_eq!((kernel.parts)(&whole.params, whole.halves).len(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_sequence_is_cut_and_a_step_of_the_seed_model_is_not() {
+        let seed = Params {
+            batch: 32,
+            length: 512,
+            heads: 16,
+            nope: 128,
+            rope: 64,
+            value: 128,
+            scale: 0.1,
+            dropout: 0.0,
+            site: 0,
+            first_head: 0,
+            head_count: 32 * 16,
+        };
+        let columns = 2 * (seed.query_width() + seed.value as usize);
+        assert_eq!([false, true].map(|half| parts(&seed, columns, half).len()), [1, 1]);
+        let long = Params { batch: 1, length: 8192, head_count: 16, ..seed };
+        let counts: Vec<u32> = parts(&long, columns, false).iter().map(|p| p.head_count).collect();
+        assert_eq!(counts, [3, 3, 3, 3, 3, 1]);
+    }
 }

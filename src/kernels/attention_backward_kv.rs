@@ -2,7 +2,7 @@
 
 pub use super::attention::Params;
 
-use super::attention::{backward_arguments, backward_cases, tile_constants, tile_grid};
+use super::attention::{backward_arguments, backward_cases, parts, tile_constants, tile_grid};
 use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, Variant, case::Case, flash, read, read_u32, write};
 use crate::reference::{self, Real};
 
@@ -38,6 +38,11 @@ impl KernelSpec for Spec {
 
     fn constants(p: &Params) -> Constants {
         tile_constants(p, p.query_width().max(p.value as usize))
+    }
+
+    fn parts(p: &Params, halves: Halves) -> Vec<Params> {
+        let half = halves == Halves::all(Spec::BINDS) && flash::fits_keys(p);
+        parts(p, 2 * (p.query_width() + p.value as usize), half)
     }
 
     fn grid(p: &Params) -> [u32; 3] {

@@ -38,7 +38,7 @@ fn constants(p: &Params, queries: u32, keys: u32) -> Constants {
 
 /// Workgroups: one for each tile of [`ROWS`] rows of each head.
 pub(super) fn grid(p: &Params) -> [u32; 3] {
-    fold(p.batch as usize * p.heads as usize * p.length.div_ceil(ROWS) as usize)
+    fold(p.head_count as usize * p.length.div_ceil(ROWS) as usize)
 }
 
 /// Whether the forms whose workgroups own queries can run these. With more dropout what is left of the probabilities,

@@ -1,6 +1,7 @@
 //! The matrix product, in the three layouts that a linear layer and its backward pass need.
 
 use super::tile::{self, Tile};
+use super::work;
 use super::{
     Args, Bind, Constants, Halves, Kernel, KernelSpec, Overwriting, Tolerance, Variant, case::Case, fold, read, update,
 };
@@ -49,13 +50,6 @@ pub const ADD: u32 = 1;
 /// c = residual + C.
 pub const ADD_TO_RESIDUAL: u32 = 2;
 
-/// Multiply-adds of one dispatch in f32: at the 1.5 TFLOP/s of a small integrated card 0.2 s, far from where a watchdog
-/// ends a program.
-const MOST_PRODUCTS: u64 = 1 << 37;
-/// The same of factors in f16 that matrix units can take, which do several times that; without them it is still less
-/// than a second.
-const MOST_HALF_PRODUCTS: u64 = 1 << 39;
-
 impl Params {
     /// A product of dense matrices that begin at their buffers' first elements.
     pub fn dense(form: u32, accumulate: u32, m: u32, n: u32, k: u32) -> Self {
@@ -74,17 +68,14 @@ impl Params {
     /// Blocks of rows with at most `most` products each, but no fewer than 128 rows: every sum stays as it is.
     fn in_blocks(&self, most: u64) -> Vec<Params> {
         let row = u64::from(self.n) * u64::from(self.k);
-        let fitting = (most / row.max(1)).clamp(1, u64::from(u32::MAX)) as u32;
-        let blocks = self.m.div_ceil(fitting);
-        let rows = self.m.div_ceil(blocks).next_multiple_of(128);
         let between_rows = if self.form == TN { 1 } else { self.lda };
-        let block = |first: u32| Params {
-            m: rows.min(self.m - first),
+        let block = |(first, m): (u32, u32)| Params {
+            m,
             a_offset: self.a_offset + first * between_rows,
             c_offset: self.c_offset + first * self.ldc,
             ..*self
         };
-        (0..self.m).step_by(rows as usize).map(block).collect()
+        work::ranges(self.m, row, 128, most).map(block).collect()
     }
 
     fn tile(&self) -> Tile {
@@ -146,7 +137,7 @@ impl KernelSpec for Spec {
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
         let half = halves.has(0) && halves.has(1) && p.in_sixteens();
-        p.in_blocks(if half { MOST_HALF_PRODUCTS } else { MOST_PRODUCTS })
+        p.in_blocks(work::most(half))
     }
 
     fn grid(p: &Params) -> [u32; 3] {
@@ -230,6 +221,6 @@ mod tests {
             assert_eq!(whole.in_blocks(1).iter().map(|p| p.m).collect::<Vec<_>>(), [128, 128, 128, 66]);
             assert!(run(&blocks) == run(&[whole]) && run(&blocks) != c);
         }
-        assert_eq!(whole.in_blocks(MOST_PRODUCTS).len(), 1);
+        assert_eq!(whole.in_blocks(work::most(false)).len(), 1);
     }
 }

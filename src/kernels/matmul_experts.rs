@@ -1,6 +1,7 @@
 //! Products of sorted rows with their experts' weights.
 
 use super::tile::{self, Tile};
+use super::work;
 use super::{
     Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, matmul, read, read_u32,
     update,
@@ -33,7 +34,9 @@ pub struct Params {
     pub first_expert: u32,
     /// Weights in b.
     pub expert_count: u32,
-    /// Tiles in the table.
+    /// The first tile of the table to compute.
+    pub first_tile: u32,
+    /// Tiles to compute.
     pub tiles: u32,
     /// Most rows of a tile: [`TILE_ROWS`] or [`HALF_TILE_ROWS`].
     pub tile_rows: u32,
@@ -46,6 +49,19 @@ impl Params {
         let wide = Tile { m: self.tile_rows as usize, n: 128, thread_m: 8, thread_n: 8 };
         let narrow = Tile { n: 64, ..wide };
         if self.n > narrow.n as u32 { wide } else { narrow }
+    }
+
+    /// Whether the cooperative form can run this, factors in f16 provided.
+    fn in_sixteens(&self) -> bool {
+        let tiles = self.tile_rows == HALF_TILE_ROWS as u32 && self.n >= tile::LARGE.n as u32;
+        tiles && self.n.is_multiple_of(16) && self.k.is_multiple_of(32)
+    }
+
+    /// Ranges of tiles with at most `most` products each, but no fewer than one tile.
+    fn in_ranges(&self, most: u64) -> Vec<Params> {
+        let tile = u64::from(self.tile_rows) * u64::from(self.n) * u64::from(self.k);
+        let range = |(first, tiles)| Params { first_tile: self.first_tile + first, tiles, ..*self };
+        work::ranges(self.tiles, tile, 1, most).map(range).collect()
     }
 }
 
@@ -72,10 +88,7 @@ impl KernelSpec for Spec {
         shader: include_str!("../../shaders/matmul_experts.coop16.wgsl"),
         constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
         grid: |p| fold(p.tiles as usize * (p.n as usize).div_ceil(tile::LARGE.n)),
-        fits: |p, halves| {
-            let tiles = p.tile_rows == HALF_TILE_ROWS as u32 && p.n >= tile::LARGE.n as u32;
-            halves.has(0) && halves.has(1) && tiles && p.n.is_multiple_of(16) && p.k.is_multiple_of(32)
-        },
+        fits: |p, halves| halves.has(0) && halves.has(1) && p.in_sixteens(),
         tolerance: Tolerance::DEFAULT,
     }];
 
@@ -90,6 +103,10 @@ impl KernelSpec for Spec {
             ("C_VEC4", i64::from(tile::fours(&[p.n]))),
         ]);
         constants
+    }
+
+    fn parts(p: &Params, halves: Halves) -> Vec<Params> {
+        p.in_ranges(work::most(halves.has(0) && halves.has(1) && p.in_sixteens()))
     }
 
     fn grid(p: &Params) -> [u32; 3] {
@@ -109,6 +126,7 @@ impl KernelSpec for Spec {
             form: 0,
             first_expert: 0,
             expert_count: 0,
+            first_tile: 0,
             tiles: 0,
             tile_rows: 64,
             accumulate: 0,
@@ -163,4 +181,28 @@ pub(super) fn offsets(counts: &[u32]) -> Vec<u32> {
             end
         }))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::case::{Data, run_reference};
+
+    #[test]
+    fn ranges_of_tiles_compute_the_whole_to_the_bit() {
+        for whole in Spec::cases() {
+            let p: Params = bytemuck::pod_read_unaligned(&whole.params);
+            let ranges = p.in_ranges(u64::from(2 * p.tile_rows * p.n * p.k));
+            assert_eq!(ranges.len(), p.tiles.div_ceil(2) as usize);
+            let mut apart = whole.clone();
+            for range in &ranges {
+                apart.params = bytemuck::bytes_of(range).to_vec();
+                apart.data = run_reference(&KERNEL, &apart, KERNEL.cpu_f64);
+            }
+            let [.., Data::Real(found)] = &apart.data[..] else { panic!("c is of floats") };
+            let [.., Data::Real(expected)] = &run_reference(&KERNEL, &whole, KERNEL.cpu_f64)[..] else { panic!() };
+            assert!(found == expected, "{}", whole.name);
+            assert_eq!(p.in_ranges(work::most(false)).len(), 1);
+        }
+    }
 }

@@ -3,9 +3,10 @@
 use super::matmul;
 use super::matmul_experts::offsets;
 use super::tile::{self, Tile};
+use super::work;
 use super::{
-    Args, Bind, Constants, Kernel, KernelSpec, Overwriting, Tolerance, Variant, case::Case, fold, read, read_u32,
-    update,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Overwriting, Tolerance, Variant, case::Case, fold, read,
+    read_u32, update,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -18,10 +19,16 @@ pub struct Params {
     pub m: u32,
     /// Columns of b and of a gradient.
     pub n: u32,
+    /// Rows of a and of b: pairs of a token and an expert, sorted by expert.
+    pub pairs: u32,
     /// The expert whose gradient is c's first.
     pub first_expert: u32,
     /// Gradients in c.
     pub expert_count: u32,
+    /// First row of every gradient to compute.
+    pub first_row: u32,
+    /// Rows of every gradient to compute.
+    pub row_count: u32,
     /// [`matmul::ADD`] or [`matmul::OVERWRITE`].
     pub accumulate: u32,
 }
@@ -29,7 +36,22 @@ pub struct Params {
 impl Params {
     fn tile(&self) -> Tile {
         // How many rows an expert has is not known here, and many are not to be expected.
-        Tile::choose(self.expert_count as usize, self.m as usize, self.n as usize, 1)
+        Tile::choose(self.expert_count as usize, self.row_count as usize, self.n as usize, 1)
+    }
+
+    /// Whether the cooperative form can run this, factors in f16 provided.
+    fn in_sixteens(&self) -> bool {
+        let fits = |extent: u32, tile: usize| extent >= tile as u32 && extent.is_multiple_of(16);
+        let rows = fits(self.row_count, tile::LARGE.m) && fits(self.m, tile::LARGE.m);
+        rows && fits(self.n, tile::LARGE.n) && self.first_row.is_multiple_of(16)
+    }
+
+    /// Ranges of the gradients' rows with at most `most` products each, but no fewer than 128 rows. How many rows each
+    /// expert has is not known; together they have all.
+    fn in_ranges(&self, most: u64) -> Vec<Params> {
+        let row = u64::from(self.pairs) * u64::from(self.n);
+        let range = |(first, row_count)| Params { first_row: self.first_row + first, row_count, ..*self };
+        work::ranges(self.row_count, row, 128, most).map(range).collect()
     }
 }
 
@@ -49,35 +71,36 @@ impl KernelSpec for Spec {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul_experts_weight_grad.coop16.wgsl"),
         constants: |p| vec![("ACCUMULATE", i64::from(p.accumulate))],
-        grid: |p| fold(p.expert_count as usize * tile::LARGE.count(p.m as usize, p.n as usize)),
-        fits: |p, halves| {
-            let fits = |extent: u32, tile: usize| extent >= tile as u32 && extent.is_multiple_of(16);
-            halves.has(0) && halves.has(1) && fits(p.m, tile::LARGE.m) && fits(p.n, tile::LARGE.n)
-        },
+        grid: |p| fold(p.expert_count as usize * tile::LARGE.count(p.row_count as usize, p.n as usize)),
+        fits: |p, halves| halves.has(0) && halves.has(1) && p.in_sixteens(),
         tolerance: Tolerance::DEFAULT,
     }];
 
     const OVERWRITING: Option<Overwriting<Params>> = Some(Overwriting {
         params: |p| Params { accumulate: matmul::OVERWRITE, ..*p },
-        elements: |p| p.expert_count as usize * p.m as usize * p.n as usize,
+        elements: |p| p.expert_count as usize * p.row_count as usize * p.n as usize,
     });
 
     fn constants(p: &Params) -> Constants {
         let tile = p.tile();
-        let whole = p.m.is_multiple_of(tile.m as u32) && p.n.is_multiple_of(tile.n as u32);
+        let whole = p.row_count.is_multiple_of(tile.m as u32) && p.n.is_multiple_of(tile.n as u32);
         let mut constants = tile.constants();
         constants.extend([
             ("ACCUMULATE", i64::from(p.accumulate)),
             ("EDGE_MN", i64::from(!whole)),
-            ("A_VEC4", i64::from(tile::fours(&[p.m]))),
+            ("A_VEC4", i64::from(tile::fours(&[p.m, p.first_row, p.row_count]))),
             ("B_VEC4", i64::from(tile::fours(&[p.n]))),
             ("C_VEC4", i64::from(tile::fours(&[p.n]))),
         ]);
         constants
     }
 
+    fn parts(p: &Params, halves: Halves) -> Vec<Params> {
+        p.in_ranges(work::most(halves.has(0) && halves.has(1) && p.in_sixteens()))
+    }
+
     fn grid(p: &Params) -> [u32; 3] {
-        fold(p.expert_count as usize * p.tile().count(p.m as usize, p.n as usize))
+        fold(p.expert_count as usize * p.tile().count(p.row_count as usize, p.n as usize))
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
@@ -101,8 +124,18 @@ impl KernelSpec for Spec {
             over(all(37, 70, &[5, 0, 33, 16])),
             case(20, 31, 1, 2, &[7, 18, 0, 5]),
             case(36, 44, 2, 2, &[7, 18, 50, 1]),
+            rows(over(all(300, 140, &[7, 0, 50])), 128, 172),
+            rows(all(304, 128, &[7, 18, 50]), 128, 176),
+            rows(all(37, 70, &[5, 0, 33, 16]), 9, 11),
         ]
     }
+}
+
+/// `case` with these rows of its gradients alone.
+fn rows(case: Case, first_row: u32, row_count: u32) -> Case {
+    let p = Params { first_row, row_count, ..bytemuck::pod_read_unaligned(&case.params) };
+    let name = format!("{}, rows from {first_row}", case.name);
+    Case { name, params: bytemuck::bytes_of(&p).to_vec(), ..case }
 }
 
 /// The parameters of `case` with gradients that are overwritten.
@@ -114,10 +147,38 @@ fn overwriting(case: &Case) -> Vec<u8> {
 /// Random rows for experts with these numbers of them; c holds the gradients of `count` experts from `first` on.
 fn case(m: u32, n: u32, first: u32, count: u32, counts: &[u32]) -> Case {
     let (offsets, name) = (offsets(counts), format!("{m} x {n}, experts from {first}, {} in all", counts.len()));
-    let rows = offsets[counts.len()];
-    Case::new(name, &Params { m, n, first_expert: first, expert_count: count, accumulate: matmul::ADD })
-        .uniform(1, (rows * m) as usize)
-        .uniform(2, (rows * n) as usize)
+    let pairs = offsets[counts.len()];
+    let (first_expert, expert_count, accumulate) = (first, count, matmul::ADD);
+    Case::new(name, &Params { m, n, pairs, first_expert, expert_count, first_row: 0, row_count: m, accumulate })
+        .uniform(1, (pairs * m) as usize)
+        .uniform(2, (pairs * n) as usize)
         .index(offsets)
         .uniform(3, (count * m * n) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::case::{Data, run_reference};
+
+    #[test]
+    fn ranges_of_rows_compute_the_whole_to_the_bit() {
+        for whole in [case(300, 20, 0, 3, &[7, 0, 50]), case(131, 20, 1, 2, &[7, 9, 0, 50])] {
+            let p: Params = bytemuck::pod_read_unaligned(&whole.params);
+            for accumulate in [matmul::ADD, matmul::OVERWRITE] {
+                let whole = Case { params: bytemuck::bytes_of(&Params { accumulate, ..p }).to_vec(), ..whole.clone() };
+                let ranges = Params { accumulate, ..p }.in_ranges(1);
+                assert_eq!(ranges.len(), p.m.div_ceil(128) as usize);
+                let mut apart = whole.clone();
+                for range in &ranges {
+                    apart.params = bytemuck::bytes_of(range).to_vec();
+                    apart.data = run_reference(&KERNEL, &apart, KERNEL.cpu_f64);
+                }
+                let [.., Data::Real(found)] = &apart.data[..] else { panic!("c is of floats") };
+                let [.., Data::Real(expected)] = &run_reference(&KERNEL, &whole, KERNEL.cpu_f64)[..] else { panic!() };
+                assert!(found == expected, "{}", whole.name);
+            }
+            assert_eq!(p.in_ranges(work::most(false)).len(), 1);
+        }
+    }
 }

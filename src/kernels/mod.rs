@@ -51,6 +51,7 @@ pub mod sum_heads;
 pub mod swiglu;
 pub mod swiglu_backward;
 pub mod tile;
+mod work;
 
 pub use bind::{Access, Bind, Element, Halves, read, read_u32, update, update_u32, write, write_u32};
 

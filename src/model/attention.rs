@@ -58,5 +58,7 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> AttentionSizes {
         scale: (1.0 / (config.qk_head_dim() as f64).sqrt()) as f32,
         dropout: config.attention_dropout as f32,
         site: 0, // the tape numbers the dropouts of a recording
+        first_head: 0,
+        head_count: (inputs.size.batch * config.num_attention_heads) as u32,
     }
 }

@@ -100,8 +100,9 @@ impl<F: Real> Inputs<'_, F> {
     }
 }
 
-/// Attention of every query to the visible keys of its sequence: with `s = scale q k^T`, `out = softmax(s) Z value` and
-/// `lse = log sum exp s`; Z are dropout factors, which lse does not see.
+/// Attention of every query to the visible keys of its sequence, for the heads that `p` names: with
+/// `s = scale q k^T`, `out = softmax(s) Z value` and `lse = log sum exp s`; Z are dropout factors, which lse does not
+/// see.
 ///
 /// A query at i sees the keys `document_start[i]..=i`; k = columns `0..nope` of a head of kv, then `k_rope`.
 /// Shapes: out (batch * length, heads, value); lse (batch, heads, length); the others at [`Inputs`].
@@ -113,19 +114,20 @@ pub fn attention<F: Real>(p: &Params, inputs: &Inputs<'_, F>, out: &mut [F], lse
     let task = |sequence: usize, block: usize, out: &mut [F]| {
         let first = block * BLOCK;
         let queries = first..(first + BLOCK).min(length);
-        let mut lse = Vec::with_capacity(heads * queries.len());
+        let mut lse = Vec::new();
         let mut scores = vec![F::zero(); queries.len() * queries.end];
-        for head in 0..heads {
+        for head in p.heads_of(sequence) {
             one_head(p, inputs, Head { sequence, head }, queries.clone(), &mut scores, out, &mut lse);
         }
         (sequence, queries, lse)
     };
-    let tasks = out.par_chunks_mut(length * row).enumerate().flat_map(|(sequence, out)| {
+    let sequences = out.par_chunks_mut(length * row).enumerate().filter(|(i, _)| !p.heads_of(*i).is_empty());
+    let tasks = sequences.flat_map(|(sequence, out)| {
         let blocks = out.par_chunks_mut(BLOCK * row).enumerate();
         blocks.map(move |(block, out)| task(sequence, block, out))
     });
     for (sequence, queries, values) in tasks.collect::<Vec<_>>() {
-        for (head, values) in values.chunks_exact(queries.len()).enumerate() {
+        for (head, values) in p.heads_of(sequence).zip(values.chunks_exact(queries.len())) {
             lse[(sequence * heads + head) * length..][queries.clone()].copy_from_slice(values);
         }
     }

@@ -23,7 +23,8 @@ pub fn attention_backward_kv<F: Real>(
 ) {
     let (length, row) = (p.length as usize, p.heads as usize * (p.kv_width() + p.rope as usize));
     // A task owns some tokens of a sequence with all of their heads: its part of `d_heads` is one slice.
-    d_heads.par_chunks_mut(length * row).enumerate().for_each(|(sequence, d_heads)| {
+    let sequences = d_heads.par_chunks_mut(length * row).enumerate().filter(|(i, _)| !p.heads_of(*i).is_empty());
+    sequences.for_each(|(sequence, d_heads)| {
         d_heads.par_chunks_mut(BLOCK * row).enumerate().for_each(|(block, d_heads)| {
             let keys = block * BLOCK..(block * BLOCK + BLOCK).min(length);
             let starts = &inputs.document_start[sequence * length..(sequence + 1) * length];
@@ -31,7 +32,7 @@ pub fn attention_backward_kv<F: Real>(
             let end = (keys.start..length).rev().find(sees).map_or(keys.start, |query| query + 1);
             let queries = keys.start..end;
             let mut scratch = vec![F::zero(); 2 * queries.len() * keys.len()];
-            for head in 0..p.heads as usize {
+            for head in p.heads_of(sequence) {
                 let ranges = [queries.clone(), keys.clone()];
                 one_head(p, inputs, gradients, Head { sequence, head }, ranges, &mut scratch, d_heads);
             }
@@ -97,8 +98,19 @@ mod tests {
     use super::*;
     use crate::kernels::{attention_delta, case};
 
-    const P: Params =
-        Params { batch: 2, length: 41, heads: 2, nope: 3, rope: 2, value: 4, scale: 0.9, dropout: 0.3, site: 3 };
+    const P: Params = Params {
+        batch: 2,
+        length: 41,
+        heads: 2,
+        nope: 3,
+        rope: 2,
+        value: 4,
+        scale: 0.9,
+        dropout: 0.3,
+        site: 3,
+        first_head: 0,
+        head_count: 4,
+    };
 
     /// q, kv, `k_rope` and `d_out`.
     fn data() -> [Vec<f64>; 4] {

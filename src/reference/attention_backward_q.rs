@@ -86,11 +86,12 @@ impl<F: Real> Gradients<'_, F> {
 pub fn attention_backward_q<F: Real>(p: &Params, inputs: &Inputs<'_, F>, gradients: &Gradients<'_, F>, d_q: &mut [F]) {
     let (length, row) = (p.length as usize, p.heads as usize * p.query_width());
     // A task owns some tokens of a sequence with all of their heads: its part of `d_q` is one slice.
-    d_q.par_chunks_mut(length * row).enumerate().for_each(|(sequence, d_q)| {
+    let sequences = d_q.par_chunks_mut(length * row).enumerate().filter(|(i, _)| !p.heads_of(*i).is_empty());
+    sequences.for_each(|(sequence, d_q)| {
         d_q.par_chunks_mut(BLOCK * row).enumerate().for_each(|(block, d_q)| {
             let queries = block * BLOCK..(block * BLOCK + BLOCK).min(length);
             let mut scratch = vec![F::zero(); 2 * queries.len() * queries.end];
-            for head in 0..p.heads as usize {
+            for head in p.heads_of(sequence) {
                 one_head(p, inputs, gradients, Head { sequence, head }, queries.clone(), &mut scratch, d_q);
             }
         });

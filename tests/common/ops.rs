@@ -200,6 +200,8 @@ fn attention(dropout: f32) -> Program {
         scale: 0.7,
         dropout,
         site: 0,
+        first_head: 0,
+        head_count: size(batch * heads),
     };
     c.finish(&format!("attention, dropout {dropout}"), |t| {
         let (q, kv, k_rope) = (twice(t, q), twice(t, kv), twice(t, k_rope));
