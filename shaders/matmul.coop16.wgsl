@@ -4,7 +4,7 @@
 #define A_ALONG_K FORM != 2
 #define B_ALONG_K FORM == 0
 #define STAGED HALF_C
-#define BAND 8
+#define BAND 16
 #import shared/coop
 
 struct Params {

@@ -13,6 +13,8 @@ enable wgpu_cooperative_matrix;
 #define TILE_M 128
 #define TILE_N 128
 #define BK 32
+#define EDGE_M 1
+#define EDGE_N 1
 #define EDGE_K 0
 #define ACROSS TILE_N / 64
 #define SUBGROUPS TILE_M / 64 * ACROSS
@@ -69,35 +71,56 @@ fn b_line(item: u32) -> u32 {
     return #{B_ALONG_K ? spread : u32}(item / #{B_LINE}u);
 }
 
-// Four elements of the part of A that begins at k0; `item` numbers them along memory.
-fn fetch_a(t: Tile, k0: u32, item: u32) -> vec4<f16> {
+// Where in `a`, in vectors, an item of the part that begins at k = 0 lies. Items are numbered along memory. Found once:
+// what depends on k is added below.
+fn place_a(t: Tile, item: u32) -> u32 {
+    let along = item % #{A_LINE}u * 4u;
 #if A_ALONG_K
-    let line = min(a_line(item), t.rows - 1u);
-    return a[(t.a + line * t.lda + k0 + item % #{A_LINE}u * 4u) / 4u];
+    let line = #{EDGE_M ? min(a_line(item), t.rows - 1u) : a_line(item)};
+    return (t.a + line * t.lda + along) / 4u;
 #else
-    let i = min(item % #{A_LINE}u * 4u, t.rows - 4u);
+    let line = #{EDGE_K ? 0u : a_line(item)}; // found anew in each part where k may end within it
+    return (t.a + line * t.lda + #{EDGE_M ? min(along, t.rows - 4u) : along}) / 4u;
+#end
+}
+
+// The same of B.
+fn place_b(t: Tile, item: u32) -> u32 {
+    let along = item % #{B_LINE}u * 4u;
+#if B_ALONG_K
+    let line = #{EDGE_N ? min(b_line(item), t.columns - 1u) : b_line(item)};
+    return (t.b + line * t.ldb + along) / 4u;
+#else
+    let line = #{EDGE_K ? 0u : b_line(item)}; // found anew in each part where k may end within it
+    return (t.b + line * t.ldb + #{EDGE_N ? min(along, t.columns - 4u) : along}) / 4u;
+#end
+}
+
+// Four elements of the part of A that begins at k0.
+fn fetch_a(t: Tile, place: u32, item: u32, k0: u32) -> vec4<f16> {
+#if A_ALONG_K
+    return a[place + k0 / 4u];
+#else
 #if EDGE_K
     let line = k0 + a_line(item);
-    return select(vec4<f16>(), a[(t.a + min(line, t.k - 1u) * t.lda + i) / 4u], line < t.k);
+    return select(vec4<f16>(), a[place + min(line, t.k - 1u) * (t.lda / 4u)], line < t.k);
 #else
-    return a[(t.a + (k0 + a_line(item)) * t.lda + i) / 4u];
+    return a[place + k0 * (t.lda / 4u)];
 #end
 #end
 }
 
 // The same of B.
-fn fetch_b(t: Tile, k0: u32, item: u32) -> vec4<f16> {
+fn fetch_b(t: Tile, place: u32, item: u32, k0: u32) -> vec4<f16> {
 #if B_ALONG_K
-    let line = min(b_line(item), t.columns - 1u);
-    return b[(t.b + line * t.ldb + k0 + item % #{B_LINE}u * 4u) / 4u];
+    return b[place + k0 / 4u];
 #else
-    let i = min(item % #{B_LINE}u * 4u, t.columns - 4u);
 #if EDGE_K
     // Zeros of A would not do: what lies past the end of B may not be finite.
     let line = k0 + b_line(item);
-    return select(vec4<f16>(), b[(t.b + min(line, t.k - 1u) * t.ldb + i) / 4u], line < t.k);
+    return select(vec4<f16>(), b[place + min(line, t.k - 1u) * (t.ldb / 4u)], line < t.k);
 #else
-    return b[(t.b + (k0 + b_line(item)) * t.ldb + i) / 4u];
+    return b[place + k0 * (t.ldb / 4u)];
 #end
 #end
 }

@@ -14,29 +14,38 @@
 #end
 #end
 
-    let last = (t.k - 1u) / #{BK}u * #{BK}u;
 #for i in 0..A_ITEMS
-    var a#{i} = fetch_a(t, 0u, lane + #{i * THREADS}u);
+    let a_place#{i} = place_a(t, lane + #{i * THREADS}u);
 #end
 #for i in 0..B_ITEMS
-    var b#{i} = fetch_b(t, 0u, lane + #{i * THREADS}u);
+    let b_place#{i} = place_b(t, lane + #{i * THREADS}u);
+#end
+    // An invocation's items lie THREADS apart, so that all but the first are a constant further in a part.
+    let a_keep = a_line(lane) * #{A_STRIDE}u + lane % #{A_LINE}u;
+    let b_keep = b_line(lane) * #{B_STRIDE}u + lane % #{B_LINE}u;
+    let last = (t.k - 1u) / #{BK}u * #{BK}u;
+#for i in 0..A_ITEMS
+    var a#{i} = fetch_a(t, a_place#{i}, lane + #{i * THREADS}u, 0u);
+#end
+#for i in 0..B_ITEMS
+    var b#{i} = fetch_b(t, b_place#{i}, lane + #{i * THREADS}u, 0u);
 #end
     for (var k0 = 0u; k0 < t.k; k0 += #{BK}u) {
         workgroupBarrier(); // the part before may still be read
 #for i in 0..A_ITEMS
-        a_part[a_line(lane + #{i * THREADS}u) * #{A_STRIDE}u + (lane + #{i * THREADS}u) % #{A_LINE}u] = a#{i};
+        a_part[a_keep + #{i * THREADS / A_LINE * A_STRIDE}u] = a#{i};
 #end
 #for i in 0..B_ITEMS
-        b_part[b_line(lane + #{i * THREADS}u) * #{B_STRIDE}u + (lane + #{i * THREADS}u) % #{B_LINE}u] = b#{i};
+        b_part[b_keep + #{i * THREADS / B_LINE * B_STRIDE}u] = b#{i};
 #end
         workgroupBarrier();
         // The next part travels while this one is multiplied. The last round reads its own again, for want of a branch.
         let next = min(k0 + #{BK}u, last);
 #for i in 0..A_ITEMS
-        a#{i} = fetch_a(t, next, lane + #{i * THREADS}u);
+        a#{i} = fetch_a(t, a_place#{i}, lane + #{i * THREADS}u, next);
 #end
 #for i in 0..B_ITEMS
-        b#{i} = fetch_b(t, next, lane + #{i * THREADS}u);
+        b#{i} = fetch_b(t, b_place#{i}, lane + #{i * THREADS}u, next);
 #end
 #for q in 0..BK / 16
 #for i in 0..4
@@ -77,7 +86,7 @@
         let row = lane % 32u / 4u + #{8 * v}u;
         let below = y + #{i * 16}u + row;
         let right = x + #{j * 16}u + lane % 4u * 4u;
-        if (below < t.rows && right < t.columns) {
+        if (#{EDGE_M ? below < t.rows : true} && #{EDGE_N ? right < t.columns : true}) {
             let at = (t.c + below * ldc + right) / 4u;
             let sum = stage[strip + row * #{STAGE_STRIDE}u + lane % 4u];
 #if ACCUMULATE == 0

@@ -157,9 +157,9 @@ pub fn grouped_weight_grad(experts: usize, rows: usize, m: usize, n: usize, stor
     )
 }
 
-/// Square products.
+/// Square products in each form.
 pub fn squares(sizes: &[usize], stored: Dtype) -> Vec<Product> {
-    sizes.iter().map(|&n| dense(NT, n, n, n, stored)).collect()
+    sizes.iter().flat_map(|&n| [NT, NN, TN].map(|form| dense(form, n, n, n, stored))).collect()
 }
 
 /// The products of a training step of `config` over `tokens` tokens: forward, input gradient and weight gradient of
@@ -220,13 +220,13 @@ pub fn measure(gpu: &Gpu, allowed: &Allowed, products: &[Product], samples: usiz
         .collect()
 }
 
-/// Rate of one large square product with factors stored as the device stores them, in 1e12 operations a second: what
-/// the rest of an update can be held against.
+/// Rate of one large square product in the form of a linear layer forward, with factors stored as the device stores
+/// them, in 1e12 operations a second: what the rest of an update can be held against.
 pub fn square(device: &Device, samples: usize) -> Result<f64> {
     match device {
         Device::Gpu { gpu, allowed, stored, .. } => {
-            let rows = measure(gpu, allowed, &squares(&sides(gpu)[..1], *stored), samples)?;
-            Ok(rows[0].tflops)
+            let n = sides(gpu)[0];
+            Ok(measure(gpu, allowed, &[dense(NT, n, n, n, *stored)], samples)?[0].tflops)
         }
         Device::Cpu { .. } => {
             const N: usize = 768;

@@ -103,7 +103,11 @@ impl KernelSpec for Spec {
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul.coop16.wgsl"),
-        constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
+        constants: |p| {
+            let mut constants = tile::LARGE.edges(p.m, p.n);
+            constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
+            constants
+        },
         grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
         fits: |p, halves| {
             // No layer adds to a residual in f16, nor stores its sum so.

@@ -86,7 +86,11 @@ impl KernelSpec for Spec {
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul_experts.coop16.wgsl"),
-        constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
+        constants: |p| {
+            let mut constants = tile::LARGE.edges(1, p.n); // experts' rows end anywhere
+            constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
+            constants
+        },
         grid: |p| fold(p.tiles as usize * (p.n as usize).div_ceil(tile::LARGE.n)),
         fits: |p, halves| halves.has(0) && halves.has(1) && p.in_sixteens(),
         tolerance: Tolerance::DEFAULT,

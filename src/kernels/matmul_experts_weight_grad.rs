@@ -70,7 +70,11 @@ impl KernelSpec for Spec {
     const VARIANTS: &'static [Variant<Params>] = &[Variant {
         suffix: "coop16",
         shader: include_str!("../../shaders/matmul_experts_weight_grad.coop16.wgsl"),
-        constants: |p| vec![("ACCUMULATE", i64::from(p.accumulate))],
+        constants: |p| {
+            let mut constants = tile::LARGE.edges(p.row_count, p.n);
+            constants.push(("ACCUMULATE", i64::from(p.accumulate)));
+            constants
+        },
         grid: |p| fold(p.expert_count as usize * tile::LARGE.count(p.row_count as usize, p.n as usize)),
         fits: |p, halves| halves.has(0) && halves.has(1) && p.in_sixteens(),
         tolerance: Tolerance::DEFAULT,
