@@ -1,6 +1,8 @@
 // c = A B, c + A B, or residual + A B (ACCUMULATE 0, 1, 2). FORM 0: a is (m, k) and b (n, k); 1: (m, k) and (k, n);
-// 2: (k, m) and (k, n); all row-major with their own distances between rows.
-// One workgroup a tile of c, bands of BAND tile rows after each other. Overwrites or updates c's m x n elements only.
+// 2: (k, m) and (k, n); all row-major with their own distances between rows. Where slice < k, c is (slices, m, n) and
+// gets the products of slices of k, for sum_slices.wgsl to add up.
+// One workgroup a tile of a slice's c, bands of BAND tile rows after each other. Overwrites or updates c's elements
+// only.
 // Reference: src/reference/matmul.rs.
 #define A_ALONG_K FORM != 2
 #define B_ALONG_K FORM == 0
@@ -21,6 +23,7 @@ struct Params {
     c_offset: u32,
     form: u32,
     accumulate: u32,
+    slice: u32,
 }
 var<immediate> p: Params;
 alias ResidualStored = #{HALF_RESIDUAL ? f16 : f32};
@@ -39,32 +42,34 @@ fn main(
     let down = (p.m + #{TILE_M - 1}u) / #{TILE_M}u;
     let across = (p.n + #{TILE_N - 1}u) / #{TILE_N}u;
     let number = group_index(group, groups);
-    if (number >= down * across) {
+    let first = number / (down * across) * p.slice; // step of k
+    if (first >= p.k) {
         return;
     }
-    let band = number / (#{BAND}u * across) * #{BAND}u;
+    let tile = number % (down * across);
+    let band = tile / (#{BAND}u * across) * #{BAND}u;
     let height = min(#{BAND}u, down - band);
-    let within = number - band * across;
+    let within = tile - band * across;
     let row = (band + within % height) * #{TILE_M}u;
     let column = within / height * #{TILE_N}u;
 
     var t: Tile;
 #if A_ALONG_K
-    t.a = p.a_offset + row * p.lda;
+    t.a = p.a_offset + row * p.lda + first;
 #else
-    t.a = p.a_offset + row;
+    t.a = p.a_offset + row + first * p.lda;
 #end
 #if B_ALONG_K
-    t.b = p.b_offset + column * p.ldb;
+    t.b = p.b_offset + column * p.ldb + first;
 #else
-    t.b = p.b_offset + column;
+    t.b = p.b_offset + column + first * p.ldb;
 #end
-    t.c = p.c_offset + row * p.ldc + column;
+    t.c = p.c_offset + (first / p.slice * p.m + row) * p.ldc + column;
     t.lda = p.lda;
     t.ldb = p.ldb;
     t.ldc = p.ldc;
     t.rows = p.m - row;
     t.columns = p.n - column;
-    t.k = p.k;
+    t.k = min(p.slice, p.k - first);
     store_tile(t, lane, tile_product(t, lane));
 }

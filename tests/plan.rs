@@ -6,7 +6,7 @@ use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::gpu::pipeline::Allowed;
 use hadal::graph::plan::Plan;
 use hadal::graph::{Dtype, Recording, Role, Step, Tensor, Tensors};
-use hadal::kernels::{Access, matmul, matmul_experts};
+use hadal::kernels::{Access, matmul, matmul_experts, sum_slices};
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::parameters;
 use hadal::model::program::{MICRO_STEP, Program, ProgramOptions};
@@ -120,6 +120,7 @@ fn adds(step: &Step) -> bool {
         "matmul_experts" => {
             bytemuck::pod_read_unaligned::<matmul_experts::Params>(&step.params).accumulate == matmul::ADD
         }
+        "sum_slices" => bytemuck::pod_read_unaligned::<sum_slices::Params>(&step.params).accumulate == matmul::ADD,
         _ => false,
     }
 }

@@ -43,7 +43,8 @@ pub fn cost(kernel: &Kernel, params: &[u8], halves: Halves, sizes: &[usize]) -> 
                 matmul::ADD => width(3),
                 _ => width(2),
             };
-            product(2.0 * m * n * k, m * k * width(0) + n * k * width(1) + m * n * (width(3) + old))
+            let written = m * n * f64::from(p.slices());
+            product(2.0 * m * n * k, m * k * width(0) + n * k * width(1) + written * (width(3) + old))
         }
         "matmul_experts" => {
             let p: matmul_experts::Params = bytemuck::pod_read_unaligned(params);
@@ -116,6 +117,8 @@ mod tests {
     fn products_count_each_factor_once_and_an_updated_result_twice() {
         let p = matmul::Params::dense(matmul::NT, matmul::OVERWRITE, 8, 16, 32);
         assert_eq!(of("matmul", &p, Halves::NONE, &[]), [8192.0, 4.0 * (256.0 + 512.0 + 128.0)]);
+        let sliced = matmul::Params { slice: 16, ..p };
+        assert_eq!(of("matmul", &sliced, Halves::NONE, &[]), [8192.0, 4.0 * (256.0 + 512.0 + 2.0 * 128.0)]);
         let added = matmul::Params { accumulate: matmul::ADD, ..p };
         let factors = Halves::of([true, true, false, false]);
         assert_eq!(of("matmul", &added, factors, &[]), [8192.0, 2.0 * (256.0 + 512.0) + 8.0 * 128.0]);

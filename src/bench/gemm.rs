@@ -75,29 +75,12 @@ pub fn dense(form: u32, m: usize, n: usize, k: usize, stored: Dtype) -> Product 
     )
 }
 
-/// Rows of each expert: uneven around `rows` on average, as a router leaves them.
-fn offsets(experts: usize, rows: usize) -> Vec<u32> {
-    let spread = (rows / 2).max(1);
-    let uneven = |e: usize| rows - spread / 2 + (e * 37 + 11) % spread;
-    let mut end = 0;
-    std::iter::once(0)
-        .chain((0..experts).map(|e| {
-            end += uneven(e) as u32;
-            end
-        }))
-        .collect()
-}
-
 /// The product of every expert's rows with its weight, `n` columns from `k`.
 pub fn grouped(form: u32, experts: usize, rows: usize, n: usize, k: usize, stored: Dtype) -> Product {
-    let (offsets, half) = (offsets(experts, rows), stored == Dtype::F16);
+    let (offsets, half) = (matmul_experts::shares(experts * rows, experts), stored == Dtype::F16);
     let tile_rows = if half { HALF_TILE_ROWS } else { TILE_ROWS };
     let all = offsets[experts] as usize;
-    let mut tiles: Vec<u32> = (0..)
-        .zip(offsets.windows(2))
-        .flat_map(|(e, range)| (range[0]..range[1]).step_by(tile_rows).flat_map(move |row| [e, row]))
-        .collect();
-    tiles.resize(2 * (all / tile_rows + experts), matmul_experts::UNUSED);
+    let tiles = matmul_experts::table(&offsets, tile_rows, all / tile_rows + experts);
     let params = matmul_experts::Params {
         rows: all as u32,
         n: n as u32,
@@ -129,7 +112,7 @@ pub fn grouped(form: u32, experts: usize, rows: usize, n: usize, k: usize, store
 
 /// The gradients of every expert's weight, (m, n) from its rows.
 pub fn grouped_weight_grad(experts: usize, rows: usize, m: usize, n: usize, stored: Dtype) -> Product {
-    let (offsets, half) = (offsets(experts, rows), stored == Dtype::F16);
+    let (offsets, half) = (matmul_experts::shares(experts * rows, experts), stored == Dtype::F16);
     let all = offsets[experts] as usize;
     let params = matmul_experts_weight_grad::Params {
         m: m as u32,

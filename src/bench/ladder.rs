@@ -43,6 +43,7 @@ const fn kernel<const TILE: u32>(stem: &'static str, summary: &'static str, shad
         constants: |_| Vec::new(),
         parts: |params, _| vec![params.to_vec()],
         overwriting: None,
+        tunable: None,
         grid: |params| {
             let tiles = bytemuck::pod_read_unaligned::<u32>(params).div_ceil(TILE);
             [tiles, tiles, 1]

@@ -229,11 +229,11 @@ fn linear(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, d
     for ((a_offset, n, part), factor) in spans(weight).zip(weight.factors()) {
         if let Some(d_weight) = r.tensors.gradient_of(part) {
             let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(TN, ADD, n, k, m) };
-            r.step(&matmul::KERNEL, &params, &[d_y, x, d_y, d_weight]);
+            forward::product(r, params, [d_y, x, d_y, d_weight]);
         }
         let (d_x, accumulate) = g.target(r, x);
         let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(NN, accumulate, m, k, n) };
-        r.step(&matmul::KERNEL, &params, &[d_y, factor, d_y, d_x]);
+        forward::product(r, params, [d_y, factor, d_y, d_x]);
         g.placed(r, x, d_x, accumulate);
     }
 }

@@ -4,7 +4,7 @@ use super::op::{LossSlots, Op, Routing, Weight};
 use super::recording::Recorder;
 use super::tensor::{Dtype, Tensor};
 use crate::kernels::matmul::{self, ADD, ADD_TO_RESIDUAL, NN, NT, OVERWRITE, TN};
-use crate::kernels::{self, matmul_experts};
+use crate::kernels::{self, Halves, matmul_experts};
 
 impl Op {
     /// Appends the operation's forward dispatches.
@@ -27,7 +27,7 @@ impl Op {
                 let accumulate = if residual.is_some() { ADD_TO_RESIDUAL } else { OVERWRITE };
                 for ((c_offset, n, _), factor) in spans(weight).zip(weight.factors()) {
                     let params = matmul::Params { c_offset, ldc, ..matmul::Params::dense(NT, accumulate, m, n, k) };
-                    r.step(&matmul::KERNEL, &params, &[*x, factor, residual.unwrap_or(*x), *y]);
+                    product(r, params, [*x, factor, residual.unwrap_or(*x), *y]);
                 }
             }
             Op::Split { x, left, right } => {
@@ -160,6 +160,22 @@ fn expert_sort(r: &mut Recorder<'_>, chosen: Tensor, starts: Tensor, routing: Ro
     r.step(&kernels::expert_scatter::KERNEL, &params, &tensors);
 }
 
+/// A product of a and b into c, which `residual` may be added to. Long sums into few elements are made in slices of k,
+/// which are then added up: the same on every device.
+pub(super) fn product(r: &mut Recorder<'_>, params: matmul::Params, [a, b, residual, c]: [Tensor; 4]) {
+    let halves = Halves::of([a, b].map(|factor| r.tensors.info(factor).dtype == Dtype::F16));
+    let Some(sliced) = params.sliced(halves) else {
+        return r.step(&matmul::KERNEL, &params, &[a, b, residual, c]);
+    };
+    let (slices, rows, columns) = (sliced.slices(), params.m, params.n);
+    let parts = r.activation("slices", &[slices, rows, columns].map(|x| x as usize), Dtype::F32);
+    r.step(&matmul::KERNEL, &sliced, &[a, b, a, parts]);
+    let (stride, offset, accumulate) = (params.ldc, params.c_offset, params.accumulate);
+    let params = kernels::sum_slices::Params { slices, rows, columns, stride, offset, accumulate };
+    let residual = if accumulate == ADD_TO_RESIDUAL { residual } else { parts };
+    r.step(&kernels::sum_slices::KERNEL, &params, &[parts, residual, c]);
+}
+
 /// `y[slot] = x[slot] * matrix of the slot's expert`, transposed for NT.
 pub(super) fn experts_product(
     r: &mut Recorder<'_>,
@@ -200,7 +216,7 @@ fn head_loss(r: &mut Recorder<'_>, h: Tensor, weight: &Weight, slots: LossSlots,
         for ((first, n, _), factor) in spans(weight).zip(weight.factors()) {
             let p = matmul::Params::dense(NT, OVERWRITE, m, n, width);
             let params = matmul::Params { a_offset: hidden, c_offset: first, ldc: classes, ..p };
-            r.step(&matmul::KERNEL, &params, &[h, factor, h, logits]);
+            product(r, params, [h, factor, h, logits]);
         }
         let gradient = u32::from(d_h.is_some());
         let params = kernels::cross_entropy::Params { rows: m, classes, first_row, gradient };
@@ -210,11 +226,11 @@ fn head_loss(r: &mut Recorder<'_>, h: Tensor, weight: &Weight, slots: LossSlots,
         for ((first, k, part), factor) in spans(weight).zip(weight.factors()) {
             let p = matmul::Params::dense(NN, if first == 0 { OVERWRITE } else { ADD }, m, width, k);
             let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, ..p };
-            r.step(&matmul::KERNEL, &params, &[logits, factor, logits, d_h]);
+            product(r, params, [logits, factor, logits, d_h]);
             if let Some(d_weight) = r.tensors.gradient_of(part) {
                 let p = matmul::Params::dense(TN, ADD, k, width, m);
                 let params = matmul::Params { a_offset: first, lda: classes, b_offset: hidden, ..p };
-                r.step(&matmul::KERNEL, &params, &[logits, h, logits, d_weight]);
+                product(r, params, [logits, h, logits, d_weight]);
             }
         }
     }

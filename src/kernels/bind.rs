@@ -72,6 +72,11 @@ impl Halves {
         self.0 >> i & 1 != 0
     }
 
+    /// One bit a binding, the first in the lowest.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
     /// Whether any is.
     pub fn any(self) -> bool {
         self.0 != 0

@@ -3,7 +3,8 @@
 use super::tile::{self, Tile};
 use super::work;
 use super::{
-    Args, Bind, Constants, Halves, Kernel, KernelSpec, Overwriting, Tolerance, Variant, case::Case, fold, read, update,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Overwriting, Tolerance, Tunable, Variant, Way, Ways, case::Case,
+    fold, read, update,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -32,8 +33,11 @@ pub struct Params {
     pub c_offset: u32,
     /// One of [`NT`], [`NN`], [`TN`].
     pub form: u32,
-    /// One of [`OVERWRITE`], [`ADD`], [`ADD_TO_RESIDUAL`].
+    /// One of [`OVERWRITE`], [`ADD`], [`ADD_TO_RESIDUAL`]; slices overwrite.
     pub accumulate: u32,
+    /// Steps of k in a slice, a multiple of [`tile::DEPTH`]: from k on, the sums are whole; below, c gets the sums of
+    /// one slice after those of another, `m * ldc` elements apart.
+    pub slice: u32,
 }
 
 /// `C[m, n] = a[m, k] b[n, k]^T`: a linear layer forward.
@@ -54,7 +58,7 @@ impl Params {
     /// A product of dense matrices that begin at their buffers' first elements.
     pub fn dense(form: u32, accumulate: u32, m: u32, n: u32, k: u32) -> Self {
         let (lda, ldb) = (if form == TN { m } else { k }, if form == NT { k } else { n });
-        Params { m, n, k, lda, ldb, ldc: n, a_offset: 0, b_offset: 0, c_offset: 0, form, accumulate }
+        Params { m, n, k, lda, ldb, ldc: n, a_offset: 0, b_offset: 0, c_offset: 0, form, accumulate, slice: k }
     }
 
     /// Whether the cooperative form can run this. It stores 16 x 16 elements at a time; below a tile's size most of its
@@ -62,7 +66,11 @@ impl Params {
     fn in_sixteens(&self) -> bool {
         let sixteens = self.m.is_multiple_of(16) && self.n.is_multiple_of(16) && self.k.is_multiple_of(32);
         let numbers = [self.lda, self.ldb, self.ldc, self.a_offset, self.b_offset, self.c_offset];
-        self.m >= 128 && self.n >= 128 && sixteens && numbers.iter().all(|x| x.is_multiple_of(8))
+        self.m >= 128
+            && self.n >= 128
+            && self.slice >= self.k
+            && sixteens
+            && numbers.iter().all(|x| x.is_multiple_of(8))
     }
 
     /// Blocks of rows with at most `most` products each, but no fewer than 128 rows: every sum stays as it is.
@@ -78,8 +86,64 @@ impl Params {
         work::ranges(self.m, row, 128, most).map(block).collect()
     }
 
+    /// The slices to compute in place of a long sum into few elements, which would leave most of a large card idle; to
+    /// be added up by `sum_slices`. A function of shape and storage alone, so that results do not depend on a device.
+    pub fn sliced(&self, halves: Halves) -> Option<Params> {
+        const LONG: u32 = 1024;
+        // Tiles below which a large card has multiprocessors without one, and tiles that give each of them some.
+        const FEW: usize = 128;
+        const ENOUGH: usize = 256;
+        // Shorter slices would cost more to add up than they bring.
+        const SHORTEST: u32 = 256;
+        let tiles = tile::MEDIUM.count(self.m as usize, self.n as usize);
+        let long = self.k >= LONG && u64::from(self.k) * u64::from(self.n) * u64::from(self.m) <= work::most(false);
+        if !long || tiles >= FEW || self.on_matrix_units(halves) {
+            return None;
+        }
+        let slices = ((ENOUGH / tiles) as u32).min(self.k / SHORTEST);
+        let slice = self.k.div_ceil(slices).next_multiple_of(tile::DEPTH as u32);
+        Some(Params { slice, accumulate: OVERWRITE, c_offset: 0, ldc: self.n, ..*self })
+    }
+
+    /// Number of slices.
+    pub fn slices(&self) -> u32 {
+        self.k.div_ceil(self.slice)
+    }
+
+    fn on_matrix_units(&self, halves: Halves) -> bool {
+        halves.has(0) && halves.has(1) && self.in_sixteens()
+    }
+
     fn tile(&self) -> Tile {
-        Tile::choose(1, self.m as usize, self.n as usize, self.k as usize)
+        let k = self.k.min(self.slice);
+        Tile::choose(self.slices() as usize, self.m as usize, self.n as usize, k as usize)
+    }
+
+    fn cut(&self, tile: Tile) -> Way {
+        let mut constants = tile.constants();
+        let whole = self.m.is_multiple_of(tile.m as u32) && self.n.is_multiple_of(tile.n as u32);
+        let (a_line, b_line) =
+            (if self.form == TN { self.m } else { self.k }, if self.form == NT { self.k } else { self.n });
+        constants.extend([
+            ("FORM", i64::from(self.form)),
+            ("ACCUMULATE", i64::from(self.accumulate)),
+            ("EDGE_K", i64::from(!self.k.is_multiple_of(tile::DEPTH as u32))),
+            ("EDGE_MN", i64::from(!whole)),
+            ("A_VEC4", i64::from(tile::fours(&[a_line, self.lda, self.a_offset]))),
+            ("B_VEC4", i64::from(tile::fours(&[b_line, self.ldb, self.b_offset]))),
+            ("C_VEC4", i64::from(tile::fours(&[self.n, self.ldc, self.c_offset]))),
+        ]);
+        let grid = fold(self.slices() as usize * tile.count(self.m as usize, self.n as usize));
+        Way { name: tile.name(), constants, grid }
+    }
+
+    fn ways(&self) -> Ways {
+        let (m, n) = (self.m as usize, self.n as usize);
+        Ways {
+            shape: vec![self.form, self.m, self.n, self.k, self.slice.min(self.k)],
+            products: u64::from(self.m) * u64::from(self.n) * u64::from(self.k),
+            all: self.tile().candidates(self.slices() as usize, m, n).map(|tile| self.cut(tile)).collect(),
+        }
     }
 }
 
@@ -118,20 +182,7 @@ impl KernelSpec for Spec {
     }];
 
     fn constants(p: &Params) -> Constants {
-        let tile = p.tile();
-        let mut constants = tile.constants();
-        let whole = p.m.is_multiple_of(tile.m as u32) && p.n.is_multiple_of(tile.n as u32);
-        let (a_line, b_line) = (if p.form == TN { p.m } else { p.k }, if p.form == NT { p.k } else { p.n });
-        constants.extend([
-            ("FORM", i64::from(p.form)),
-            ("ACCUMULATE", i64::from(p.accumulate)),
-            ("EDGE_K", i64::from(!p.k.is_multiple_of(tile::DEPTH as u32))),
-            ("EDGE_MN", i64::from(!whole)),
-            ("A_VEC4", i64::from(tile::fours(&[a_line, p.lda, p.a_offset]))),
-            ("B_VEC4", i64::from(tile::fours(&[b_line, p.ldb, p.b_offset]))),
-            ("C_VEC4", i64::from(tile::fours(&[p.n, p.ldc, p.c_offset]))),
-        ]);
-        constants
+        p.cut(p.tile()).constants
     }
 
     const OVERWRITING: Option<Overwriting<Params>> = Some(Overwriting {
@@ -140,13 +191,14 @@ impl KernelSpec for Spec {
     });
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
-        let half = halves.has(0) && halves.has(1) && p.in_sixteens();
-        p.in_blocks(work::most(half))
+        p.in_blocks(work::most(p.on_matrix_units(halves)))
     }
 
     fn grid(p: &Params) -> [u32; 3] {
-        fold(p.tile().count(p.m as usize, p.n as usize))
+        p.cut(p.tile()).grid
     }
+
+    const TUNABLE: Option<Tunable<Params>> = Some(Tunable { ways: Params::ways, indices: |_, _| Vec::new() });
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [a, b, residual, c] = args.all();
@@ -178,6 +230,9 @@ impl KernelSpec for Spec {
             dense(TN, ADD, 36, 33, 1031),                     // small tiles
             padded(dense(NT, ADD, 132, 8196, 20), 4, 4),      // large tiles
             padded(dense(NN, OVERWRITE, 129, 8193, 3), 1, 1), // the same, ragged
+            Params { slice: 32, ..padded(dense(NT, OVERWRITE, 33, 5, 75), 1, 3) },
+            Params { slice: 48, ..padded(dense(NN, OVERWRITE, 36, 72, 112), 4, 8) },
+            Params { slice: 16, ..padded(dense(TN, OVERWRITE, 7, 70, 37), 2, 5) },
         ]
         .into_iter()
         .map(case)
@@ -190,9 +245,10 @@ fn case(p: Params) -> Case {
     let span = |offset: u32, lines: u32, distance: u32, line: u32| (offset + (lines - 1) * distance + line) as usize;
     let a = if p.form == TN { span(p.a_offset, p.k, p.lda, p.m) } else { span(p.a_offset, p.m, p.lda, p.k) };
     let b = if p.form == NT { span(p.b_offset, p.n, p.ldb, p.k) } else { span(p.b_offset, p.k, p.ldb, p.n) };
-    let c = span(p.c_offset, p.m, p.ldc, p.n);
+    let c = span(p.c_offset, p.m * p.slices(), p.ldc, p.n);
     let form = ["nt", "nn", "tn"][p.form as usize];
-    let name = format!("{form} {} x {} x {}, accumulate {}", p.m, p.n, p.k, p.accumulate);
+    let slices = if p.slices() > 1 { format!(", slices of {}", p.slice) } else { String::new() };
+    let name = format!("{form} {} x {} x {}, accumulate {}{slices}", p.m, p.n, p.k, p.accumulate);
     let case = Case::new(name, &p).uniform(1, a).uniform(2, b);
     let case = if p.accumulate == ADD_TO_RESIDUAL { case.uniform(3, c) } else { case.uniform(1, a) };
     // Between padded rows stands what no product may touch; a large filler there would widen the tolerance.
@@ -204,6 +260,24 @@ mod tests {
     use super::*;
     use crate::kernels::Arg;
     use crate::kernels::case::uniform;
+
+    /// The router's products of 4096 tokens with 64 experts; and what has work enough, or matrix units.
+    #[test]
+    fn long_sums_into_few_elements_are_sliced() {
+        let slices = |form, m, n, k, halves| {
+            let sliced = Params { c_offset: 8, ldc: n + 8, ..Params::dense(form, ADD, m, n, k) }.sliced(halves)?;
+            assert_eq!((sliced.accumulate, sliced.c_offset, sliced.ldc), (OVERWRITE, 0, n));
+            Some((sliced.slices(), sliced.slice))
+        };
+        assert_eq!(slices(NT, 4096, 64, 1024, Halves::NONE), Some((4, 256)));
+        assert_eq!(slices(TN, 64, 1024, 4096, Halves::NONE), Some((16, 256)));
+        assert_eq!(slices(NN, 4096, 1024, 64, Halves::NONE), None);
+        assert_eq!(slices(TN, 1024, 1024, 4096, Halves::NONE), None);
+        assert_eq!(slices(NT, 1, 64, 1023, Halves::NONE), None);
+        assert_eq!(slices(NT, 1, 64, 1025, Halves::NONE), Some((4, 272)));
+        assert_eq!(slices(TN, 256, 256, 4096, Halves::first(2)), None);
+        assert_eq!(slices(TN, 64, 1024, 4096, Halves::first(2)), Some((16, 256)));
+    }
 
     #[test]
     fn blocks_of_rows_compute_the_whole_to_the_bit() {

@@ -3,8 +3,8 @@
 use super::tile::{self, Tile};
 use super::work;
 use super::{
-    Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case::Case, fold, matmul, read, read_u32,
-    update,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Tunable, Variant, Way, Ways, case::Case, fold,
+    matmul, read, read_u32, update,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -63,6 +63,73 @@ impl Params {
         let range = |(first, tiles)| Params { first_tile: self.first_tile + first, tiles, ..*self };
         work::ranges(self.tiles, tile, 1, most).map(range).collect()
     }
+
+    fn cut(&self, tile: Tile) -> Way {
+        let mut constants = tile.constants();
+        constants.extend([
+            ("FORM", i64::from(self.form)),
+            ("ACCUMULATE", i64::from(self.accumulate)),
+            ("EDGE_K", i64::from(!self.k.is_multiple_of(tile::DEPTH as u32))),
+            ("A_VEC4", i64::from(tile::fours(&[self.k]))),
+            ("B_VEC4", i64::from(tile::fours(&[if self.form == matmul::NT { self.k } else { self.n }]))),
+            ("C_VEC4", i64::from(tile::fours(&[self.n]))),
+        ]);
+        let grid = fold(self.tiles as usize * (self.n as usize).div_ceil(tile.n));
+        Way { name: tile.name(), constants, grid }
+    }
+
+    fn ways(&self) -> Ways {
+        let (own, rows) = (self.tile(), self.tile_rows as usize);
+        // The table fixes a tile's rows.
+        let tiles = [
+            Tile { n: 64, ..own },
+            Tile { n: 128, ..own },
+            Tile { n: 64, thread_m: 16, ..own },
+            Tile { n: 128, thread_m: 16, ..own },
+        ];
+        let others = tiles.into_iter().filter(|&tile| tile != own && (tile.n == 64 || self.n > 64));
+        Ways {
+            shape: vec![self.form, self.rows, self.n, self.k, self.expert_count, self.tiles, self.tile_rows],
+            products: u64::from(self.rows) * u64::from(self.n) * u64::from(self.k),
+            all: std::iter::once(own).chain(others).filter(|tile| tile.m == rows).map(|tile| self.cut(tile)).collect(),
+        }
+    }
+
+    /// A table for uneven shares of the rows among experts, and where these begin, in bindings of `sizes` elements.
+    fn indices(&self, sizes: &[usize]) -> Vec<Vec<u32>> {
+        let experts = sizes[3] - 1;
+        let offsets = shares(self.rows as usize, experts);
+        vec![table(&offsets, self.tile_rows as usize, sizes[2] / 2), offsets]
+    }
+}
+
+/// First rows of `experts` experts that share `rows` unevenly, as a router leaves them, and the end.
+pub fn shares(rows: usize, experts: usize) -> Vec<u32> {
+    let (mean, spread) = (rows / experts, rows / experts / 2);
+    // One more, the next less: what an odd number leaves over falls to the last.
+    let share = |e: usize| {
+        let more = (e / 2 * 37 + 11) % spread.max(1);
+        if e.is_multiple_of(2) { mean + more } else { mean - more }
+    };
+    let mut end = 0;
+    let ends = (0..experts).map(|e| {
+        end += share(e);
+        if e + 1 == experts { rows as u32 } else { end as u32 }
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+/// The table of `tiles` tiles with at most `tile_rows` rows for experts whose rows begin at `offsets`, as `expert_scan`
+/// makes it.
+pub fn table(offsets: &[u32], tile_rows: usize, tiles: usize) -> Vec<u32> {
+    let ranges = (0..).zip(offsets.windows(2));
+    let mut table: Vec<u32> = ranges
+        .flat_map(|(expert, range)| (range[0]..range[1]).step_by(tile_rows).flat_map(move |row| [expert, row]))
+        .collect();
+    while table.len() < 2 * tiles {
+        table.extend([UNUSED, 0]);
+    }
+    table
 }
 
 /// The row of the kernel table.
@@ -97,16 +164,7 @@ impl KernelSpec for Spec {
     }];
 
     fn constants(p: &Params) -> Constants {
-        let mut constants = p.tile().constants();
-        constants.extend([
-            ("FORM", i64::from(p.form)),
-            ("ACCUMULATE", i64::from(p.accumulate)),
-            ("EDGE_K", i64::from(!p.k.is_multiple_of(tile::DEPTH as u32))),
-            ("A_VEC4", i64::from(tile::fours(&[p.k]))),
-            ("B_VEC4", i64::from(tile::fours(&[if p.form == matmul::NT { p.k } else { p.n }]))),
-            ("C_VEC4", i64::from(tile::fours(&[p.n]))),
-        ]);
-        constants
+        p.cut(p.tile()).constants
     }
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
@@ -114,8 +172,10 @@ impl KernelSpec for Spec {
     }
 
     fn grid(p: &Params) -> [u32; 3] {
-        fold(p.tiles as usize * (p.n as usize).div_ceil(p.tile().n))
+        p.cut(p.tile()).grid
     }
+
+    const TUNABLE: Option<Tunable<Params>> = Some(Tunable { ways: Params::ways, indices: Params::indices });
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [a, b, tiles, offsets, c] = args.all();
@@ -160,12 +220,7 @@ impl KernelSpec for Spec {
 /// Random rows for experts with these numbers of them; the table has unused tiles at its end.
 fn case(name: &str, p: Params, counts: &[u32]) -> Case {
     let offsets = offsets(counts);
-    let mut tiles: Vec<u32> = (0..)
-        .zip(offsets.windows(2))
-        .flat_map(|(expert, range)| {
-            (range[0]..range[1]).step_by(p.tile_rows as usize).flat_map(move |row| [expert, row])
-        })
-        .collect();
+    let mut tiles = table(&offsets, p.tile_rows as usize, 0);
     tiles.extend([UNUSED, 0, UNUSED, 0]);
     let p = Params { rows: offsets[counts.len()], tiles: tiles.len() as u32 / 2, ..p };
     let (rows, n, k) = (p.rows as usize, p.n as usize, p.k as usize);

@@ -1,12 +1,12 @@
 //! Gradients of the experts' weights.
 
 use super::matmul;
-use super::matmul_experts::offsets;
+use super::matmul_experts::{offsets, shares};
 use super::tile::{self, Tile};
 use super::work;
 use super::{
-    Args, Bind, Constants, Halves, Kernel, KernelSpec, Overwriting, Tolerance, Variant, case::Case, fold, read,
-    read_u32, update,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Overwriting, Tolerance, Tunable, Variant, Way, Ways, case::Case,
+    fold, read, read_u32, update,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -53,6 +53,34 @@ impl Params {
         let range = |(first, row_count)| Params { first_row: self.first_row + first, row_count, ..*self };
         work::ranges(self.row_count, row, 128, most).map(range).collect()
     }
+
+    fn cut(&self, tile: Tile) -> Way {
+        let whole = self.row_count.is_multiple_of(tile.m as u32) && self.n.is_multiple_of(tile.n as u32);
+        let mut constants = tile.constants();
+        constants.extend([
+            ("ACCUMULATE", i64::from(self.accumulate)),
+            ("EDGE_MN", i64::from(!whole)),
+            ("A_VEC4", i64::from(tile::fours(&[self.m, self.first_row, self.row_count]))),
+            ("B_VEC4", i64::from(tile::fours(&[self.n]))),
+            ("C_VEC4", i64::from(tile::fours(&[self.n]))),
+        ]);
+        let grid = fold(self.expert_count as usize * tile.count(self.row_count as usize, self.n as usize));
+        Way { name: tile.name(), constants, grid }
+    }
+
+    fn ways(&self) -> Ways {
+        let (experts, rows, n) = (self.expert_count as usize, self.row_count as usize, self.n as usize);
+        Ways {
+            shape: vec![rows as u32, self.n, self.pairs, self.expert_count],
+            products: u64::from(self.pairs) * u64::from(self.row_count) * u64::from(self.n),
+            all: self.tile().candidates(experts, rows, n).map(|tile| self.cut(tile)).collect(),
+        }
+    }
+
+    /// Where uneven shares of the rows begin, for bindings of `sizes` elements.
+    fn indices(&self, sizes: &[usize]) -> Vec<Vec<u32>> {
+        vec![shares(self.pairs as usize, sizes[2] - 1)]
+    }
 }
 
 /// The row of the kernel table.
@@ -86,17 +114,7 @@ impl KernelSpec for Spec {
     });
 
     fn constants(p: &Params) -> Constants {
-        let tile = p.tile();
-        let whole = p.row_count.is_multiple_of(tile.m as u32) && p.n.is_multiple_of(tile.n as u32);
-        let mut constants = tile.constants();
-        constants.extend([
-            ("ACCUMULATE", i64::from(p.accumulate)),
-            ("EDGE_MN", i64::from(!whole)),
-            ("A_VEC4", i64::from(tile::fours(&[p.m, p.first_row, p.row_count]))),
-            ("B_VEC4", i64::from(tile::fours(&[p.n]))),
-            ("C_VEC4", i64::from(tile::fours(&[p.n]))),
-        ]);
-        constants
+        p.cut(p.tile()).constants
     }
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
@@ -104,8 +122,10 @@ impl KernelSpec for Spec {
     }
 
     fn grid(p: &Params) -> [u32; 3] {
-        fold(p.expert_count as usize * p.tile().count(p.row_count as usize, p.n as usize))
+        p.cut(p.tile()).grid
     }
+
+    const TUNABLE: Option<Tunable<Params>> = Some(Tunable { ways: Params::ways, indices: Params::indices });
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [a, b, offsets, c] = args.all();

@@ -48,12 +48,15 @@ pub mod router;
 pub mod router_backward;
 pub mod state;
 pub mod sum_heads;
+pub mod sum_slices;
 pub mod swiglu;
 pub mod swiglu_backward;
 pub mod tile;
 mod work;
+mod ways;
 
 pub use bind::{Access, Bind, Element, Halves, read, read_u32, update, update_u32, write, write_u32};
+pub use ways::{AnyTunable, Tunable, Way, Ways};
 
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -113,6 +116,8 @@ pub trait KernelSpec: 'static {
     fn parts(params: &Self::Params, _halves: Halves) -> Vec<Self::Params> {
         vec![*params]
     }
+    /// Other ways to cut the portable form's work, for a device to choose from by time.
+    const TUNABLE: Option<Tunable<Self::Params>> = None;
     /// Workgroups in x, y and z.
     fn grid(params: &Self::Params) -> [u32; 3];
     /// Calls the reference of the same stem.
@@ -242,6 +247,8 @@ pub struct Kernel {
     /// Turns the bytes of a `Params` that adds to its last binding into one that overwrites it and gives the number of
     /// elements that are written; absent for a kernel that cannot.
     pub overwriting: Option<fn(&mut Vec<u8>) -> usize>,
+    /// Ways to cut the portable form's work; absent where there is one alone.
+    pub tunable: Option<AnyTunable>,
     /// Workgroups for the bytes of a `Params`.
     pub grid: fn(&[u8]) -> [u32; 3],
     /// The reference in f32.
@@ -292,6 +299,7 @@ impl Kernel {
                 Some(_) => Some(overwriting::<K>),
                 None => None,
             },
+            tunable: AnyTunable::of::<K>(),
             grid: |bytes| K::grid(&bytemuck::pod_read_unaligned(bytes)),
             cpu_f32: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
             cpu_f64: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
@@ -366,6 +374,7 @@ pub static KERNELS: &[&Kernel] = &[
     &router::KERNEL,
     &router_backward::KERNEL,
     &sum_heads::KERNEL,
+    &sum_slices::KERNEL,
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
 ];

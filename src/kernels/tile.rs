@@ -25,7 +25,33 @@ pub const MEDIUM: Tile = Tile { m: 64, n: 64, thread_m: 8, thread_n: 8 };
 /// For long sums into few elements: as many invocations at work as the result allows.
 pub const SMALL: Tile = Tile { m: 32, n: 32, thread_m: 4, thread_n: 4 };
 
+/// Tiles for a device to choose from by time. Which one is best depends on its registers, caches and number of
+/// multiprocessors, which nothing here asks for.
+const ALL: [Tile; 6] = [
+    LARGE,
+    MEDIUM,
+    SMALL,
+    Tile { m: 128, n: 128, thread_m: 16, thread_n: 8 },
+    Tile { m: 64, n: 128, thread_m: 8, thread_n: 8 },
+    Tile { m: 128, n: 64, thread_m: 8, thread_n: 8 },
+];
+
 impl Tile {
+    /// Tiles for `results` products of m x n elements: this one, then those that may be faster. A tile half of which
+    /// would lie outside of every result is none, nor are the smallest where they would be very many.
+    pub fn candidates(self, results: usize, m: usize, n: usize) -> impl Iterator<Item = Tile> {
+        const MANY: usize = 4096;
+        let fits = |extent: usize, tile: usize| tile <= SMALL.m || extent > tile / 2;
+        let few = move |tile: Tile| tile != SMALL || results * tile.count(m, n) <= MANY;
+        let others = ALL.into_iter().filter(move |&t| t != self && fits(m, t.m) && fits(n, t.n) && few(t));
+        std::iter::once(self).chain(others)
+    }
+
+    /// What distinguishes the tile from others.
+    pub fn name(self) -> String {
+        format!("{}x{} of {}x{}", self.m, self.n, self.thread_m, self.thread_n)
+    }
+
     /// The tile for `results` products of m x n elements and sums of length k. A function of the shape alone, so that
     /// a recording does not depend on the device it was made for.
     pub fn choose(results: usize, m: usize, n: usize, k: usize) -> Tile {

@@ -44,6 +44,7 @@ pub mod router;
 pub mod router_backward;
 mod sum;
 pub mod sum_heads;
+pub mod sum_slices;
 pub mod swiglu;
 pub mod swiglu_backward;
 pub mod vector;

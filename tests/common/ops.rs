@@ -166,6 +166,19 @@ fn linear(parts: usize) -> Program {
     })
 }
 
+/// Sums so long that they are made in slices: over columns in the product with a residual, over rows in the weight's
+/// gradient, whose parts also share the gradient of the input.
+fn long_sums(rows: usize, columns: usize) -> Program {
+    let mut c = Case::new();
+    let (x, h, w) = (c.input("x", &[rows, columns]), c.input("h", &[rows, 3]), c.parts("w", &[3, columns], 2));
+    let program = c.finish(&format!("linear with sums of {rows} and of {columns}"), |t| {
+        let (x, h) = (twice(t, x), twice(t, h));
+        vec![t.linear_residual(x, &w, h)]
+    });
+    assert!(program.recording.steps.iter().any(|step| step.kernel.stem == "sum_slices"));
+    program
+}
+
 fn split_and_rope() -> Program {
     let mut c = Case::new();
     let x = c.input("x", &[5, 2 * 7]);
@@ -329,6 +342,8 @@ pub fn programs() -> Vec<Program> {
         rms_norm(),
         linear(6),
         linear(4),
+        long_sums(2, 1030),
+        long_sums(1030, 2),
         split_and_rope(),
         attention(0.0),
         attention(0.3),

@@ -164,6 +164,18 @@ pub static BUGS: &[ShaderBug] = &[
     .seen_by("nt 68 x 76 x 36, accumulate 2"),
     bug("product: offset of the weight's part dropped", "matmul", "p.a_offset + row * p.lda", "row * p.lda")
         .seen_by("nt 67 x 71 x 37, accumulate 1"),
+    bug(
+        "product: every slice begins with the first",
+        "matmul",
+        "p.a_offset + row * p.lda + first",
+        "p.a_offset + row * p.lda",
+    )
+    .seen_by("nt 33 x 5 x 75, accumulate 0, slices of 32"),
+    bug("product: a slice as long as the others", "matmul", "min(p.slice, p.k - first)", "min(p.slice, p.k)")
+        .seen_by("nt 33 x 5 x 75, accumulate 0, slices of 32"),
+    bug("slices: the last left out", "sum_slices", "slice < p.slices", "slice + 1u < p.slices"),
+    bug("slices: overwritten, not accumulated", "sum_slices", "Elements(c[at]) + sum", "sum"),
+    bug("slices: offset of the result dropped", "sum_slices", "p.offset + i", "i"),
     // The update.
     bug("clip not applied", "adamw", " * result[RESULT_CLIP]", ""),
     bug("clip applied twice", "adamw", "result[RESULT_CLIP]", "result[RESULT_CLIP] * result[RESULT_CLIP]"),
@@ -308,7 +320,7 @@ pub static BUGS: &[ShaderBug] = &[
     bug("a ragged band as high as the others", "matmul", "within / height", "within / #{BAND}u")
         .seen_by("nt 67 x 71 x 37, accumulate 1"),
     bug("distance of result rows", "matmul", "t.ldc = p.ldc;", "t.ldc = p.n;").seen_by("nt 67 x 71 x 37, accumulate 1"),
-    bug("offset of the second factor dropped", "matmul", "t.b = p.b_offset + column;", "t.b = column;")
+    bug("offset of the second factor dropped", "matmul", "t.b = p.b_offset + column + ", "t.b = column + ")
         .seen_by("nn 67 x 71 x 37, accumulate 2"),
     bug("second column group in place of the first", "matmul", "j * COLUMN_LANES}u", "0 * COLUMN_LANES}u")
         .shared("product")
