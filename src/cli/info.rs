@@ -3,6 +3,7 @@
 use crate::backend::NO_ADAPTER;
 use crate::error::Result;
 use crate::gpu::device::adapters;
+use crate::gpu::tuned::Store;
 use crate::terminal::print;
 
 pub(super) fn run() -> Result<()> {
@@ -15,6 +16,12 @@ pub(super) fn run() -> Result<()> {
         print(format_args!("{} {} through {}, {}", s.index, s.name, s.backend, s.driver))?;
         let features: Vec<&str> = s.features.iter_names().map(|(name, _)| name).collect();
         let variants = if s.cooperative_16 { "portable, coop16 (after its self-test)" } else { "portable" };
+        let kept = Store::of(&s).map_or(0, |store| store.load().len());
+        let tiles = match kept {
+            _ if s.is_software() => "the defaults, as on every software adapter".to_owned(),
+            0 => "timed at the first start of a program".to_owned(),
+            kept => format!("{kept} shapes of products in the cache"),
+        };
         let rows = [
             ("kind", format!("{:?}", s.kind)),
             ("largest binding", format!("{} bytes", s.limits.max_storage_buffer_binding_size)),
@@ -25,6 +32,7 @@ pub(super) fn run() -> Result<()> {
             ("subgroup", format!("{} to {}", s.subgroup.0, s.subgroup.1)),
             ("features", features.join(", ")),
             ("kernel variants", variants.to_owned()),
+            ("tiles", tiles),
         ];
         for (name, value) in rows {
             print(format_args!("    {name:<25} {value}"))?;

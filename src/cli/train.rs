@@ -96,17 +96,19 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
         (Error::Memory(text), Some(cap)) => Error::Memory(format!("{text}; {}", fit::advice(&open, target, cap))),
         (e, _) => e,
     })?;
-    let measured = session.executor().allocated().map(|[held, set_aside]| {
+    let tuning = session.executor().tuning().map(|text| format!("  {:<20} {text}", "tiles"));
+    let allocated = session.executor().allocated().map(|[held, set_aside]| {
         let [held, set_aside] = [held, set_aside].map(gib);
         format!("  {:<20} {held:>10.4} GiB in buffers, {set_aside:.4} GiB set aside on the device", "allocated")
     });
-    measured.iter().for_each(note);
+    let measured = || tuning.iter().chain(&allocated);
+    measured().for_each(note);
     if args.profile {
         session.executor().profile()?;
     }
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
     let mut journal = Journal::create(out, &open, resume)?;
-    head.iter().chain(&measured).try_for_each(|line| journal.log(line))?;
+    head.iter().chain(measured()).try_for_each(|line| journal.log(line))?;
     let state = start(&open, out, resume, &mut session, &mut journal)?;
     let sampler = sampler.map(|program| Sampler::of(program, &device)).transpose()?;
     let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;

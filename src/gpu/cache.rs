@@ -3,6 +3,7 @@
 //! A cache never fails: what cannot be read, was damaged, or comes from another driver, version or set of shaders is
 //! passed over and replaced.
 
+use super::device::driver;
 use super::preprocess::SHARED;
 use crate::kernels::KERNELS;
 use std::collections::hash_map::DefaultHasher;
@@ -38,7 +39,7 @@ impl PipelineCache {
         }
         let info = device.adapter_info();
         let path = folder.join(wgpu::util::pipeline_cache_key(&info)?);
-        let origin = origin(&info);
+        let origin = origin(&info.name, &driver(&info));
         let file = std::fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= LARGEST as u64);
         let bytes = file.and_then(|_| std::fs::read(&path).ok()).unwrap_or_default();
         let data = unseal(&bytes, origin);
@@ -71,7 +72,7 @@ impl PipelineCache {
 }
 
 /// The user's folder for files that can be made again, from the variables of the environment.
-fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub(super) fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     match () {
         () if cfg!(windows) => absolute("LOCALAPPDATA"),
@@ -80,10 +81,10 @@ fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     }
 }
 
-/// A number for everything that the driver's data depend on.
-fn origin(info: &wgpu::AdapterInfo) -> u64 {
+/// A number for everything that is kept depends on: adapter, driver, and the program with its shaders.
+pub(super) fn origin(adapter: &str, driver: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&info.name, &info.driver, &info.driver_info, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+    (adapter, driver, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
     SHARED.hash(&mut hasher);
     for kernel in KERNELS {
         kernel.shader.hash(&mut hasher);
@@ -99,19 +100,19 @@ fn checksum(data: &[u8], origin: u64) -> [u8; CHECKSUM] {
 }
 
 /// The file's content for `data`.
-fn seal(data: &[u8], origin: u64) -> Vec<u8> {
+pub(super) fn seal(data: &[u8], origin: u64) -> Vec<u8> {
     [&checksum(data, origin), data].concat()
 }
 
 /// The data in a file's content, if it is whole and of this origin.
-fn unseal(bytes: &[u8], origin: u64) -> Option<&[u8]> {
+pub(super) fn unseal(bytes: &[u8], origin: u64) -> Option<&[u8]> {
     let (sum, data) = bytes.split_first_chunk::<CHECKSUM>()?;
     (*sum == checksum(data, origin)).then_some(data)
 }
 
 /// Puts a whole file in the place of `path`. Its temporary name is this process's own, since several may start at a
 /// time; it is not synchronised, since the checksum finds what a power cut left.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

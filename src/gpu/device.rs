@@ -1,6 +1,7 @@
 //! Adapters, limits and features; one device for the whole program.
 
 use super::cache::PipelineCache;
+use super::tuned::Tuning;
 use crate::error::{Error, Result};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -58,6 +59,8 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     /// Compiled pipelines of earlier runs, where the adapter hands them out.
     pub cache: Option<PipelineCache>,
+    /// Which way portable kernels go, as far as it was measured.
+    pub tuning: Tuning,
     fault: Arc<Mutex<Option<String>>>,
 }
 
@@ -95,6 +98,11 @@ fn instance() -> &'static wgpu::Instance {
     })
 }
 
+/// The driver's name and version.
+pub(super) fn driver(info: &wgpu::AdapterInfo) -> String {
+    format!("{} {}", info.driver, info.driver_info).trim().to_owned()
+}
+
 fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     let info = adapter.get_info();
     let features = adapter.features() & wanted_features();
@@ -109,10 +117,10 @@ fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
         });
     AdapterSummary {
         index,
+        driver: driver(&info),
         name: info.name,
         backend: format!("{:?}", info.backend),
         kind: info.device_type,
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         limits: adapter.limits(),
         features,
         subgroup: (info.subgroup_min_size, info.subgroup_max_size),
@@ -166,7 +174,8 @@ impl Gpu {
             }
         });
         let cache = PipelineCache::open(&device);
-        Ok(Arc::new(Gpu { summary, device, queue, cache, fault }))
+        let tuning = Tuning::open(&summary);
+        Ok(Arc::new(Gpu { summary, device, queue, cache, tuning, fault }))
     }
 
     /// The first fault since the last call, as an error.

@@ -5,6 +5,7 @@ use super::device::Gpu;
 use super::pipeline::{Allowed, Pipeline, Pipelines};
 use super::profile::Profiler;
 use super::transfer::{Downloads, PIECE, Uploads};
+use super::tune::{Report, for_steps};
 use crate::error::{Error, Result};
 use crate::graph::plan::Plan;
 use crate::graph::{Dtype, Executor, Recording, Step, Tensor, Tensors};
@@ -38,6 +39,7 @@ pub struct GpuExecutor {
     tensors: Tensors,
     plan: Plan,
     buffers: Vec<wgpu::Buffer>,
+    tuning: Report,
     recordings: Vec<Vec<Prepared>>,
     pending: VecDeque<Pending>,
     staging: Vec<wgpu::Buffer>,
@@ -53,6 +55,8 @@ impl GpuExecutor {
         let buffers = allocate(&gpu, &plan)?;
         let mut pipelines = Pipelines::default();
         let steps = recordings.iter().flat_map(|recording| &recording.steps);
+        let lies = |tensor: Tensor| (binding(tensors, &plan, &buffers, tensor), tensors.info(tensor).elements());
+        let (allowed, tuning) = for_steps(&gpu, &mut pipelines, allowed, steps.clone(), lies)?;
         let choose = |step: &Step| (step.kernel, allowed.choose(step.kernel, &step.params, step.halves));
         pipelines.prepare(&gpu, steps.map(choose))?;
         let mut prepared = Vec::new();
@@ -76,6 +80,7 @@ impl GpuExecutor {
             tensors: tensors.clone(),
             plan,
             buffers,
+            tuning,
             recordings: prepared,
             pending: VecDeque::new(),
             staging: Vec::new(),
@@ -177,6 +182,13 @@ fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Vec<wgpu::Buffer>> {
     }
 }
 
+/// Where a tensor lies. Vectors of four are bound whole: sizes are rounded up, which every buffer has room for.
+fn binding<'b>(tensors: &Tensors, plan: &Plan, buffers: &'b [wgpu::Buffer], tensor: Tensor) -> wgpu::BufferBinding<'b> {
+    let slot = plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", tensors.info(tensor).name));
+    let size = wgpu::BufferSize::new(tensors.info(tensor).bytes().max(4).next_multiple_of(16));
+    wgpu::BufferBinding { buffer: &buffers[slot], offset: 0, size }
+}
+
 fn bind(
     gpu: &Gpu,
     tensors: &Tensors,
@@ -188,11 +200,7 @@ fn bind(
     let entries: Vec<_> = (0..)
         .zip(&step.tensors)
         .map(|(binding, &tensor)| {
-            let slot = plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", tensors.info(tensor).name));
-            // Vectors of four are bound whole: sizes are rounded up, which every buffer has room for.
-            let size = wgpu::BufferSize::new(tensors.info(tensor).bytes().max(4).next_multiple_of(16));
-            let resource =
-                wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffers[slot], offset: 0, size });
+            let resource = wgpu::BindingResource::Buffer(self::binding(tensors, plan, buffers, tensor));
             wgpu::BindGroupEntry { binding, resource }
         })
         .collect();
@@ -292,6 +300,10 @@ impl Executor for GpuExecutor {
     fn allocated(&self) -> Option<[u64; 2]> {
         let report = self.gpu.device.generate_allocator_report()?;
         Some([report.total_allocated_bytes, report.total_reserved_bytes])
+    }
+
+    fn tuning(&self) -> Option<String> {
+        Some(self.tuning.to_string())
     }
 
     fn describe(&self) -> String {

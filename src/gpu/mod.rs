@@ -10,3 +10,5 @@ pub mod profile;
 pub mod self_test;
 pub mod timing;
 pub mod transfer;
+pub mod tune;
+pub mod tuned;

@@ -1,9 +1,10 @@
 //! Pipelines: a kernel's text, specialised, compiled and kept.
 
 use super::cache::PipelineCache;
+use super::tuned::Tuned;
 use super::{device::Gpu, preprocess::preprocess};
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Constants, Halves, Kernel, Tolerance};
+use crate::kernels::{Access, Constants, Halves, Kernel, Tolerance, Way};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,16 +24,23 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// The portable form of `kernel`, cut this way, for bindings so stored.
+    pub fn portable(kernel: &Kernel, way: Way, halves: Halves) -> Choice {
+        let constants = way.constants.into_iter().chain(halves.constants(kernel.binds)).collect();
+        Choice { suffix: "", shader: kernel.shader, constants, grid: way.grid, tolerance: kernel.tolerance }
+    }
+
     /// Name of the form: the kernel's stem, and the suffix of a variant.
     pub fn form(&self, kernel: &Kernel) -> String {
         if self.suffix.is_empty() { kernel.stem.to_owned() } else { format!("{}.{}", kernel.stem, self.suffix) }
     }
 }
 
-/// Which variants may be used: decided once for a device and a precision.
+/// Which variants may be used: decided once for a device and a precision. With them, which way portable forms go.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
     suffixes: Vec<&'static str>,
+    tuned: Arc<Tuned>,
 }
 
 impl Allowed {
@@ -43,7 +51,14 @@ impl Allowed {
 
     /// Also the variants with these suffixes.
     pub fn with(suffixes: &[&'static str]) -> Self {
-        Allowed { suffixes: suffixes.to_vec() }
+        Allowed { suffixes: suffixes.to_vec(), tuned: Arc::default() }
+    }
+
+    /// The same variants, with portable forms that go the ways of `tuned` where these do not know one yet.
+    pub fn going(&self, tuned: &Tuned) -> Self {
+        let mut all = tuned.clone();
+        all.extend(Tuned::clone(&self.tuned));
+        Allowed { suffixes: self.suffixes.clone(), tuned: Arc::new(all) }
     }
 
     /// The best form of `kernel` for the bytes of its parameters and bindings so stored.
@@ -56,13 +71,14 @@ impl Allowed {
                 let grid = (v.grid)(params);
                 Choice { suffix: v.suffix, shader: v.shader, constants, grid, tolerance: v.tolerance }
             }
-            None => Choice {
-                suffix: "",
-                shader: kernel.shader,
-                constants: kernel.portable_constants(params, halves),
-                grid: (kernel.grid)(params),
-                tolerance: kernel.tolerance,
-            },
+            None => {
+                let way = self.tuned.way(kernel, params, halves);
+                let way = way.unwrap_or_else(|| {
+                    let (constants, grid) = ((kernel.constants)(params), (kernel.grid)(params));
+                    Way { name: String::new(), constants, grid }
+                });
+                Choice::portable(kernel, way, halves)
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How long a dispatch takes: many of it in a row, between two waits for an idle device.
 
 use super::device::Gpu;
-use super::pipeline::{Allowed, Pipelines};
+use super::pipeline::{Allowed, Pipeline, Pipelines};
+use super::tune::for_one;
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Halves, Kernel};
 use std::time::Instant;
@@ -44,7 +45,7 @@ pub struct Workload {
 /// A dispatch that is ready to run.
 pub struct Timed<'g> {
     gpu: &'g Gpu,
-    pipeline: std::sync::Arc<super::pipeline::Pipeline>,
+    pipeline: std::sync::Arc<Pipeline>,
     group: wgpu::BindGroup,
     params: Vec<u8>,
     grid: [u32; 3],
@@ -60,16 +61,17 @@ const WARM_UP_SECONDS: f64 = 0.15;
 const BLOCK: usize = 1 << 20;
 
 impl<'g> Timed<'g> {
-    /// Compiles the form that `allowed` chooses and fills buffers.
+    /// Fills buffers and compiles the form that `allowed` chooses, of a portable one the way that a program would go.
     pub fn new(gpu: &'g Gpu, pipelines: &mut Pipelines, allowed: &Allowed, work: &Workload) -> Result<Self> {
-        let choice = allowed.choose(work.kernel, &work.params, work.halves);
-        let pipeline = pipelines.get(gpu, work.kernel, &choice)?;
         let buffers: Vec<wgpu::Buffer> = work
             .contents
             .iter()
             .enumerate()
             .map(|(i, content)| buffer(gpu, content, work.halves.has(i), work.kernel.binds[i].access))
             .collect::<Result<_>>()?;
+        let allowed = for_one(gpu, pipelines, allowed, work.kernel, (&work.params, work.halves), &buffers)?;
+        let choice = allowed.choose(work.kernel, &work.params, work.halves);
+        let pipeline = pipelines.get(gpu, work.kernel, &choice)?;
         let entries: Vec<_> = (0..)
             .zip(&buffers)
             .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
@@ -85,21 +87,7 @@ impl<'g> Timed<'g> {
 
     /// Seconds of one dispatch, averaged over `count` of them in a row.
     fn sample(&self, count: usize) -> Result<f64> {
-        self.gpu.wait()?;
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(&self.pipeline.pipeline);
-            pass.set_bind_group(0, &self.group, &[]);
-            pass.set_immediates(0, &self.params);
-            let [x, y, z] = self.grid;
-            (0..count).for_each(|_| pass.dispatch_workgroups(x, y, z));
-        }
-        let commands = encoder.finish();
-        let started = Instant::now();
-        self.gpu.queue.submit([commands]);
-        self.gpu.wait()?;
-        Ok(started.elapsed().as_secs_f64() / count as f64)
+        average(self.gpu, &self.pipeline, &self.group, &self.params, self.grid, count)
     }
 
     /// Keeps the device at work for at least so long, and returns how many dispatches make a sample.
@@ -120,6 +108,41 @@ impl<'g> Timed<'g> {
     pub fn seconds(&self, samples: usize) -> Result<Vec<f64>> {
         let count = self.warm(WARM_UP_SECONDS)?;
         (0..samples).map(|_| self.sample(count)).collect()
+    }
+}
+
+/// Seconds of one dispatch, averaged over `count` of them in a row.
+pub(super) fn average(
+    gpu: &Gpu,
+    pipeline: &Pipeline,
+    group: &wgpu::BindGroup,
+    params: &[u8],
+    [x, y, z]: [u32; 3],
+    count: usize,
+) -> Result<f64> {
+    gpu.wait()?;
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.set_immediates(0, params);
+        (0..count).for_each(|_| pass.dispatch_workgroups(x, y, z));
+    }
+    let commands = encoder.finish();
+    let started = Instant::now();
+    gpu.queue.submit([commands]);
+    gpu.wait()?;
+    Ok(started.elapsed().as_secs_f64() / count as f64)
+}
+
+/// Small numbers of both signs, to be repeated through a buffer.
+pub(super) fn noise(half: bool) -> Vec<u8> {
+    let numbers = crate::kernels::case::uniform(1, BLOCK / 4);
+    if half {
+        numbers.iter().flat_map(|&x| half::f16::from_f64(0.1 * x).to_le_bytes()).collect()
+    } else {
+        numbers.iter().flat_map(|&x| (0.1 * x as f32).to_le_bytes()).collect()
     }
 }
 
@@ -147,12 +170,7 @@ fn buffer(gpu: &Gpu, content: &Content, half: bool, access: Access) -> Result<wg
         // What is overwritten may begin as zeros; factors may not: a card multiplies zeros at a higher clock.
         Content::Reals(_) if access == Access::Write => {}
         Content::Reals(_) => {
-            let numbers = crate::kernels::case::uniform(1, BLOCK / 4);
-            let block: Vec<u8> = if half {
-                numbers.iter().flat_map(|&x| half::f16::from_f64(0.1 * x).to_le_bytes()).collect()
-            } else {
-                numbers.iter().flat_map(|&x| (0.1 * x as f32).to_le_bytes()).collect()
-            };
+            let block = noise(half);
             for offset in (0..bytes).step_by(block.len()) {
                 let part = block.len().min((bytes - offset) as usize) / 4 * 4;
                 gpu.queue.write_buffer(&buffer, offset, &block[..part]);

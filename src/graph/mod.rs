@@ -48,6 +48,8 @@ pub trait Executor {
     fn profiled(&self) -> Vec<(String, f64, u64)>;
     /// Bytes that buffers hold and bytes that the device has set aside for them, where the platform tells.
     fn allocated(&self) -> Option<[u64; 2]>;
+    /// Which way products go, where a device could choose one by time.
+    fn tuning(&self) -> Option<String>;
     /// One line: what runs where.
     fn describe(&self) -> String;
 }

@@ -213,6 +213,10 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
         None
     }
 
+    fn tuning(&self) -> Option<String> {
+        None
+    }
+
     fn describe(&self) -> String {
         format!("the CPU, {} threads", rayon::current_num_threads())
     }

@@ -61,13 +61,18 @@ pub fn mixed(gpu: &Arc<Gpu>) -> Device {
     Device::Gpu { gpu: gpu.clone(), allowed: Allowed::portable(), stored: Dtype::F16, note: String::new() }
 }
 
-/// A session for `config` without weights.
-pub fn session(config: &Config, device: &Device) -> Session {
+/// The program that trains `config`.
+pub fn program(config: &Config, device: &Device) -> Program {
     let size = BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length };
     let optimizer = Some(config.optimizer.clone());
     let (binding_limit, stored, recompute) = (device.binding_limit(), device.stored(), config.train.recompute);
     let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored, recompute };
-    Session::new(Program::new(&config.model, &parameters(&config.model), &options), device, None).unwrap()
+    Program::new(&config.model, &parameters(&config.model), &options)
+}
+
+/// A session for `config` without weights.
+pub fn session(config: &Config, device: &Device) -> Session {
+    Session::new(program(config, device), device, None).unwrap()
 }
 
 /// Tokenizer and text of `config`.
