@@ -14,7 +14,8 @@ pub(super) fn run() -> Result<()> {
     for s in found {
         print(format_args!("{} {} through {}, {}", s.index, s.name, s.backend, s.driver))?;
         let features: Vec<&str> = s.features.iter_names().map(|(name, _)| name).collect();
-        let variants = if s.cooperative_16 { "portable, coop16 (after its self-test)" } else { "portable" };
+        let tested = s.matrix_units.map(|suffix| format!(", {suffix} (after its self-test)"));
+        let variants = format!("portable{}", tested.unwrap_or_default());
         let rows = [
             ("kind", format!("{:?}", s.kind)),
             ("largest binding", format!("{} bytes", s.limits.max_storage_buffer_binding_size)),
@@ -24,7 +25,7 @@ pub(super) fn run() -> Result<()> {
             ("storage buffers a kernel", s.limits.max_storage_buffers_per_shader_stage.to_string()),
             ("subgroup", format!("{} to {}", s.subgroup.0, s.subgroup.1)),
             ("features", features.join(", ")),
-            ("kernel variants", variants.to_owned()),
+            ("kernel variants", variants),
         ];
         for (name, value) in rows {
             print(format_args!("    {name:<25} {value}"))?;

@@ -1,7 +1,7 @@
 //! One dispatch on given data: what `hadal check --ops` and the kernel tests run.
 
 use super::device::Gpu;
-use super::pipeline::{Allowed, Pipelines};
+use super::pipeline::{Allowed, Choice, Pipelines};
 use crate::error::Result;
 use crate::kernels::Kernel;
 use crate::kernels::case::{Case, Data};
@@ -16,8 +16,18 @@ pub fn run_once(
     kernel: &Kernel,
     case: &Case,
 ) -> Result<Vec<Data>> {
-    let choice = allowed.choose(kernel, &case.params, case.halves);
-    let pipeline = pipelines.get(gpu, kernel, &choice)?;
+    run_form(gpu, pipelines, &allowed.choose(kernel, &case.params, case.halves), kernel, case)
+}
+
+/// The same of a form that the caller chose.
+pub fn run_form(
+    gpu: &Gpu,
+    pipelines: &mut Pipelines,
+    choice: &Choice,
+    kernel: &Kernel,
+    case: &Case,
+) -> Result<Vec<Data>> {
+    let pipeline = pipelines.get(gpu, kernel, choice)?;
     let buffers: Vec<wgpu::Buffer> =
         case.data.iter().enumerate().map(|(i, data)| upload(gpu, data, case.halves.has(i))).collect();
     let entries: Vec<_> = (0..)
