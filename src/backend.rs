@@ -84,10 +84,10 @@ impl Device {
         let gpu = Gpu::open(index)?;
         let (allowed, stored, note) = match precision {
             Precision::F32 => (Allowed::portable(), Dtype::F32, "f32".to_owned()),
-            Precision::Mixed | Precision::Auto => match self_test::cooperative_16(&gpu) {
-                Ok(()) => {
+            Precision::Mixed | Precision::Auto => match self_test::matrix_units(&gpu) {
+                Ok(suffix) => {
                     let note = "mixed precision: f16 products with f32 sums on matrix units";
-                    (Allowed::with(&["coop16"]), Dtype::F16, note.to_owned())
+                    (Allowed::with(&[suffix]), Dtype::F16, note.to_owned())
                 }
                 Err(reason) if precision == Precision::Auto => {
                     (Allowed::portable(), Dtype::F32, format!("f32, since {reason}"))

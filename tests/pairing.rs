@@ -5,7 +5,7 @@ mod budget;
 #[path = "common/reflection.rs"]
 mod reflection;
 
-use hadal::gpu::device::COOPERATIVE_BYTES;
+use hadal::gpu::device::{COOP16, COOPERATIVE_BYTES};
 use hadal::gpu::preprocess::preprocess;
 use hadal::kernels::{Constants, Element, Halves, KERNELS, Kernel};
 use reflection::{Interface, reflect, stated_buffers, stated_params};
@@ -131,7 +131,7 @@ fn every_shader_names_its_reference_and_is_the_file_of_its_stem() {
 fn shaders_bind_what_their_kernels_state_within_portable_limits() {
     for Form { kernel, label, halves, text } in texts() {
         let found = reflect(&text).unwrap_or_else(|e| panic!("{label}: {e}"));
-        let most = if label == kernel.stem { SHARED_BYTES } else { COOPERATIVE_BYTES };
+        let most = if label.ends_with(COOP16) { COOPERATIVE_BYTES } else { SHARED_BYTES };
         let complaints = complaints(kernel, halves, most, &found);
         assert!(complaints.is_empty(), "{label}: {complaints:?}\n{found:?}");
     }

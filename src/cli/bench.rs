@@ -9,7 +9,7 @@ use crate::bench::report::Ratio;
 use crate::bench::step::{Bench, Report, compare};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpu::device::Gpu;
+use crate::gpu::device::{COOP16, Gpu};
 use crate::gpu::pipeline::Allowed;
 use crate::graph::Dtype;
 use crate::terminal::print;
@@ -267,7 +267,7 @@ fn line(row: &Row) -> String {
 fn ladder(args: &BenchArgs, device: &Device) -> Result<()> {
     let (gpu, _, stored) = gpu_of(device)?;
     let n = args.size.unwrap_or(if gpu.summary.is_software() { MULTIPLE } else { 1024 });
-    let cooperative = stored == Dtype::F16 && gpu.summary.cooperative_16;
+    let cooperative = stored == Dtype::F16 && gpu.summary.matrix_units == Some(COOP16);
     let rows = climb(gpu, cooperative, n, args.samples)?;
     if args.json {
         return print(json!({ "device": device.describe(), "n": n, "rungs": rows }));

@@ -64,8 +64,8 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
             }
         }
     }
-    match self_test::cooperative_16(gpu) {
-        Ok(()) => print("matrix units: 16x16x16 products are exact on whole numbers")?,
+    match self_test::matrix_units(gpu) {
+        Ok(suffix) => print(format_args!("matrix units: the products of {suffix} are exact on whole numbers"))?,
         Err(reason) => print(format_args!("matrix units: not used, since {reason}"))?,
     }
     report(&findings)

@@ -15,13 +15,14 @@ pub(super) fn run() -> Result<()> {
     for s in found {
         print(format_args!("{} {} through {}, {}", s.index, s.name, s.backend, s.driver))?;
         let features: Vec<&str> = s.features.iter_names().map(|(name, _)| name).collect();
-        let variants = if s.cooperative_16 { "portable, coop16 (after its self-test)" } else { "portable" };
         let kept = Store::of(&s).map_or(0, |store| store.load().len());
         let tiles = match kept {
             _ if s.is_software() => "the defaults, as on every software adapter".to_owned(),
             0 => "timed at the first start of a program".to_owned(),
             kept => format!("{kept} shapes of products in the cache"),
         };
+        let tested = s.matrix_units.map(|suffix| format!(", {suffix} (after its self-test)"));
+        let variants = format!("portable{}", tested.unwrap_or_default());
         let rows = [
             ("kind", format!("{:?}", s.kind)),
             ("largest binding", format!("{} bytes", s.limits.max_storage_buffer_binding_size)),
@@ -31,7 +32,7 @@ pub(super) fn run() -> Result<()> {
             ("storage buffers a kernel", s.limits.max_storage_buffers_per_shader_stage.to_string()),
             ("subgroup", format!("{} to {}", s.subgroup.0, s.subgroup.1)),
             ("features", features.join(", ")),
-            ("kernel variants", variants.to_owned()),
+            ("kernel variants", variants),
             ("tiles", tiles),
         ];
         for (name, value) in rows {

@@ -24,12 +24,17 @@ pub struct AdapterSummary {
     pub features: wgpu::Features,
     /// Smallest and largest subgroup.
     pub subgroup: (u32, u32),
-    /// Whether a 16x16x16 product of f16 with f32 sums exists, in subgroups of exactly 32, with [`COOPERATIVE_BYTES`]
-    /// of workgroup memory.
-    pub cooperative_16: bool,
+    /// Suffix of the kernel variants for its matrix units, [`COOP16`] or [`COOP8`], where it has such that suit one.
+    pub matrix_units: Option<&'static str>,
 }
 
-/// Workgroup memory that shaders for matrix units may use; portable ones get by with 32 KiB.
+/// Variants on products of 16 x 16 x 16: f16 with f32 sums, in subgroups of exactly 32, with [`COOPERATIVE_BYTES`] of
+/// workgroup memory.
+pub const COOP16: &str = "coop16";
+/// Variants on products of 8 x 8 x 8: the same of Metal, within the workgroup memory of portable shaders.
+pub const COOP8: &str = "coop8";
+
+/// Workgroup memory that shaders for 16 x 16 x 16 may use; others get by with 32 KiB.
 pub const COOPERATIVE_BYTES: u32 = 48 << 10;
 
 impl AdapterSummary {
@@ -103,28 +108,46 @@ pub(super) fn driver(info: &wgpu::AdapterInfo) -> String {
     format!("{} {}", info.driver, info.driver_info).trim().to_owned()
 }
 
+/// Which variants suit matrix units that multiply these sizes and types, on an adapter with these features and limits.
+fn matrix_units(
+    info: &wgpu::AdapterInfo,
+    features: wgpu::Features,
+    limits: &wgpu::Limits,
+    products: &[wgpu::CooperativeMatrixProperties],
+) -> Option<&'static str> {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    let multiplies = |side: u32| {
+        features.contains(needed)
+            && products.iter().any(|c| {
+                (c.m_size, c.n_size, c.k_size) == (side, side, side)
+                    && c.ab_type == wgpu::CooperativeScalarType::F16
+                    && c.cr_type == wgpu::CooperativeScalarType::F32
+            })
+    };
+    let subgroups_of_32 = (info.subgroup_min_size, info.subgroup_max_size) == (32, 32);
+    let memory = limits.max_compute_workgroup_storage_size;
+    if multiplies(16) && subgroups_of_32 && memory >= COOPERATIVE_BYTES {
+        return Some(COOP16);
+    }
+    // Metal states no size of subgroups, but whatever has its matrix units runs in 32.
+    (multiplies(8) && info.backend == wgpu::Backend::Metal).then_some(COOP8)
+}
+
 fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     let info = adapter.get_info();
     let features = adapter.features() & wanted_features();
-    let cooperative_16 = features
-        .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
-        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
-        && adapter.limits().max_compute_workgroup_storage_size >= COOPERATIVE_BYTES
-        && adapter.cooperative_matrix_properties().iter().any(|c| {
-            (c.m_size, c.n_size, c.k_size) == (16, 16, 16)
-                && c.ab_type == wgpu::CooperativeScalarType::F16
-                && c.cr_type == wgpu::CooperativeScalarType::F32
-        });
+    let limits = adapter.limits();
+    let matrix_units = matrix_units(&info, features, &limits, &adapter.cooperative_matrix_properties());
     AdapterSummary {
         index,
         driver: driver(&info),
         name: info.name,
         backend: format!("{:?}", info.backend),
         kind: info.device_type,
-        limits: adapter.limits(),
+        limits,
         features,
         subgroup: (info.subgroup_min_size, info.subgroup_max_size),
-        cooperative_16,
+        matrix_units,
     }
 }
 
@@ -191,5 +214,44 @@ impl Gpu {
         let done = self.device.poll(wgpu::PollType::wait_indefinitely());
         self.check()?;
         done.map(|_| ()).map_err(|e| Error::device(format!("{}: {e}", self.summary.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::{Backend, CooperativeScalarType as Scalar, Features};
+
+    #[test]
+    fn variants_for_matrix_units_are_chosen_only_where_all_that_they_need_is_listed() {
+        let product = |side, ab_type, cr_type| wgpu::CooperativeMatrixProperties {
+            m_size: side,
+            n_size: side,
+            k_size: side,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        };
+        let (sixteens, eights) = (product(16, Scalar::F16, Scalar::F32), product(8, Scalar::F16, Scalar::F32));
+        let all = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16;
+        let choose = |backend, subgroup: (u32, u32), bytes, features, products: &[_]| {
+            let mut info = wgpu::AdapterInfo::new(wgpu::DeviceType::Other, backend);
+            (info.subgroup_min_size, info.subgroup_max_size) = subgroup;
+            let limits = wgpu::Limits { max_compute_workgroup_storage_size: bytes, ..Default::default() };
+            matrix_units(&info, features, &limits, products)
+        };
+        let vulkan =
+            |subgroup, bytes, features, products: &[_]| choose(Backend::Vulkan, subgroup, bytes, features, products);
+        let metal = |features, products: &[_]| choose(Backend::Metal, (4, 64), 32 << 10, features, products);
+        let halves = product(16, Scalar::F16, Scalar::F16);
+        assert_eq!(vulkan((32, 32), 48 << 10, all, &[halves.clone(), sixteens.clone()]), Some(COOP16));
+        assert_eq!(vulkan((32, 32), 48 << 10, all, &[halves]), None);
+        assert_eq!(vulkan((32, 64), 48 << 10, all, &[sixteens.clone()]), None);
+        assert_eq!(vulkan((32, 32), 32 << 10, all, &[sixteens.clone()]), None);
+        assert_eq!(vulkan((32, 32), 48 << 10, Features::SHADER_F16, &[sixteens]), None);
+        assert_eq!(vulkan((8, 8), 48 << 10, all, &[eights.clone()]), None);
+        assert_eq!(metal(all, &[product(8, Scalar::F32, Scalar::F32), eights.clone()]), Some(COOP8));
+        assert_eq!(metal(all, &[product(8, Scalar::F16, Scalar::F16)]), None);
+        assert_eq!(metal(Features::EXPERIMENTAL_COOPERATIVE_MATRIX, &[eights]), None);
     }
 }

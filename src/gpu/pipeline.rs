@@ -142,7 +142,9 @@ impl Pipelines {
 
 fn compile(gpu: &Gpu, kernel: &Kernel, choice: &Choice) -> Result<Pipeline> {
     let refused = |reason: String| Error::device(format!("shader {}: {reason}", kernel.stem));
-    let text = preprocess(choice.shader, &choice.constants).map_err(|e| refused(e.to_string()))?;
+    let mut constants = choice.constants.clone();
+    constants.push(("SOFTWARE", i64::from(gpu.summary.is_software())));
+    let text = preprocess(choice.shader, &constants).map_err(|e| refused(e.to_string()))?;
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(kernel.stem), source: wgpu::ShaderSource::Wgsl(text.into()) };

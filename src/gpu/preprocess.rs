@@ -21,6 +21,8 @@ use std::collections::HashMap;
 pub(super) const SHARED: &[(&str, &str)] = &[
     ("shared/coop", include_str!("../../shaders/shared/coop.wgsl")),
     ("shared/coop_sums", include_str!("../../shaders/shared/coop_sums.wgsl")),
+    ("shared/coop8", include_str!("../../shaders/shared/coop8.wgsl")),
+    ("shared/coop8_sums", include_str!("../../shaders/shared/coop8_sums.wgsl")),
     ("shared/elements", include_str!("../../shaders/shared/elements.wgsl")),
     ("shared/attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("shared/flash", include_str!("../../shaders/shared/flash.wgsl")),

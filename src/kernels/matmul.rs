@@ -61,16 +61,19 @@ impl Params {
         Params { m, n, k, lda, ldb, ldc: n, a_offset: 0, b_offset: 0, c_offset: 0, form, accumulate, slice: k }
     }
 
-    /// Whether the cooperative form can run this. It stores 16 x 16 elements at a time; below a tile's size most of its
-    /// work would be for nothing.
-    fn in_sixteens(&self) -> bool {
-        let sixteens = self.m.is_multiple_of(16) && self.n.is_multiple_of(16) && self.k.is_multiple_of(32);
+    /// Whether a cooperative form can run this that stores `side` x `side` elements at a time; below its tile's size
+    /// most of its work would be for nothing.
+    fn in_squares(&self, side: u32, tile: Tile) -> bool {
+        let squares = self.m.is_multiple_of(side) && self.n.is_multiple_of(side) && self.k.is_multiple_of(32);
         let numbers = [self.lda, self.ldb, self.ldc, self.a_offset, self.b_offset, self.c_offset];
-        self.m >= 128
-            && self.n >= 128
-            && self.slice >= self.k
-            && sixteens
-            && numbers.iter().all(|x| x.is_multiple_of(8))
+        let filled = self.m >= tile.m as u32 && self.n >= tile.n as u32;
+        filled && squares && self.slice >= self.k && numbers.iter().all(|x| x.is_multiple_of(8))
+    }
+
+    /// Whether the cooperative forms take bindings so stored: no layer adds to a residual in f16 or stores that so.
+    fn suits(&self, halves: Halves) -> bool {
+        let residual = self.accumulate != ADD_TO_RESIDUAL || !(halves.has(2) || halves.has(3));
+        halves.has(0) && halves.has(1) && residual
     }
 
     /// Blocks of rows with at most `most` products each, but no fewer than 128 rows: every sum stays as it is.
@@ -111,7 +114,7 @@ impl Params {
     }
 
     fn on_matrix_units(&self, halves: Halves) -> bool {
-        halves.has(0) && halves.has(1) && self.in_sixteens()
+        halves.has(0) && halves.has(1) && self.in_squares(16, tile::LARGE)
     }
 
     fn tile(&self) -> Tile {
@@ -164,22 +167,28 @@ impl KernelSpec for Spec {
         update("c").or_half("HALF_C"),
     ];
     const STORED: &'static [Halves] = &[Halves::first(2)];
-    const VARIANTS: &'static [Variant<Params>] = &[Variant {
-        suffix: "coop16",
-        shader: include_str!("../../shaders/matmul.coop16.wgsl"),
-        constants: |p| {
-            let mut constants = tile::LARGE.edges(p.m, p.n);
-            constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
-            constants
+    const VARIANTS: &'static [Variant<Params>] = &[
+        Variant {
+            suffix: "coop16",
+            shader: include_str!("../../shaders/matmul.coop16.wgsl"),
+            constants: |p| {
+                let mut constants = tile::LARGE.edges(p.m, p.n);
+                constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
+                constants
+            },
+            grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
+            fits: |p, halves| p.in_squares(16, tile::LARGE) && p.suits(halves),
+            tolerance: Tolerance::DEFAULT,
         },
-        grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
-        fits: |p, halves| {
-            // No layer adds to a residual in f16, nor stores its sum so.
-            let residual = p.accumulate != ADD_TO_RESIDUAL || !(halves.has(2) || halves.has(3));
-            halves.has(0) && halves.has(1) && residual && p.in_sixteens()
+        Variant {
+            suffix: "coop8",
+            shader: include_str!("../../shaders/matmul.coop8.wgsl"),
+            constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
+            grid: |p| fold(tile::MEDIUM.count(p.m as usize, p.n as usize)),
+            fits: |p, halves| p.in_squares(8, tile::MEDIUM) && p.suits(halves),
+            tolerance: Tolerance::DEFAULT,
         },
-        tolerance: Tolerance::DEFAULT,
-    }];
+    ];
 
     fn constants(p: &Params) -> Constants {
         p.cut(p.tile()).constants
@@ -227,6 +236,7 @@ impl KernelSpec for Spec {
             padded(dense(NT, OVERWRITE, 144, 176, 64), 8, 8),
             padded(dense(TN, ADD, 272, 128, 96), 8, 8),
             padded(dense(NN, ADD, 160, 208, 32), 8, 8),
+            padded(dense(NT, ADD, 72, 104, 64), 8, 8),        // in eights
             dense(TN, ADD, 36, 33, 1031),                     // small tiles
             padded(dense(NT, ADD, 132, 8196, 20), 4, 4),      // large tiles
             padded(dense(NN, OVERWRITE, 129, 8193, 3), 1, 1), // the same, ragged

@@ -51,10 +51,11 @@ impl Params {
         if self.n > narrow.n as u32 { wide } else { narrow }
     }
 
-    /// Whether the cooperative form can run this, factors in f16 provided.
-    fn in_sixteens(&self) -> bool {
-        let tiles = self.tile_rows == HALF_TILE_ROWS as u32 && self.n >= tile::LARGE.n as u32;
-        tiles && self.n.is_multiple_of(16) && self.k.is_multiple_of(32)
+    /// Whether a cooperative form can run this that stores `side` columns at a time, factors in f16 provided; below its
+    /// tile's size most of its work would be for nothing.
+    fn in_squares(&self, side: u32, tile: Tile) -> bool {
+        let tiles = self.tile_rows.is_multiple_of(tile.m as u32) && self.n >= tile.n as u32;
+        tiles && self.n.is_multiple_of(side) && self.k.is_multiple_of(32)
     }
 
     /// Ranges of tiles with at most `most` products each, but no fewer than one tile.
@@ -150,25 +151,35 @@ impl KernelSpec for Spec {
         update("c").or_half("HALF_C"),
     ];
     const STORED: &'static [Halves] = &[Halves::first(2)];
-    const VARIANTS: &'static [Variant<Params>] = &[Variant {
-        suffix: "coop16",
-        shader: include_str!("../../shaders/matmul_experts.coop16.wgsl"),
-        constants: |p| {
-            let mut constants = tile::LARGE.edges(1, p.n); // experts' rows end anywhere
-            constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
-            constants
+    const VARIANTS: &'static [Variant<Params>] = &[
+        Variant {
+            suffix: "coop16",
+            shader: include_str!("../../shaders/matmul_experts.coop16.wgsl"),
+            constants: |p| {
+                let mut constants = tile::LARGE.edges(1, p.n); // experts' rows end anywhere
+                constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
+                constants
+            },
+            grid: |p| fold(p.tiles as usize * (p.n as usize).div_ceil(tile::LARGE.n)),
+            fits: |p, halves| halves.has(0) && halves.has(1) && p.in_squares(16, tile::LARGE),
+            tolerance: Tolerance::DEFAULT,
         },
-        grid: |p| fold(p.tiles as usize * (p.n as usize).div_ceil(tile::LARGE.n)),
-        fits: |p, halves| halves.has(0) && halves.has(1) && p.in_sixteens(),
-        tolerance: Tolerance::DEFAULT,
-    }];
+        Variant {
+            suffix: "coop8",
+            shader: include_str!("../../shaders/matmul_experts.coop8.wgsl"),
+            constants: |p| vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))],
+            grid: |p| fold(p.tiles as usize * tile::MEDIUM.count(p.tile_rows as usize, p.n as usize)),
+            fits: |p, halves| halves.has(0) && halves.has(1) && p.in_squares(8, tile::MEDIUM),
+            tolerance: Tolerance::DEFAULT,
+        },
+    ];
 
     fn constants(p: &Params) -> Constants {
         p.cut(p.tile()).constants
     }
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
-        p.in_ranges(work::most(halves.has(0) && halves.has(1) && p.in_sixteens()))
+        p.in_ranges(work::most(halves.has(0) && halves.has(1) && p.in_squares(16, tile::LARGE)))
     }
 
     fn grid(p: &Params) -> [u32; 3] {
@@ -207,6 +218,7 @@ impl KernelSpec for Spec {
                 Params { n: 128, k: 64, first_expert: 1, expert_count: 2, tile_rows: 128, accumulate: 1, ..nn },
                 &[9, 150, 2],
             ),
+            case("eights", Params { n: 72, k: 32, expert_count: 3, tile_rows: 128, ..nt }, &[140, 1, 64]),
             case("fours, a part", Params { n: 72, k: 36, first_expert: 1, expert_count: 2, ..nt }, &[5, 66, 9, 7]),
             case(
                 "a part",

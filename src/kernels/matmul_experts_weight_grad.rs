@@ -39,13 +39,6 @@ impl Params {
         Tile::choose(self.expert_count as usize, self.row_count as usize, self.n as usize, 1)
     }
 
-    /// Whether the cooperative form can run this, factors in f16 provided.
-    fn in_sixteens(&self) -> bool {
-        let fits = |extent: u32, tile: usize| extent >= tile as u32 && extent.is_multiple_of(16);
-        let rows = fits(self.row_count, tile::LARGE.m) && fits(self.m, tile::LARGE.m);
-        rows && fits(self.n, tile::LARGE.n) && self.first_row.is_multiple_of(16)
-    }
-
     /// Ranges of the gradients' rows with at most `most` products each, but no fewer than 128 rows. How many rows each
     /// expert has is not known; together they have all.
     fn in_ranges(&self, most: u64) -> Vec<Params> {
@@ -81,6 +74,14 @@ impl Params {
     fn indices(&self, sizes: &[usize]) -> Vec<Vec<u32>> {
         vec![shares(self.pairs as usize, sizes[2] - 1)]
     }
+
+    /// Whether a cooperative form can run this that stores `side` x `side` elements at a time, factors in f16 provided;
+    /// below its tile's size most of its work would be for nothing.
+    fn in_squares(&self, side: u32, tile: Tile) -> bool {
+        let fits = |extent: u32, tile: usize| extent >= tile as u32 && extent.is_multiple_of(side);
+        let rows = fits(self.row_count, tile.m) && fits(self.m, tile.m);
+        rows && fits(self.n, tile.n) && self.first_row.is_multiple_of(side)
+    }
 }
 
 /// The row of the kernel table.
@@ -95,18 +96,28 @@ impl KernelSpec for Spec {
     const SHADER: &'static str = include_str!("../../shaders/matmul_experts_weight_grad.wgsl");
     const BINDS: &'static [Bind] =
         &[read("a").or_half("HALF_A"), read("b").or_half("HALF_B"), read_u32("offsets"), update("c")];
-    const VARIANTS: &'static [Variant<Params>] = &[Variant {
-        suffix: "coop16",
-        shader: include_str!("../../shaders/matmul_experts_weight_grad.coop16.wgsl"),
-        constants: |p| {
-            let mut constants = tile::LARGE.edges(p.row_count, p.n);
-            constants.push(("ACCUMULATE", i64::from(p.accumulate)));
-            constants
+    const VARIANTS: &'static [Variant<Params>] = &[
+        Variant {
+            suffix: "coop16",
+            shader: include_str!("../../shaders/matmul_experts_weight_grad.coop16.wgsl"),
+            constants: |p| {
+                let mut constants = tile::LARGE.edges(p.row_count, p.n);
+                constants.push(("ACCUMULATE", i64::from(p.accumulate)));
+                constants
+            },
+            grid: |p| fold(p.expert_count as usize * tile::LARGE.count(p.row_count as usize, p.n as usize)),
+            fits: |p, halves| halves.has(0) && halves.has(1) && p.in_squares(16, tile::LARGE),
+            tolerance: Tolerance::DEFAULT,
         },
-        grid: |p| fold(p.expert_count as usize * tile::LARGE.count(p.row_count as usize, p.n as usize)),
-        fits: |p, halves| halves.has(0) && halves.has(1) && p.in_sixteens(),
-        tolerance: Tolerance::DEFAULT,
-    }];
+        Variant {
+            suffix: "coop8",
+            shader: include_str!("../../shaders/matmul_experts_weight_grad.coop8.wgsl"),
+            constants: |p| vec![("ACCUMULATE", i64::from(p.accumulate))],
+            grid: |p| fold(p.expert_count as usize * tile::MEDIUM.count(p.row_count as usize, p.n as usize)),
+            fits: |p, halves| halves.has(0) && halves.has(1) && p.in_squares(8, tile::MEDIUM),
+            tolerance: Tolerance::DEFAULT,
+        },
+    ];
 
     const OVERWRITING: Option<Overwriting<Params>> = Some(Overwriting {
         params: |p| Params { accumulate: matmul::OVERWRITE, ..*p },
@@ -118,7 +129,7 @@ impl KernelSpec for Spec {
     }
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
-        p.in_ranges(work::most(halves.has(0) && halves.has(1) && p.in_sixteens()))
+        p.in_ranges(work::most(halves.has(0) && halves.has(1) && p.in_squares(16, tile::LARGE)))
     }
 
     fn grid(p: &Params) -> [u32; 3] {
@@ -147,6 +158,7 @@ impl KernelSpec for Spec {
             over(all(144, 128, &[40, 0, 33])),
             over(all(37, 70, &[5, 0, 33, 16])),
             case(20, 31, 1, 2, &[7, 18, 0, 5]),
+            case(88, 72, 1, 2, &[7, 37, 64, 5]), // in eights
             case(36, 44, 2, 2, &[7, 18, 50, 1]),
             rows(over(all(300, 140, &[7, 0, 50])), 128, 172),
             rows(all(304, 128, &[7, 18, 50]), 128, 176),
