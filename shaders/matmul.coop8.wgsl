@@ -19,6 +19,7 @@ struct Params {
     c_offset: u32,
     form: u32,
     accumulate: u32,
+    slice: u32,
 }
 var<immediate> p: Params;
 alias Residual = #{HALF_RESIDUAL ? f16 : f32}; // f32 where it is read

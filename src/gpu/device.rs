@@ -244,13 +244,13 @@ mod tests {
             |subgroup, bytes, features, products: &[_]| choose(Backend::Vulkan, subgroup, bytes, features, products);
         let metal = |features, products: &[_]| choose(Backend::Metal, (4, 64), 32 << 10, features, products);
         let halves = product(16, Scalar::F16, Scalar::F16);
-        assert_eq!(vulkan((32, 32), 48 << 10, all, &[halves.clone(), sixteens.clone()]), Some(COOP16));
+        assert_eq!(vulkan((32, 32), 48 << 10, all, &[halves, sixteens]), Some(COOP16));
         assert_eq!(vulkan((32, 32), 48 << 10, all, &[halves]), None);
-        assert_eq!(vulkan((32, 64), 48 << 10, all, &[sixteens.clone()]), None);
-        assert_eq!(vulkan((32, 32), 32 << 10, all, &[sixteens.clone()]), None);
+        assert_eq!(vulkan((32, 64), 48 << 10, all, &[sixteens]), None);
+        assert_eq!(vulkan((32, 32), 32 << 10, all, &[sixteens]), None);
         assert_eq!(vulkan((32, 32), 48 << 10, Features::SHADER_F16, &[sixteens]), None);
-        assert_eq!(vulkan((8, 8), 48 << 10, all, &[eights.clone()]), None);
-        assert_eq!(metal(all, &[product(8, Scalar::F32, Scalar::F32), eights.clone()]), Some(COOP8));
+        assert_eq!(vulkan((8, 8), 48 << 10, all, &[eights]), None);
+        assert_eq!(metal(all, &[product(8, Scalar::F32, Scalar::F32), eights]), Some(COOP8));
         assert_eq!(metal(all, &[product(8, Scalar::F16, Scalar::F16)]), None);
         assert_eq!(metal(Features::EXPERIMENTAL_COOPERATIVE_MATRIX, &[eights]), None);
     }
