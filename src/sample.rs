@@ -127,7 +127,9 @@ impl Sampler {
         let visible = &ids[ids.len().saturating_sub(length)..];
         let mut padded = visible.to_vec();
         padded.resize(length, 0); // later positions do not change earlier logits
-        self.session.feed(&Batch::new(padded.clone(), padded, 1, length))?;
+        let mut batch = Batch::new(padded.clone(), padded, 1, length);
+        batch.real[visible.len()..].fill(0);
+        self.session.feed(&batch)?;
         let Some(slots) = self.session.program.logits else { return Ok(Vec::new()) };
         self.session.executor().upload_indices(slots.rows, &[visible.len() as u32 - 1])?;
         self.session.run(LOGITS)?;
@@ -171,6 +173,36 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Backend;
+    use crate::config::rope::{RopeScaling, RopeType};
+    use crate::config::train::Precision;
+    use crate::model::params::initial;
+
+    #[test]
+    fn dynamic_positions_follow_the_tokens_and_not_the_window() {
+        let model = |kind, factor| ModelConfig {
+            vocab_size: 30,
+            max_position_embeddings: 8,
+            initializer_range: 0.3,
+            rope_scaling: RopeScaling { kind, factor: Some(factor), ..RopeScaling::default() },
+            ..ModelConfig::default()
+        };
+        let device = Device::open(Backend::Cpu, None, Precision::F32).unwrap();
+        let logits = |model: &ModelConfig, window: usize, tokens: u32| {
+            let mut sampler = Sampler::new(model, window, &device).unwrap();
+            sampler.load(|spec| Ok(initial(spec, 4))).unwrap();
+            sampler.logits(&(0..20).collect::<Vec<_>>()).unwrap(); // another length before
+            sampler.logits(&(0..tokens).collect::<Vec<_>>()).unwrap()
+        };
+        // What a base for the window's 20 positions would be: 2 * 20 / 8 - 1 = 4 times raised.
+        let (dynamic, stuck) = (model(RopeType::Dynamic, 2.0), model(RopeType::Ntk, 4.0));
+        for tokens in [5, 8, 12] {
+            let (exact, wide) = (logits(&dynamic, tokens as usize, tokens), logits(&dynamic, 20, tokens));
+            exact.iter().zip(&wide).for_each(|(a, b)| approx::assert_relative_eq!(a, b, epsilon = 1e-4));
+            let other = logits(&stuck, 20, tokens);
+            assert!(other.iter().zip(&wide).any(|(a, b)| (a - b).abs() > 1e-2), "{tokens}");
+        }
+    }
 
     #[test]
     fn draws_follow_the_settings() {

@@ -2,6 +2,7 @@
 
 use hadal::config::Config;
 use hadal::config::layers::PRESETS;
+use hadal::config::rope::{RopeScaling, RopeType};
 use hadal::config::train::{LossReduction, Precision, Recompute};
 use hadal::error::Error;
 use std::path::PathBuf;
@@ -92,6 +93,32 @@ fn a_file_that_names_no_preset_lies_over_the_default_one() {
 }
 
 #[test]
+fn keys_of_position_scaling_are_set_one_by_one_or_as_a_whole() {
+    let scaling = |arguments: &[&str]| Config::resolve(Some("v2-lite"), &sets(arguments)).unwrap().model.rope_scaling;
+    let lite = scaling(&[]);
+    assert_eq!(scaling(&["model.rope_scaling.factor=80"]), RopeScaling { factor: Some(80.0), ..lite.clone() });
+    let linear = RopeScaling { kind: RopeType::Linear, factor: Some(4.0), ..RopeScaling::default() };
+    assert_eq!(scaling(&["model.rope_scaling={type = \"linear\", factor = 4}"]), linear);
+    assert_eq!(scaling(&["model.rope_scaling={type = \"default\"}"]), RopeScaling::default());
+    // So does a section in a file.
+    let file = "preset = \"v2-lite\"\n[model.rope_scaling]\ntype = \"linear\"\nfactor = 4\n";
+    assert_eq!(from_file(file).unwrap().model.rope_scaling, linear);
+    let literal = Config::resolve(Some("seed-literal"), &[]).unwrap().model.rope_scaling;
+    assert!(literal.is_seed_literal() && !lite.is_seed_literal());
+}
+
+#[test]
+fn only_dynamic_positions_go_beyond_the_limit() {
+    let config = |kind: &str| {
+        let scaling = format!("model.rope_scaling={{type=\"{kind}\",factor=2}}");
+        Config::resolve(None, &[scaling, "train.sequence_length=512".to_owned()]).unwrap()
+    };
+    config("dynamic").validate().unwrap();
+    let linear = config("linear");
+    refuses(linear.validate().map(|()| linear), &["train.sequence_length", "is 512"]);
+}
+
+#[test]
 fn a_set_takes_toml_bare_text_and_single_elements_of_lists() {
     let arguments = [
         "data.tokenizer=gpt2",
@@ -141,6 +168,12 @@ fn a_value_of_the_wrong_type_is_answered_with_the_right_one() {
     refuses(set("train.precision=f8"), &["train.precision", "f8", "mixed"]);
     refuses(set("optimizer.kind=sgd"), &["optimizer.kind", "sgd", "adamw", "adamw8bit"]);
     refuses(set("train.steps.x=1"), &["train.steps", "whole number"]);
+    refuses(set("model.rope_scaling=yarn"), &["model.rope_scaling", "yarn", "expected a table"]);
+    refuses(set("model.rope_scaling=['yarn']"), &["model.rope_scaling", "expected a table"]);
+    refuses(set("model.rope_scaling.type=yarm"), &["model.rope_scaling.type", "yarm", "`yarn`"]);
+    refuses(set("model.rope_scaling.type=3"), &["model.rope_scaling.type", "one of its names"]);
+    refuses(set("model.rope_scaling.factr=4"), &["model.rope_scaling.factr", "`factor`"]);
+    refuses(set("model.rope_scaling.factor=four"), &["model.rope_scaling.factor", "four", "a number"]);
     refuses(from_file("[train]\n\nsteps = \"3\"\n"), &["run.toml", "line 3", "train.steps", "whole number"]);
     refuses(from_file("train.steps = []\n"), &["run.toml", "line 1", "train.steps", "whole number"]);
 }
@@ -165,6 +198,10 @@ fn values_that_no_run_can_have_are_refused() {
         ("train.steps=0", "at least 1"),
         ("train.micro_batch=0", "at least 1"),
         ("model.seq_aux=false", "model.seq_aux"),
+        ("model.rope_scaling={type=\"yarn\"}", "model.rope_scaling.factor: is missing"),
+        ("model.rope_scaling={type=\"yarn\",factor=4}", "original_max_position_embeddings: is missing"),
+        ("model.rope_scaling={type=\"ntk\",factor=0.5}", "model.rope_scaling.factor: is 0.5"),
+        ("model.rope_scaling.factor=4", "no meaning for type \"default\""),
         ("train.accumulation=0", "at least 1"),
         ("train.sequence_length=0", "at least 1"),
         ("train.eval_batches=0", "at least 1"),

@@ -6,7 +6,19 @@ mod parity;
 use parity::{Allowed, Case, relative, the_judge_agrees_on};
 use std::path::Path;
 
-const CASES: &[&str] = &["lite", "qlora", "groups", "tied"];
+const CASES: &[&str] = &[
+    "lite",
+    "qlora",
+    "groups",
+    "tied",
+    "yarn_mscale",
+    "yarn_mscale_all_dim",
+    "linear",
+    "dynamic",
+    "router_deepseek",
+    "router_seed",
+    "router_norm_scale",
+];
 
 /// Transformers rounds to f32 in a dozen places even in a float64 model, and the files store logits and gradients as
 /// f32: 6e-8 each time. The loss averages over some twenty positions.
@@ -48,11 +60,11 @@ fn the_first_step_of_a_golden_trajectory_is_that_of_its_gradients() {
 }
 
 #[test]
-fn the_golden_files_together_stay_below_400_kilobytes() {
+fn the_golden_files_together_stay_below_800_kilobytes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let files = CASES.iter().filter_map(|case| std::fs::read_dir(root.join(case)).ok()).flatten();
     let total: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
-    assert!(total < 400_000, "{total} bytes");
+    assert!(total < 800_000, "{total} bytes");
 }
 
 #[test]

@@ -51,6 +51,11 @@ fn the_judge_agrees_with_transformers_on_norm_topk_prob_which_has_no_effect_ther
 }
 
 #[test]
+fn the_judge_agrees_with_transformers_on_yarn() {
+    judge("yarn");
+}
+
+#[test]
 fn the_judge_agrees_with_transformers_on_a_shared_embedding() {
     judge("tied");
 }

@@ -17,8 +17,8 @@ use crate::kernels::case::indices;
 use crate::kernels::state;
 use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, initial, parameters};
+use crate::model::positions;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, REFRESH, RESET, UPDATE};
-use crate::model::rope;
 use crate::reference::adamw8bit::maps;
 use crate::train::session::feed;
 use std::sync::Arc;
@@ -111,7 +111,8 @@ pub fn fill(
         let data = values(&parameter.spec)?;
         upload(executor, &parameter.weight, &data)?;
     }
-    executor.upload(inputs.rope_table, &rope::table(&program.config, inputs.size.length))?;
+    let length = inputs.size.length;
+    executor.upload(inputs.rope_table, &positions::table(&program.config, length, length))?;
     if let Some(tensor) = program.maps {
         executor.upload(tensor, &maps())?;
     }

@@ -144,8 +144,8 @@ fn read_batch(path: &Path, config: &ModelConfig) -> Result<Batch> {
     if shape.contains(&0) {
         return Err(Error::file(path, "input_ids and labels are empty; give at least one token"));
     }
-    if shape[1] > config.max_position_embeddings {
-        let (length, limit) = (shape[1], config.max_position_embeddings);
+    if shape[1] > config.longest() {
+        let (length, limit) = (shape[1], config.longest());
         return Err(Error::file(path, format!("input_ids has {length} positions, the model at most {limit}")));
     }
     config.check_pass("input_ids", shape[0].saturating_mul(shape[1]), "use fewer or shorter sequences")?;

@@ -48,7 +48,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let tokenizer = model_tokenizer(&folder, &config)?;
     let run = run_config(&args)?;
     let known = run.as_ref().map(|c| c.train.sequence_length);
-    let length = args.length.or(known).unwrap_or(512).min(config.max_position_embeddings);
+    let length = args.length.or(known).unwrap_or(config.max_position_embeddings.min(512)).min(config.longest());
     config.check_pass("--batch", args.batch.saturating_mul(length), "lower it")?;
     let (data, seed) = source(&args, run.as_ref())?;
     let dataset = Dataset::open(&data, &tokenizer, length, seed)?;

@@ -8,6 +8,7 @@ mod eval;
 mod fit; // how large a micro-batch fits
 mod info;
 mod kernels;
+mod origin; // what --model takes over
 mod plan;
 mod plot;
 mod resume; // what --resume takes over
@@ -16,6 +17,7 @@ mod study;
 mod train;
 
 use crate::backend::{Backend, Device};
+use crate::checkpoint::weights::Weights;
 use crate::config::hf::read_config;
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
@@ -148,14 +150,20 @@ fn gib(bytes: u64) -> f64 {
 /// Where the elements of each parameter come from.
 type Values<'a> = dyn FnMut(&ParamSpec) -> Result<Vec<f32>> + Send + 'a;
 
+/// Opens a model folder's weights and checks that they are those of a model so configured.
+fn open_weights(folder: &Path, config: &ModelConfig) -> Result<Weights> {
+    let weights = Weights::open(folder)?;
+    weights.check(&parameters(config))?;
+    Ok(weights)
+}
+
 /// Loads a model folder's weights into a session-like consumer.
 fn load_weights(
     folder: &Path,
     config: &ModelConfig,
     mut load: impl FnMut(&mut Values<'_>) -> Result<()>,
 ) -> Result<()> {
-    let weights = crate::checkpoint::weights::Weights::open(folder)?;
-    weights.check(&parameters(config))?;
+    let weights = open_weights(folder, config)?;
     load(&mut |spec| weights.load(spec))
 }
 

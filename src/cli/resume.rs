@@ -18,31 +18,49 @@ pub(super) fn own_config(out: &Path) -> Option<String> {
     file.is_file().then(|| file.to_string_lossy().into_owned())
 }
 
-/// A line for each key whose value is not that of the run so far.
-///
-/// Errors: the network or the optimizer's state would be another one than the checkpoints'.
-pub(super) fn changes(out: &Path, config: &Config) -> Result<Vec<String>> {
-    let Some(own) = own_config(out) else { return Ok(Vec::new()) };
-    let (old, new) = (sections(&Config::resolve(Some(&own), &[])?)?, sections(config)?);
-    let mut lines = Vec::new();
+/// A key of which two configurations have different values, and these in words.
+pub(super) struct Difference {
+    pub section: String,
+    pub key: String,
+    pub was: String,
+    pub is: String,
+}
+
+/// Every key that differs between two configurations.
+pub(super) fn differences(old: &Config, new: &Config) -> Result<Vec<Difference>> {
+    let (old, new) = (sections(old)?, sections(new)?);
+    let mut found = Vec::new();
     for (section, new) in &new {
         let empty = Value::Table(Table::new());
         let (Value::Table(old), Value::Table(new)) = (old.get(section).unwrap_or(&empty), new) else { continue };
         let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
-            let (path, was, is) = (format!("{section}.{key}"), shown(old.get(key)), shown(new.get(key)));
-            let another_state = match path.as_str() {
-                "optimizer.kind" => true,
-                "optimizer.block_size" => config.optimizer.kind == OptimizerKind::Adamw8bit,
-                _ => section == "model" && !FREE_MODEL_KEYS.contains(&key.as_str()),
-            };
-            if another_state {
-                let reason = format!("is {is}, but the run in {} was begun with {was}", out.display());
-                return Err(Error::config(path, format!("{reason}; set it back, or choose another --out")));
-            }
-            if path != "train.steps" {
-                lines.push(format!("{path} changes from {was} to {is}"));
-            }
+            let (section, key, was, is) = (section.clone(), key.clone(), shown(old.get(key)), shown(new.get(key)));
+            found.push(Difference { section, key, was, is });
+        }
+    }
+    Ok(found)
+}
+
+/// A line for each key whose value is not that of the run so far.
+///
+/// Errors: the network or the optimizer's state would be another one than the checkpoints'.
+pub(super) fn changes(out: &Path, config: &Config) -> Result<Vec<String>> {
+    let Some(own) = own_config(out) else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    for Difference { section, key, was, is } in differences(&Config::resolve(Some(&own), &[])?, config)? {
+        let path = format!("{section}.{key}");
+        let another_state = match path.as_str() {
+            "optimizer.kind" => true,
+            "optimizer.block_size" => config.optimizer.kind == OptimizerKind::Adamw8bit,
+            _ => section == "model" && !FREE_MODEL_KEYS.contains(&key.as_str()),
+        };
+        if another_state {
+            let reason = format!("is {is}, but the run in {} was begun with {was}", out.display());
+            return Err(Error::config(path, format!("{reason}; set it back, or choose another --out")));
+        }
+        if path != "train.steps" {
+            lines.push(format!("{path} changes from {was} to {is}"));
         }
     }
     Ok(lines)

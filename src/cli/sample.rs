@@ -46,7 +46,7 @@ pub(super) fn run(args: SampleArgs) -> Result<()> {
     let config = model_config(&folder)?;
     let tokenizer = model_tokenizer(&folder, &config)?;
     let wanted = tokenizer.encode(&args.prompt).len().saturating_add(1).saturating_add(args.tokens);
-    let limit = args.window.unwrap_or(512).min(config.max_position_embeddings);
+    let limit = args.window.unwrap_or(config.max_position_embeddings.min(512)).min(config.longest());
     config.check_pass("--window", wanted.min(limit), "lower it")?;
     let device = args.device.open(Precision::F32)?;
     let mut sampler = Sampler::new(&config, wanted.min(limit), &device)?;

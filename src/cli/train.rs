@@ -1,7 +1,8 @@
 //! `hadal train`
 
 use super::fit::{self, Target};
-use super::{DeviceArgs, bytes, gib, resume};
+use super::origin::Origin;
+use super::{DeviceArgs, bytes, gib, load_weights, open_weights, resume};
 use crate::backend::Device;
 use crate::config::Config;
 use crate::data::Dataset;
@@ -24,6 +25,10 @@ use std::time::{Duration, Instant};
 pub(super) struct RunArgs {
     /// A preset (tiny, small, seed, seed-literal, v2-lite) or a TOML file; tiny by default
     pub config: Option<String>,
+    /// Start from the weights of a run folder, a checkpoint or a Hugging Face folder, with its network and tokenizer; the
+    /// rest is that run's configuration, or CONFIG's
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub model: Option<PathBuf>,
     /// UTF-8 text files or folders; the embedded world by default
     #[arg(long, value_name = "PATH")]
     pub data: Vec<PathBuf>,
@@ -71,6 +76,9 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let mut config = open.clone();
     let length = config.train.sequence_length;
     let dataset = Dataset::open(&config.data, &tokenizer, length, config.train.seed)?;
+    if let (Some(folder), false) = (&config.train.model, resume) {
+        open_weights(folder, &config.model)?; // before the run folder is made; a resumed run may have outlived them
+    }
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
     let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
@@ -119,7 +127,9 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
 impl RunArgs {
     /// The configuration's name, without the ending of a file.
     pub(super) fn name(&self) -> String {
-        let stem = Path::new(self.config.as_deref().unwrap_or("tiny")).file_stem();
+        let of_model = self.model.as_deref().map(Path::as_os_str);
+        let named = self.config.as_deref().map(AsRef::as_ref).or(of_model).unwrap_or("tiny".as_ref());
+        let stem = Path::new(named).file_stem();
         stem.map_or("run".to_owned(), |stem| stem.to_string_lossy().into_owned())
     }
 }
@@ -127,13 +137,17 @@ impl RunArgs {
 /// Layers the command line over the configuration and checks that everything fits together.
 fn configure(args: &RunArgs, out: &Path, resume: bool) -> Result<(Config, Tokenizer)> {
     let own = if resume && args.config.is_none() { resume::own_config(out) } else { None };
-    let mut config = Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?;
+    let origin = args.model.as_deref().map(Origin::find).transpose()?;
+    let mut config = match &origin {
+        Some(origin) => origin.configure(args.config.as_deref(), &args.set)?,
+        None => Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?,
+    };
     let named = config.data.tokenizer.clone();
     if !args.data.is_empty() {
         // Absolute, so that the run's config.toml means the same files from any folder.
         let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::io(path, e));
         config.data.path = args.data.iter().map(absolute).collect::<Result<_>>()?;
-        if config.data.tokenizer == "world" && args.tokenizer.is_none() {
+        if config.data.tokenizer == "world" && args.tokenizer.is_none() && origin.is_none() {
             config.data.tokenizer = "byte".to_owned(); // the world's tokens suit no other text
         }
     }
@@ -158,10 +172,13 @@ fn configure(args: &RunArgs, out: &Path, resume: bool) -> Result<(Config, Tokeni
         let reason = format!("is {rows}, less than the {tokens} tokens of {}", tokenizer.name());
         return Err(Error::config("model.vocab_size", format!("{reason}; raise it, or set it to 0 for as many")));
     }
+    if let Some(origin) = origin {
+        origin.changes(&config)?.iter().for_each(note);
+    }
     Ok((config, tokenizer))
 }
 
-/// Fresh weights, or those of the newest checkpoint.
+/// The weights of the newest checkpoint, or those that the run begins with.
 fn start(
     config: &Config,
     out: &Path,
@@ -187,7 +204,13 @@ fn start(
         journal.set_config(config)?;
         journal.restart()?;
     }
-    session.load(|spec| Ok(initial(spec, config.train.seed)))?;
+    match &config.train.model {
+        None => session.load(|spec| Ok(initial(spec, config.train.seed)))?,
+        Some(folder) => {
+            note(format_args!("starting from the weights in {}", folder.display()));
+            load_weights(folder, &config.model, |values| session.load(values))?;
+        }
+    }
     Ok(TrainerState { step: 0, tokens: 0, seed: config.train.seed, best_val_loss: None, result: None })
 }
 
@@ -272,7 +295,7 @@ fn verdict(outcome: &Outcome, dataset: &Dataset, device: &Device, out: &Path, ti
         text += &format!("\nvalidation loss {last:.4}; the text's own entropy is {entropy:.4} nats a token");
         if let Some(first) = outcome.first_loss {
             let way = 100.0 * (first - last) / (first - entropy);
-            text += &format!(": {way:.1} % of the way from {first:.4}, the untrained model's");
+            text += &format!(": {way:.1} % of the way from {first:.4}, the first weights'");
         }
     }
     text

@@ -1,12 +1,15 @@
 //! `config.json` of a Hugging Face folder: what transformers' `DeepseekV2ForCausalLM` reads and writes.
 
 mod read; // old and new key styles to a validated `ModelConfig`
+mod rope; // the keys of position scaling
 
 pub use read::read_config;
 
 use super::model::{ModelConfig, RouterWeights};
+use super::rope::RopeType;
 use crate::checkpoint::disk::replace_text;
 use crate::error::{Error, Result};
+use crate::model::positions::base;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -40,6 +43,13 @@ impl StoredType {
 pub fn check_representable(c: &ModelConfig) -> Result<()> {
     let refuse = |key: &str, reason: String| Err(Error::config(format!("model.{key}"), reason));
     let why = "transformers cannot represent this, so the model cannot be exported";
+    if c.rope_scaling.kind == RopeType::Ntk {
+        let same = format!("type \"default\" with rope_theta {} is the same", base(c, c.max_position_embeddings));
+        return refuse("rope_scaling.type", format!("is \"ntk\": {why}; {same}"));
+    }
+    if c.rope_scaling.is_seed_literal() {
+        return refuse("rope_scaling.yarn_variant", format!("is \"seed_literal\": {why}"));
+    }
     if c.moe_layers() == 0 {
         return Ok(());
     }
@@ -124,7 +134,7 @@ fn transformers_keys(c: &ModelConfig, stored: StoredType) -> Value {
         "v_head_dim": c.v_head_dim,
         "max_position_embeddings": c.max_position_embeddings,
         "rope_theta": c.rope_theta,
-        "rope_scaling": null,
+        "rope_scaling": rope::written(&c.rope_scaling),
         "rms_norm_eps": c.rms_norm_eps,
         "hidden_act": "silu",
         "attention_bias": false,

@@ -49,17 +49,25 @@ const SECTIONS: &[Section] = &[
     Section::of::<LogConfig>("log"),
 ];
 
-pub(super) fn resolve(config: Option<&str>, sets: &[String]) -> Result<Config> {
+pub(super) fn resolve(config: Option<&str>, change: Option<&dyn Fn(&mut Config)>, sets: &[String]) -> Result<Config> {
     let name = config.unwrap_or(DEFAULT_PRESET);
     let mut table = match preset(name) {
         Some(text) => layer(name.as_ref(), text, None)?,
         None => layer(name.as_ref(), &read(name)?, Some(DEFAULT_PRESET))?,
     };
+    // Single keys have passed where they were laid; what is left concerns tables inside of a section.
+    let whole = |table: Table| -> Result<Config> {
+        table.try_into().map_err(|e: toml::de::Error| Error::config(name, friendly(e.message())))
+    };
+    if let Some(change) = change {
+        let mut changed = whole(table)?;
+        change(&mut changed);
+        table = Table::try_from(changed).map_err(|e| Error::config(name, e.to_string()))?;
+    }
     for set in sets {
         apply_set(&mut table, set)?;
     }
-    // Single keys have passed by now; what is left concerns tables inside of a section.
-    table.try_into().map_err(|e| Error::config(name, friendly(e.message())))
+    whole(table)
 }
 
 fn preset(name: &str) -> Option<&'static str> {
@@ -112,7 +120,8 @@ fn layer(path: &Path, text: &str, base: Option<&str>) -> Result<Table> {
             return Err(at(offset(&name, None), format!("{name}: must be a section, written [{name}]")));
         };
         for (key, value) in content {
-            merge(section_of(&mut table, section.name), &key, value);
+            // A table inside of a section comes whole, or keys of the layer below would be mixed into it.
+            section_of(&mut table, section.name).insert(key.clone(), value);
             check_key(&table, section, &key)
                 .map_err(|reason| at(offset(&name, Some(&key)), format!("{name}.{key}: {reason}")))?;
         }
@@ -153,9 +162,12 @@ fn apply_set(table: &mut Table, set: &str) -> Result<()> {
     let readings = [text.parse::<Value>().ok(), Some(bare), Some(list)];
     let mut first = None;
     for value in readings.into_iter().flatten() {
-        let value = inner.map_or(value.clone(), |inner| nest(inner, value));
         let mut attempt = table.clone();
-        merge(section_of(&mut attempt, name), key, value);
+        let target = section_of(&mut attempt, name);
+        match inner {
+            Some(inner) => merge(target, key, nest(inner, value)),
+            None => drop(target.insert(key.to_owned(), value)),
+        }
         match check_key(&attempt, section, key) {
             Ok(()) => {
                 *table = attempt;
@@ -219,7 +231,8 @@ fn friendly(message: &str) -> String {
         "f64" | "f32" => "a number",
         "a boolean" => "true or false",
         "a sequence" => "a list in brackets",
-        "string or table" => "one of its names, in quotes",
+        "a map" => "a table, such as {type = \"linear\", factor = 4}",
+        "string or table" | "string only" => "one of its names, in quotes",
         other => other,
     };
     format!("{}, expected {}", before.replace('\n', " "), expected.replace('\n', " "))

@@ -1,6 +1,7 @@
 //! Every knob: its unit, default and paper symbol.
 
 pub mod model; // the network
+pub mod rope; // how its positions go past the trained length
 mod validate; // which sizes no network can have
 mod counts; // parameters and floating-point operations of a model, in closed form
 pub mod hf; // config.json, as transformers reads and writes it
@@ -41,7 +42,12 @@ impl Config {
     ///
     /// Errors: an unknown key or a value of the wrong type, with its place and what would be right.
     pub fn resolve(config: Option<&str>, sets: &[String]) -> Result<Config> {
-        layers::resolve(config, sets)
+        layers::resolve(config, None, sets)
+    }
+
+    /// The same with `change` between the file and the `sets`, for what another folder says.
+    pub fn resolve_changed(config: Option<&str>, change: &dyn Fn(&mut Config), sets: &[String]) -> Result<Config> {
+        layers::resolve(config, Some(change), sets)
     }
 
     /// The complete configuration as TOML: [`Config::resolve`] on a file with this text gives an equal value.
@@ -62,7 +68,7 @@ impl Config {
             let reason = "is false, but a balance loss over whole batches does not add up over micro-batches";
             return Err(Error::config("model.seq_aux", format!("{reason}; set it to true")));
         }
-        let (length, limit) = (self.train.sequence_length, self.model.max_position_embeddings);
+        let (length, limit) = (self.train.sequence_length, self.model.longest());
         if length > limit {
             return Err(Error::config(
                 "train.sequence_length",

@@ -1,5 +1,6 @@
 //! The network's dimensions and options, under the names that transformers uses.
 
+use super::rope::{RopeScaling, from_table};
 use serde::{Deserialize, Serialize};
 
 /// How the weights of the selected experts are made from their probabilities p.
@@ -84,10 +85,13 @@ pub struct ModelConfig {
     pub rms_norm_eps: f64,
     /// Base of the rotation frequencies.
     pub rope_theta: f64,
-    /// Longest sequence.
+    /// Longest sequence; with dynamic scaling the longest that is not scaled.
     pub max_position_embeddings: usize,
     /// Whether the head shares the embedding's matrix.
     pub tie_word_embeddings: bool,
+    /// How positions beyond the trained length are rotated.
+    #[serde(deserialize_with = "from_table")]
+    pub rope_scaling: RopeScaling,
     /// Standard deviation of initial weights.
     pub initializer_range: f64,
     /// Dropout rate on attention probabilities, in training.
@@ -134,6 +138,7 @@ impl Default for ModelConfig {
             rope_theta: 10_000.0,
             max_position_embeddings: 512,
             tie_word_embeddings: false,
+            rope_scaling: RopeScaling::default(),
             initializer_range: 0.02,
             attention_dropout: 0.0,
             embed_dropout: 0.0,

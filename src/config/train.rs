@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernels::adamw8bit::is_block;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Number formats of the training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default, clap::ValueEnum)]
@@ -48,6 +49,8 @@ pub enum LossReduction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
+    /// Folder of the weights that the run starts from, which `--model` sets; fresh weights if absent.
+    pub model: Option<PathBuf>,
     /// B: sequences in one forward and backward pass; default 8.
     pub micro_batch: usize,
     /// k: passes whose gradients are summed before an update; default 1.
@@ -83,6 +86,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
+            model: None,
             micro_batch: 8,
             accumulation: 1,
             sequence_length: 256,

@@ -154,6 +154,7 @@ impl ModelConfig {
                 return refuse(key, format!("is {x}; it must be a positive number"));
             }
         }
+        self.rope_scaling.validate(self.rope_theta)?;
         let not_negative = [
             ("routed_scaling_factor", self.routed_scaling_factor),
             ("aux_loss_alpha", self.aux_loss_alpha),

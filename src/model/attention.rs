@@ -1,6 +1,7 @@
 //! Multi-head latent attention, DeepSeek-V2 section 2.1.
 
 use super::inputs::Inputs;
+use super::positions::score_scale;
 use super::weights::Weights;
 use crate::config::model::ModelConfig;
 use crate::graph::Tensor;
@@ -55,7 +56,7 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> AttentionSizes {
         nope: config.qk_nope_head_dim as u32,
         rope: config.qk_rope_head_dim as u32,
         value: config.v_head_dim as u32,
-        scale: (1.0 / (config.qk_head_dim() as f64).sqrt()) as f32,
+        scale: score_scale(config) as f32,
         dropout: config.attention_dropout as f32,
         site: 0, // the tape numbers the dropouts of a recording
         first_head: 0,

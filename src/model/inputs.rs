@@ -37,7 +37,7 @@ pub struct Inputs {
     pub document_start: Tensor, // (N)
     /// 1 for tokens, 0 for padding.
     pub real: Tensor, // (N)
-    /// Rotation table.
+    /// Rotation table: `model::positions`.
     pub rope_table: Tensor, // (T, dr / 2, 2)
     /// Words that change from step to step: `kernels::state`.
     pub state: Tensor, // (8)

@@ -6,7 +6,7 @@ pub mod normal;
 pub mod params; // the table of named parameters
 pub mod weights; // their tensors
 pub mod inputs; // what the host writes
-pub mod rope; // rotation frequencies
+pub mod positions; // rotation and the scale of scores
 pub mod attention; // MLA, one line an equation
 pub mod feed_forward; // SwiGLU
 pub mod moe; // router, shared and routed experts

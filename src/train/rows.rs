@@ -45,7 +45,7 @@ pub struct TrainRow {
 /// What one validation found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ValRow {
-    /// Updates done before it; 0 for the untrained model.
+    /// Updates done before it; 0 for the weights that the run began with.
     pub step: u64,
     /// Mean cross-entropy over the held-out target tokens.
     #[serde(deserialize_with = "number")]

@@ -2,6 +2,7 @@
 
 use super::moments::MomentValues;
 use crate::backend::Device;
+use crate::config::rope::RopeType;
 use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::graph::op::Weight;
@@ -10,8 +11,8 @@ use crate::kernels::state;
 use crate::model::inputs::Inputs;
 use crate::model::moments::Kept;
 use crate::model::params::ParamSpec;
+use crate::model::positions;
 use crate::model::program::Program;
-use crate::model::rope;
 use crate::reference::adamw8bit::maps;
 use std::sync::mpsc::sync_channel;
 
@@ -21,6 +22,8 @@ pub struct Session {
     pub program: Program,
     executor: Box<dyn Executor>,
     words: [u32; 8],
+    /// Length of sequence that the rotation table is for.
+    rotated_for: usize,
 }
 
 /// Sums over the batches since the last reset.
@@ -62,7 +65,8 @@ impl Session {
     /// Allocates buffers for `program` on `device`, at most `cap` bytes.
     pub fn new(program: Program, device: &Device, cap: Option<u64>) -> Result<Self> {
         let mut executor = device.executor(&program, cap)?;
-        let table = rope::table(&program.config, program.inputs.size.length);
+        let length = program.inputs.size.length;
+        let table = positions::table(&program.config, length, length);
         executor.upload(program.inputs.rope_table, &table)?;
         let mixed = program.stored == Dtype::F16;
         let result = state::first_result(if mixed { state::FIRST_LOSS_SCALE } else { 1.0 });
@@ -72,7 +76,7 @@ impl Session {
         }
         let mut words = [0; 8];
         words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
-        Ok(Session { program, executor, words })
+        Ok(Session { program, executor, words, rotated_for: length })
     }
 
     /// Fills all parameters, in order. `values` runs on a thread of its own, one parameter ahead of the upload.
@@ -200,7 +204,19 @@ impl Session {
     }
 
     /// Uploads a batch, of at most the program's size.
+    ///
+    /// Dynamic scaling rotates by the length of the longest document, which padding does not count in.
     pub fn feed(&mut self, batch: &Batch) -> Result<()> {
+        let config = &self.program.config;
+        let real = batch.positions.iter().zip(&batch.real).filter(|(_, real)| **real != 0);
+        let longest = real.map(|(p, _)| *p as usize + 1).max().unwrap_or(0);
+        // Below the limit all lengths rotate alike.
+        let longest = longest.max(config.max_position_embeddings);
+        if config.rope_scaling.kind == RopeType::Dynamic && longest != self.rotated_for {
+            let table = positions::table(config, self.program.inputs.size.length, longest);
+            self.executor.upload(self.program.inputs.rope_table, &table)?;
+            self.rotated_for = longest;
+        }
         feed(self.executor.as_mut(), &self.program.inputs, batch)
     }
 

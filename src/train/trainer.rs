@@ -83,14 +83,14 @@ pub struct Trainer<'a> {
     drawing: Option<JoinHandle<Result<()>>>,
     /// Step and loss of the last validation.
     evaluated: Option<(u64, f64)>,
-    /// Validation losses: of the untrained model, and the last one.
+    /// Validation losses: of the first weights, and the last one.
     last_losses: (Option<f64>, Option<f64>),
 }
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// Validation loss of the untrained model, if this run began with it.
+    /// Validation loss of the weights that the run began with, unless it went on from a checkpoint.
     pub first_loss: Option<f64>,
     /// Last validation loss.
     pub val_loss: Option<f64>,

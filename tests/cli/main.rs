@@ -4,6 +4,7 @@ mod bench; // measurements
 mod device; // what needs an adapter
 mod files; // models and tensor files, sound and broken
 mod hostile; // broken models, tensors, tokenizers
+mod positions; // sequences longer than a model was trained at
 mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run
 mod runs; // good input

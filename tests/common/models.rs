@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use hadal::config::model::{ModelConfig, RouterWeights, TopkMethod};
+use hadal::config::rope::{RopeScaling, RopeType, YarnVariant};
 use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::data::batch::{Batch, IGNORED};
 use hadal::graph::op::Weight;
@@ -11,8 +12,8 @@ use hadal::kernels::case::indices;
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::{Init, ParamSpec, initial, parameters};
+use hadal::model::positions;
 use hadal::model::program::{Program, ProgramOptions};
-use hadal::model::rope;
 use hadal::reference::model as judge;
 use hadal::train::session::feed;
 
@@ -80,6 +81,7 @@ pub fn fixtures() -> Vec<Fixture> {
         Fixture::new("weights in parts", sparse, SMALL_LIMIT),
         Fixture::new("tied weights in parts", latent, SMALL_LIMIT),
     ];
+    all.extend(scaled_positions());
     let mut documents = Fixture::new("two documents in a row", packed, NO_LIMIT);
     for (place, (position, start)) in
         documents.batch.positions.iter_mut().zip(&mut documents.batch.document_start).enumerate()
@@ -92,6 +94,29 @@ pub fn fixtures() -> Vec<Fixture> {
     }
     all.push(documents);
     all
+}
+
+/// Every kind of position scaling. A `mscale_all_dim` of 10 / ln 4 doubles both factors that it enters into.
+fn scaled_positions() -> Vec<Fixture> {
+    let of = |kind, factor| RopeScaling { kind, factor: Some(factor), ..RopeScaling::default() };
+    let yarn = RopeScaling { original_max_position_embeddings: Some(200), ..of(RopeType::Yarn, 4.0) };
+    let doubling = Some(10.0 / 4f64.ln());
+    let literal = RopeScaling { yarn_variant: Some(YarnVariant::SeedLiteral), ..yarn.clone() };
+    let fixture = |name, rope_scaling, limit| {
+        // Eight rotated columns and a low base: four pairs, of which YaRN's bounds fall between the second and the last.
+        let (qk_rope_head_dim, qk_nope_head_dim, rope_theta) = (8, 8, 100.0);
+        let widths = ModelConfig { qk_rope_head_dim, qk_nope_head_dim, rope_theta, ..tiny() };
+        Fixture::new(name, ModelConfig { rope_scaling, max_position_embeddings: limit, ..widths }, NO_LIMIT)
+    };
+    vec![
+        fixture("linear", of(RopeType::Linear, 2.5), 16),
+        fixture("ntk", of(RopeType::Ntk, 2.5), 16),
+        fixture("dynamic", of(RopeType::Dynamic, 2.0), 4),
+        fixture("yarn", yarn.clone(), 16),
+        fixture("yarn, mscale_all_dim", RopeScaling { mscale_all_dim: doubling, ..yarn.clone() }, 16),
+        fixture("yarn, both", RopeScaling { mscale_all_dim: doubling, mscale: Some(0.5), ..yarn }, 16),
+        fixture("yarn, literal", literal, 16),
+    ]
 }
 
 const SEQUENCES: usize = 2;
@@ -195,8 +220,7 @@ pub fn state_words(sequences: usize) -> [u32; state::STATE_WORDS] {
 
 /// The rotation table without the rounding to f32 that the shipped one has.
 fn rope_table(config: &ModelConfig) -> Vec<f64> {
-    let angles = |p: usize| rope::frequencies(config).into_iter().map(move |theta| p as f64 * theta);
-    (0..LENGTH).flat_map(angles).flat_map(|a| [a.cos(), a.sin()]).collect()
+    positions::turns(config, LENGTH, LENGTH).collect()
 }
 
 /// Numbers in the precision of `F`.

@@ -12,9 +12,13 @@ this script: config.json and model.safetensors as save_pretrained makes them, an
     adamw_losses, adamw_grad_norms  F64 [10]   ten steps on that one batch: the loss before each step and the
                                                norm of all gradients before clipping
 
+Cases with router weights that transformers lacks have them computed by a router patched here, and a config.json of the
+project's own model type, which says so.
+
 Nothing in the project needs this script at run time; it says where the numbers come from.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,9 +27,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2TopkRouter
 
 VOCABULARY, BATCH, LENGTH, STEPS = 61, 2, 12, 10
-LARGEST_TOTAL = 400_000  # bytes of all cases together: they are part of the repository
+LARGEST_TOTAL = 800_000  # bytes of all cases together: they are part of the repository
 
 SMALL = {
     "vocab_size": VOCABULARY,
@@ -57,16 +62,69 @@ SMALL = {
     "use_cache": False,
 }
 GROUPS = {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.7}
+NARROW = {"hidden_size": 16, "intermediate_size": 8, "kv_lora_rank": 4}
+YARN = {**NARROW, "qk_rope_head_dim": 8}
+YARN_ROPE = {
+    "rope_theta": 10000.0,
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 32,
+    "beta_slow": 1,
+}
+ROUTER = {**NARROW, "norm_topk_prob": True, "routed_scaling_factor": 1.7}
 CASES = {
     "lite": {},
     "qlora": {"q_lora_rank": 12},
     "groups": GROUPS,
     "tied": {"tie_word_embeddings": True, "first_k_dense_replace": 0, "n_shared_experts": 2},
+    # Of the four rotated pairs the first is kept, the second blends half and half, the others are slowed.
+    "yarn_mscale": {**YARN, "rope_parameters": {**YARN_ROPE, "mscale": 0.5}},
+    "yarn_mscale_all_dim": {**YARN, "rope_parameters": {**YARN_ROPE, "mscale_all_dim": 0.5}},
+    "linear": {**YARN, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "linear", "factor": 2.5}},
+    # The 12 tokens of a row are more than 8.
+    "dynamic": {
+        **YARN,
+        "max_position_embeddings": 8,
+        "rope_parameters": {"rope_theta": 10000.0, "rope_type": "dynamic", "factor": 2.0},
+    },
+    "router_deepseek": {**ROUTER, "router_weights": "deepseek"},
+    "router_seed": {**ROUTER, "router_weights": "seed"},
+    "router_norm_scale": {**ROUTER, "router_weights": "norm_scale"},
 }
+
+
+# What each way of weighing makes of the chosen experts' probabilities and the scaling factor; all are normalised.
+WEIGHTS = {
+    "deepseek": lambda p, _: p / (p.sum(-1, keepdim=True) + 1e-20),
+    "seed": lambda p, _: p / (p.sum(-1, keepdim=True) + 1e-9),
+    "norm_scale": lambda p, scale: scale * p / (p.sum(-1, keepdim=True) + 1e-20),
+}
+
+
+def weigh(model, mode):
+    """Replaces the weights of every router, which are probabilities times the scaling factor."""
+
+    def hook(router, _, outputs):
+        logits, weights, chosen = outputs
+        scale = router.routed_scaling_factor
+        return logits, WEIGHTS[mode](weights / scale, scale), chosen
+
+    for module in model.modules():
+        if isinstance(module, DeepseekV2TopkRouter):
+            module.register_forward_hook(hook)
+
+
+def mark_as_own(path, mode):
+    """Turns a config.json into one that transformers refuses, rather than computing other numbers."""
+    config = json.loads(path.read_text())
+    config |= {"architectures": ["HadalForCausalLM"], "model_type": "hadal", "router_weights": mode}
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def random_model(changes, generator):
     """A model whose weights are f32 numbers large enough that every part matters to the loss."""
+    changes = {key: value for key, value in changes.items() if key != "router_weights"}
     config = DeepseekV2Config(**{**SMALL, **changes}, attn_implementation="eager", experts_implementation="eager")
     model = DeepseekV2ForCausalLM(config).float().train()
     with torch.no_grad():
@@ -131,6 +189,9 @@ def make(folder, number, changes):
     inputs, labels = random_batch(generator)
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
+    if mode := changes.get("router_weights"):
+        mark_as_own(folder / "config.json", mode)
+        weigh(model, mode)
     model = model.double()
     logits, loss = loss_of(model, inputs, labels)
     loss.backward()

@@ -13,8 +13,8 @@ use hadal::kernels::case::{indices, uniform};
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::{initial, parameters};
+use hadal::model::positions;
 use hadal::model::program::{MICRO_STEP, Program, ProgramOptions, RESET};
-use hadal::model::rope;
 use hadal::reference::model::{self, Params, Targets};
 
 /// Allowed error of a derivative as a share of the largest of its parameter: the rotation table and the loss weights
@@ -96,7 +96,8 @@ impl Model {
         let put = |cpu: &mut CpuExecutor<f64>, tensor, values: &[u32]| {
             cpu.upload_indices(tensor, values).expect("main memory takes integers");
         };
-        cpu.upload(inputs.rope_table, &rope::table(&self.program.config, SIZE.length)).expect("memory takes floats");
+        cpu.upload(inputs.rope_table, &positions::table(&self.program.config, SIZE.length, SIZE.length))
+            .expect("memory takes floats");
         let mut words = [0; state::STATE_WORDS];
         words[state::STATE_INVERSE_SEQUENCES] = self.inverse_sequences.to_bits();
         words[state::STATE_LEARNING_RATE] = 0.01f32.to_bits();

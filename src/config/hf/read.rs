@@ -1,5 +1,6 @@
 //! Reading `config.json`.
 
+use super::rope::read_rope;
 use super::{MODEL_TYPE, OWN_MODEL_TYPE};
 use crate::checkpoint::disk::read_json_object;
 use crate::config::model::{ModelConfig, RouterWeights, TopkMethod};
@@ -28,19 +29,19 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// The keys of a file that are not yet read.
-struct Keys {
+pub(super) struct Keys {
     path: PathBuf,
-    map: Map<String, Value>,
-    warnings: Vec<String>,
+    pub(super) map: Map<String, Value>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Keys {
-    fn error(&self, reason: String) -> Error {
+    pub(super) fn error(&self, reason: String) -> Error {
         Error::file(&self.path, reason)
     }
 
     /// Takes a key; JSON null counts as absent.
-    fn optional<T: DeserializeOwned>(&mut self, key: &str, kind: &str) -> Result<Option<T>> {
+    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str, kind: &str) -> Result<Option<T>> {
         match self.map.remove(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match T::deserialize(&value) {
@@ -94,7 +95,7 @@ impl Keys {
 }
 
 /// A value as it may stand in a message: escaped by its JSON form and of bounded length.
-fn shortened(value: &Value) -> String {
+pub(super) fn shortened(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -113,7 +114,7 @@ pub fn read_config(dir: &Path) -> Result<(ModelConfig, Vec<String>)> {
     let own = read_model_type(&mut keys)?;
     refuse_unsupported(&mut keys)?;
     let mut config = read_shapes(&mut keys)?;
-    read_options(&mut keys, &mut config)?;
+    read_options(&mut keys, own, &mut config)?;
     if own {
         read_own_options(&mut keys, &mut config)?;
     }
@@ -177,7 +178,7 @@ fn read_shapes(keys: &mut Keys) -> Result<ModelConfig> {
     })
 }
 
-fn read_options(keys: &mut Keys, c: &mut ModelConfig) -> Result<()> {
+fn read_options(keys: &mut Keys, own: bool, c: &mut ModelConfig) -> Result<()> {
     let method = keys.optional("topk_method", "\"greedy\" or \"group_limited_greedy\"")?;
     c.topk_method = method.unwrap_or(TopkMethod::Greedy);
     c.n_group = keys.size_or("n_group", 1)?;
@@ -189,8 +190,8 @@ fn read_options(keys: &mut Keys, c: &mut ModelConfig) -> Result<()> {
     c.aux_loss_alpha = keys.number_or("aux_loss_alpha", 0.001)?;
     c.seq_aux = keys.flag_or("seq_aux", true)?;
     c.rms_norm_eps = keys.number_or("rms_norm_eps", 1e-6)?;
-    c.rope_theta = read_rope(keys)?;
     c.max_position_embeddings = keys.size_or("max_position_embeddings", 2048)?;
+    (c.rope_theta, c.rope_scaling) = read_rope(keys, own, c.max_position_embeddings)?;
     c.initializer_range = keys.number_or("initializer_range", 0.02)?;
     c.attention_dropout = keys.number_or("attention_dropout", 0.0)?;
     Ok(())
@@ -202,34 +203,6 @@ fn read_own_options(keys: &mut Keys, c: &mut ModelConfig) -> Result<()> {
     c.embed_dropout = keys.number_or("embed_dropout", 0.0)?;
     c.resid_dropout = keys.number_or("resid_dropout", 0.0)?;
     Ok(())
-}
-
-/// The base of the rotation frequencies; refuses every kind of position scaling.
-fn read_rope(keys: &mut Keys) -> Result<f64> {
-    let mut theta = keys.optional::<f64>("rope_theta", "a number")?;
-    // The newer key comes last: where both stand, it wins, as in transformers.
-    for key in ["rope_scaling", "rope_parameters"] {
-        let Some(mut rope) = keys.optional::<Map<String, Value>>(key, "an object or null")? else { continue };
-        for kind in ["type", "rope_type"] {
-            let Some(kind) = rope.remove(kind) else { continue };
-            if kind != "default" {
-                let reason = format!("{key:?} asks for position scaling {}; only plain rotation", shortened(&kind));
-                return Err(keys.error(format!("{reason} (type \"default\", or rope_scaling null) is supported")));
-            }
-        }
-        if let Some(value) = rope.remove("rope_theta") {
-            let number = value.as_f64();
-            let wrong = || keys.error(format!("\"rope_theta\" must be a number, not {}", shortened(&value)));
-            theta = Some(number.ok_or_else(wrong)?);
-        }
-        if let Some(partial) = rope.remove("partial_rotary_factor").filter(|x| x.as_f64() != Some(1.0)) {
-            let reason = format!("\"partial_rotary_factor\" is {}; only 1 is supported", shortened(&partial));
-            return Err(keys.error(reason));
-        }
-        let unknown = rope.keys().map(|k| format!("{key:?}: {k:?} is not understood and has no effect"));
-        keys.warnings.extend(unknown);
-    }
-    Ok(theta.unwrap_or(10_000.0))
 }
 
 #[cfg(test)]
@@ -285,8 +258,6 @@ mod tests {
     fn what_is_not_supported_is_refused_in_words() {
         for (changes, word) in [
             (json!({"model_type": "llama"}), "llama"),
-            (json!({"rope_scaling": {"type": "yarn", "factor": 40}}), "yarn"),
-            (json!({"rope_parameters": {"rope_type": "linear", "factor": 2}}), "linear"),
             (json!({"attention_bias": true}), "attention_bias"),
             (json!({"mlp_bias": true}), "mlp_bias"),
             (json!({"hidden_act": "gelu"}), "gelu"),

@@ -1,5 +1,6 @@
 //! Multi-head latent attention, DeepSeek-V2 section 2.1, with the expanded keys and values of training.
 
+use super::positions::{Turns, score_scale};
 use super::{Batch, Params, Real, linear, rms_norm, softmax, weight};
 use crate::config::model::ModelConfig;
 
@@ -59,13 +60,14 @@ fn project<F: Real>(c: &ModelConfig, params: &Params<F>, prefix: &str, batch: &B
     }
     let latent = rms_norm(&latent, get("kv_a_layernorm"), LATENT_EPSILON);
     let kv = linear(&latent, get("kv_b_proj"), r, heads * (c.qk_nope_head_dim + c.v_head_dim));
+    let turns = Turns::new(c, batch.longest());
     for b in 0..batch.batch {
         for t in 0..batch.length {
             let (token, position) = (b * batch.length + t, t - batch.start(b, t));
-            rotate(&mut k_rope[token * d_rope..][..d_rope], position, c.rope_theta);
+            rotate(&mut k_rope[token * d_rope..][..d_rope], position, &turns);
             for head in 0..heads {
                 let query = &mut q[(token * heads + head) * d_query..][..d_query];
-                rotate(&mut query[c.qk_nope_head_dim..], position, c.rope_theta);
+                rotate(&mut query[c.qk_nope_head_dim..], position, &turns);
             }
         }
     }
@@ -77,7 +79,7 @@ fn one_head<F: Real>(c: &ModelConfig, p: &Projected<F>, head: usize, token: usiz
     let (heads, d_nope, d_rope, d_query) =
         (c.num_attention_heads, c.qk_nope_head_dim, c.qk_rope_head_dim, c.qk_head_dim());
     let width = d_nope + c.v_head_dim;
-    let scale = F::of(1.0 / (d_query as f64).sqrt());
+    let scale = F::of(score_scale(c));
     let query = &p.q[(token * heads + head) * d_query..][..d_query];
     let kv_of = |j: usize| &p.kv[(j * heads + head) * width..][..width];
     let score = |&j: &usize| {
@@ -96,12 +98,11 @@ fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
 
-/// Turns the adjacent pairs of `x` by `position * base^(-2 i / width)`, i the number of the pair.
-fn rotate<F: Real>(x: &mut [F], position: usize, base: f64) {
-    let width = x.len() as f64;
+/// Turns and stretches the adjacent pairs of `x` as `position` says.
+fn rotate<F: Real>(x: &mut [F], position: usize, turns: &Turns) {
     for (i, pair) in x.chunks_mut(2).enumerate() {
-        let angle = position as f64 * base.powf(-2.0 * i as f64 / width);
-        let (sin, cos) = (F::of(angle.sin()), F::of(angle.cos()));
+        let (cos, sin) = turns.at(i, position);
+        let (cos, sin) = (F::of(cos), F::of(sin));
         (pair[0], pair[1]) = (pair[0] * cos - pair[1] * sin, pair[1] * cos + pair[0] * sin);
     }
 }

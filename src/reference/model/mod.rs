@@ -6,6 +6,7 @@
 
 mod attention; // multi-head latent attention
 mod experts; // dense layers, the router and the experts
+mod positions; // how far rotated pairs turn
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,13 @@ impl<'a> Batch<'a> {
     /// Where the document of position `t` of sequence `b` begins.
     fn start(&self, b: usize, t: usize) -> usize {
         self.document_start.map_or(0, |starts| starts[b * self.length + t] as usize)
+    }
+
+    /// Tokens of the longest document, padding left out.
+    fn longest(&self) -> usize {
+        let places = (0..self.batch).flat_map(|b| (0..self.length).map(move |t| (b, t)));
+        let real = places.filter(|&(b, t)| self.is_real(b * self.length + t));
+        real.map(|(b, t)| t - self.start(b, t) + 1).max().unwrap_or(0)
     }
 
     fn is_real(&self, token: usize) -> bool {

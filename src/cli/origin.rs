@@ -1,0 +1,85 @@
+//! `--model`: a run that starts from the weights of a folder takes over what belongs to them.
+
+use super::resume::{Difference, differences, own_config};
+use super::{existing, model_config};
+use crate::config::Config;
+use crate::config::model::ModelConfig;
+use crate::error::{Error, Result};
+use crate::train::checkpoint::{CHECKPOINTS, model_folder};
+use std::path::{Path, PathBuf};
+
+/// Keys under `[model]` that the weights' shapes follow from.
+const SHAPES: [&str; 16] = [
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "q_lora_rank",
+    "kv_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "n_routed_experts",
+    "n_shared_experts",
+    "first_k_dense_replace",
+    "moe_layer_freq",
+    "tie_word_embeddings",
+];
+
+/// Where a run's first weights come from.
+pub(super) struct Origin {
+    /// Absolute, so that the run's config.toml means the same folder from anywhere.
+    folder: PathBuf,
+    model: ModelConfig,
+    /// The configuration of the run that made the weights, where that is known.
+    run: Option<String>,
+}
+
+impl Origin {
+    /// Reads what stands beside the weights that `--model` means.
+    pub(super) fn find(model: &Path) -> Result<Origin> {
+        let folder = model_folder(&existing(model)?)?;
+        let folder = std::path::absolute(&folder).map_err(|e| Error::io(&folder, e))?;
+        let parent = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == CHECKPOINTS));
+        let run = parent.and_then(Path::parent).and_then(own_config);
+        Ok(Origin { model: model_config(&folder)?, run, folder })
+    }
+
+    /// The configuration of the new run: network and tokenizer of the weights over `config`, or over that of the run
+    /// that made them, and the `sets` over both.
+    pub(super) fn configure(&self, config: Option<&str>, sets: &[String]) -> Result<Config> {
+        let run = self.run.as_deref().map(|run| Config::resolve(Some(run), &[])).transpose()?;
+        let file = self.folder.join("tokenizer.json");
+        let change = |config: &mut Config| {
+            config.train.model = Some(self.folder.clone());
+            config.model = self.model.clone();
+            if let Some(run) = &run {
+                // The name of a tokenizer outlives a checkpoint's copy of it; and no config.json has these two rates.
+                config.data.tokenizer = run.data.tokenizer.clone();
+                config.model.embed_dropout = run.model.embed_dropout;
+                config.model.resid_dropout = run.model.resid_dropout;
+            } else if file.is_file() {
+                config.data.tokenizer = file.to_string_lossy().into_owned();
+            }
+        };
+        Config::resolve_changed(config.or(self.run.as_deref()), &change, sets)
+    }
+
+    /// A line for each key in which the network of `config` is another one than the weights were made for.
+    ///
+    /// Errors: the weights have other shapes.
+    pub(super) fn changes(&self, config: &Config) -> Result<Vec<String>> {
+        let made = Config { model: self.model.clone(), ..config.clone() };
+        let mut lines = Vec::new();
+        for Difference { section, key, was, is } in differences(&made, config)? {
+            if SHAPES.contains(&key.as_str()) {
+                let reason = format!("is {is}, but the weights in {} have {was}", self.folder.display());
+                return Err(Error::config(format!("{section}.{key}"), format!("{reason}; leave it as it is")));
+            }
+            lines.push(format!("{section}.{key} changes from {was} to {is}"));
+        }
+        Ok(lines)
+    }
+}
