@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 pub(super) struct RunArgs {
     /// A preset (tiny, small, seed, seed-literal, v2-lite) or a TOML file; tiny by default
     pub config: Option<String>,
-    /// Start from the weights of a run folder, a checkpoint or a Hugging Face folder, with its network and tokenizer; the
-    /// rest is that run's configuration, or CONFIG's
+    /// Start from the weights of a run folder, a checkpoint or a Hugging Face folder, with its network and tokenizer;
+    /// the rest is that run's configuration, or CONFIG's
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub model: Option<PathBuf>,
     /// UTF-8 text files or folders; the embedded world by default

@@ -103,7 +103,7 @@ fn scaled_positions() -> Vec<Fixture> {
     let doubling = Some(10.0 / 4f64.ln());
     let literal = RopeScaling { yarn_variant: Some(YarnVariant::SeedLiteral), ..yarn.clone() };
     let fixture = |name, rope_scaling, limit| {
-        // Eight rotated columns and a low base: four pairs, of which YaRN's bounds fall between the second and the last.
+        // Four rotated pairs and a low base, so that YaRN keeps the first and slows the others more and more.
         let (qk_rope_head_dim, qk_nope_head_dim, rope_theta) = (8, 8, 100.0);
         let widths = ModelConfig { qk_rope_head_dim, qk_nope_head_dim, rope_theta, ..tiny() };
         Fixture::new(name, ModelConfig { rope_scaling, max_position_embeddings: limit, ..widths }, NO_LIMIT)
