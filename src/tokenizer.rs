@@ -10,6 +10,7 @@ mod file;
 mod guard;
 mod ranks;
 mod train;
+mod words;
 
 pub use chunk::pieces;
 pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
@@ -40,7 +41,7 @@ pub struct Tokenizer {
 enum Engine {
     /// One token a byte.
     Byte,
-    /// One of OpenAI's vocabularies, and the expression that cuts text before its merges.
+    /// One of OpenAI's vocabularies, and the expression that cuts text before its merges; none for GPT-2's.
     Tiktoken(&'static CoreBPE, Option<&'static str>),
     /// A `tokenizer.json`.
     File { tokenizer: Box<tokenizers::Tokenizer>, json: String, byte_level: bool },
@@ -160,7 +161,10 @@ impl Tokenizer {
     pub fn encode_piece(&self, piece: &str) -> Vec<u32> {
         let tried = match &*self.engine {
             Engine::Byte => return piece.bytes().map(u32::from).collect(),
-            Engine::Tiktoken(bpe, _) => guard::quietly(|| bpe.encode_ordinary(piece)),
+            Engine::Tiktoken(bpe, None) => {
+                guard::quietly(|| words::encode(piece, |word| bpe.encode_ordinary(word)))
+            }
+            Engine::Tiktoken(bpe, Some(_)) => guard::quietly(|| bpe.encode_ordinary(piece)),
             Engine::File { tokenizer, .. } => guard::quietly(|| tokenizer.encode_fast(piece, false))
                 .and_then(|r| r.map(|encoding| encoding.get_ids().to_vec()).map_err(|e| e.to_string())),
         };
