@@ -12,11 +12,13 @@ mod ranks;
 mod train;
 mod words;
 
-pub use chunk::pieces;
+pub use chunk::{piece, pieces};
 pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
 
 use crate::error::{Error, Result};
 use serde_json::json;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use tiktoken_rs::CoreBPE;
@@ -134,6 +136,19 @@ impl Tokenizer {
         &self.name
     }
 
+    /// A number that differs, as far as a hash can tell, where another tokenizer makes other tokens.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match &*self.engine {
+            Engine::Byte => 0.hash(&mut hasher),
+            Engine::Tiktoken(_, pattern) => pattern.hash(&mut hasher),
+            Engine::File { json, .. } => json.hash(&mut hasher),
+        }
+        self.eos.hash(&mut hasher);
+        self.tokens.iter().for_each(|token| (&token.bytes, token.special).hash(&mut hasher));
+        hasher.finish()
+    }
+
     /// Rows that an embedding needs: the largest id, plus one.
     pub fn vocab_size(&self) -> usize {
         self.tokens.len()
@@ -185,6 +200,11 @@ impl Tokenizer {
         }
         let bytes: Vec<u8> = known.iter().flat_map(|&id| &self.tokens[id as usize].bytes).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Ids that stand for something.
+    pub fn used_ids(&self) -> usize {
+        self.tokens.iter().filter(|token| !token.bytes.is_empty()).count()
     }
 
     /// Bytes of text that `ids` stand for; special tokens and unknown ids count nothing.

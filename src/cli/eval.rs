@@ -59,7 +59,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         return Err(Error::Usage("there is no held-out window; give --data, or a smaller --length".to_owned()));
     }
     let window = |i: usize| if whole { dataset.train_window(i as u64) } else { dataset.val_window(i) };
-    let all: Vec<Vec<u32>> = (0..windows).map(window).collect();
+    let all: Vec<Vec<u32>> = (0..windows).map(window).collect::<Result<_>>()?;
     let size = BatchSize { batch: args.batch.min(windows), length };
     let device = args.device.open(Precision::F32)?;
     let options = ProgramOptions {

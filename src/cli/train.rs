@@ -119,7 +119,7 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     head.iter().chain(measured()).try_for_each(|line| journal.log(line))?;
     let state = start(&open, out, resume, &mut session, &mut journal)?;
     let sampler = sampler.map(|program| Sampler::of(program, &device)).transpose()?;
-    let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler).run(args.profile)?;
+    let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler)?.run(args.profile)?;
     note(verdict(&outcome, &dataset, &device, out, started.elapsed()));
     Ok(dataset.entropy_per_token())
 }

@@ -1,88 +1,205 @@
-//! The user's text: files and folders to one stream of tokens.
+//! The user's data: paths to sources of tokens.
 
-use super::mmap::Mapped;
+use super::cache::{Cache, Totals};
+use super::files::{Found, Kind, canonical, find};
+use super::problems::Problems;
+use super::shard;
+use super::survey::{Survey, survey};
+use super::tokenise::{Tokenising, Work, units};
+use super::tokens::Tokens;
+use crate::config::data::DataConfig;
 use crate::error::{Error, Result};
-use crate::tokenizer::{Tokenizer, pieces};
-use rayon::prelude::*;
+use crate::terminal::note;
+use crate::tokenizer::Tokenizer;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// Endings of the files that are taken from a folder; a file that is named itself may have any.
-const ENDINGS: [&str; 7] = ["txt", "text", "md", "markdown", "rst", "tex", "org"];
-/// Folders inside folders that are searched.
-const MAX_DEPTH: usize = 32;
+/// Tokens that windows run through without a break: all text of a source, or one token shard.
+pub struct Stretch {
+    parts: Vec<Tokens>,
+    /// Tokens in it.
+    pub tokens: u64,
+}
 
-/// All text as tokens, each file followed by the end token.
-pub struct Corpus {
-    /// The stream.
-    pub ids: Vec<u32>,
-    /// Bytes of text in it.
-    pub bytes: u64,
+impl Stretch {
+    fn of(parts: Vec<Tokens>) -> Stretch {
+        let tokens = parts.iter().map(|part| part.count).sum();
+        Stretch { parts, tokens }
+    }
+
+    /// The `n` tokens from number `start` on.
+    pub fn read(&self, start: u64, n: usize) -> Result<Vec<u32>> {
+        let (mut ids, mut before) = (Vec::with_capacity(n), 0);
+        for part in &self.parts {
+            let at = start + ids.len() as u64;
+            if ids.len() < n && at < before + part.count {
+                let here = (before + part.count - at).min((n - ids.len()) as u64);
+                part.read(at - before, here as usize, &mut ids)?;
+            }
+            before += part.count;
+        }
+        Ok(ids)
+    }
+}
+
+/// What one path holds.
+pub struct Source {
+    /// The path.
+    pub path: PathBuf,
+    /// What its files hold.
+    pub kind: Kind,
     /// Files in it.
     pub files: usize,
+    /// Counts of it.
+    pub totals: Totals,
+    /// Its tokens.
+    pub stretches: Vec<Stretch>,
+    /// Ids that occur in it, where that is known already.
+    survey: Option<Survey>,
+}
+
+/// All paths.
+pub struct Corpus {
+    /// One a path.
+    pub sources: Vec<Source>,
 }
 
 impl Corpus {
-    /// Reads and tokenises the files and folders of `paths`, in their order; files of a folder by name.
+    /// Opens `paths` without the files of `but`. Text is tokenised unless `cache` holds its tokens; tokens are checked.
     ///
     /// # Errors
-    /// If a path cannot be read, is not UTF-8, or a folder holds no text.
-    pub fn open(paths: &[PathBuf], tokenizer: &Tokenizer) -> Result<Corpus> {
-        let mut files = Vec::new();
-        for path in paths {
-            let before = files.len();
-            let is_folder = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir();
-            if is_folder {
-                collect(path, 0, &mut files)?;
-            } else {
-                files.push(path.clone());
-            }
-            if files.len() == before {
-                let endings = ENDINGS.join(", .");
-                return Err(Error::file(path, format!("holds no text file; looked for names ending in .{endings}")));
+    /// If the disk fails, or all that is wrong with the files.
+    pub fn open(
+        paths: &[PathBuf],
+        but: &[PathBuf],
+        config: &DataConfig,
+        tokenizer: &Tokenizer,
+        cache: &Cache,
+    ) -> Result<Corpus> {
+        let mut problems = Problems::default();
+        let mut excluded = HashSet::new();
+        for path in but {
+            let files = find(path, &HashSet::new(), &mut problems)?;
+            excluded.extend(files.iter().map(|file| canonical(&file.path)));
+        }
+        let mut opener = Opener {
+            config,
+            tokenizer,
+            tokenising: Tokenising { tokenizer, text_field: &config.text_field, cache },
+            problems,
+            work: Work::default(),
+        };
+        let sources = paths.iter().filter_map(|path| opener.source(path, &excluded).transpose());
+        let sources = sources.collect::<Result<Vec<_>>>()?;
+        opener.problems.finish()?;
+        let (made, seconds) = (opener.work.totals, opener.work.time.as_secs_f64());
+        if made.bytes > 0 {
+            let rate = made.bytes as f64 / 1e6 / seconds.max(1e-9);
+            note(format_args!(
+                "tokenised {} bytes to {} tokens in {seconds:.2} s ({rate:.1} MB/s); kept in {}",
+                made.bytes,
+                made.tokens,
+                cache.folder.display()
+            ));
+        }
+        Ok(Corpus { sources })
+    }
+
+    /// Counts of all sources.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.sources.iter().for_each(|source| totals.add(source.totals));
+        totals
+    }
+
+    /// Files of all sources.
+    pub fn files(&self) -> usize {
+        self.sources.iter().map(|source| source.files).sum()
+    }
+
+    /// How many ids of the vocabulary occur.
+    pub fn used_ids(&self, tokenizer: &Tokenizer) -> Result<usize> {
+        let mut all = Survey::default();
+        for source in &self.sources {
+            match &source.survey {
+                Some(survey) => all.add(survey),
+                None => {
+                    let parts = source.stretches.iter().flat_map(|stretch| &stretch.parts);
+                    parts.map(|part| survey(part, tokenizer)).try_for_each(|found| found.map(|found| all.add(&found)))?;
+                }
             }
         }
-        let parts: Vec<(Vec<u32>, u64)> =
-            files.par_iter().map(|path| tokenise(path, tokenizer)).collect::<Result<Vec<_>>>()?;
-        let bytes = parts.iter().map(|(_, bytes)| bytes).sum();
-        let mut ids = Vec::with_capacity(parts.iter().map(|(ids, _)| ids.len()).sum());
-        parts.into_iter().for_each(|(part, _)| ids.extend(part));
-        Ok(Corpus { ids, bytes, files: files.len() })
+        Ok(all.used.iter().filter(|&&used| used).count())
     }
 }
 
-/// The text files of `folder` and the folders in it, by name; hidden ones and linked folders are left out.
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(Error::file(folder, format!("lies more than {MAX_DEPTH} folders deep; name it itself")));
-    }
-    let io = |e| Error::io(folder, e);
-    let entries = std::fs::read_dir(folder).map_err(io)?.collect::<std::io::Result<Vec<_>>>().map_err(io)?;
-    let mut entries: Vec<_> =
-        entries.into_iter().filter(|e| !e.file_name().as_encoded_bytes().starts_with(b".")).collect();
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if entry.file_type().map_err(io)?.is_dir() {
-            collect(&path, depth + 1, files)?;
-        } else if ENDINGS.contains(&ending.as_str()) && path.is_file() {
-            files.push(path);
-        }
-    }
-    Ok(())
+/// Opens sources and gathers what is wrong with them.
+struct Opener<'a> {
+    config: &'a DataConfig,
+    tokenizer: &'a Tokenizer,
+    tokenising: Tokenising<'a>,
+    problems: Problems,
+    work: Work,
 }
 
-/// The tokens of one file with the end token, and its bytes of text.
-fn tokenise(path: &Path, tokenizer: &Tokenizer) -> Result<(Vec<u32>, u64)> {
-    let map = Mapped::open(path)?;
-    let text = std::str::from_utf8(map.bytes()).map_err(|e| {
-        let at = e.valid_up_to();
-        let byte = map.bytes()[at];
-        Error::file(path, format!("is not UTF-8: byte {at} is 0x{byte:02x}; convert it, or name only the text files"))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let parts: Vec<Vec<u32>> = pieces(text).par_iter().map(|piece| tokenizer.encode_piece(piece)).collect();
-    let mut ids = parts.concat();
-    ids.push(tokenizer.eos());
-    Ok((ids, text.len() as u64))
+impl Opener<'_> {
+    /// What `path` holds; none if there were problems.
+    fn source(&mut self, path: &Path, but: &HashSet<PathBuf>) -> Result<Option<Source>> {
+        let before = self.problems.count();
+        let files = find(path, but, &mut self.problems)?;
+        let Some(first) = files.first() else {
+            if self.problems.count() == before {
+                let reason = "holds nothing but the files of data.val_path; there is nothing to train on";
+                self.problems.add(Error::file(path, reason))?;
+            }
+            return Ok(None);
+        };
+        let kind = first.kind;
+        let mut source = Source {
+            path: path.to_owned(),
+            kind,
+            files: files.len(),
+            totals: Totals::default(),
+            stretches: Vec::new(),
+            survey: None,
+        };
+        match kind {
+            Kind::Tokens => self.tokens(&files, &mut source)?,
+            Kind::Text | Kind::Lines => self.text(&files, &mut source)?,
+        }
+        Ok((self.problems.count() == before).then_some(source))
+    }
+
+    fn text(&mut self, files: &[Found], source: &mut Source) -> Result<()> {
+        let mut parts = Vec::new();
+        for unit in units(files) {
+            let made = self.tokenising.unit(unit, &mut self.problems, &mut self.work);
+            let made = made.or_else(|e| self.problems.add(e).map(|()| None))?;
+            if let Some((tokens, totals)) = made {
+                source.totals.add(totals);
+                parts.push(tokens);
+            }
+        }
+        source.stretches.push(Stretch::of(parts));
+        Ok(())
+    }
+
+    fn tokens(&mut self, files: &[Found], source: &mut Source) -> Result<()> {
+        let mut all = Survey::default();
+        for file in files {
+            let opened = shard::open(file, self.config.token_type, self.tokenizer.vocab_size());
+            let checked = opened.and_then(|tokens| survey(&tokens, self.tokenizer).map(|found| (tokens, found)));
+            match checked {
+                Ok((tokens, found)) => {
+                    let (bytes, documents) = (found.bytes, found.documents);
+                    source.totals.add(Totals { tokens: tokens.count, bytes, documents });
+                    source.stretches.push(Stretch::of(vec![tokens]));
+                    all.add(&found);
+                }
+                Err(e) => self.problems.add(e)?,
+            }
+        }
+        source.survey = Some(all);
+        Ok(())
+    }
 }

@@ -1,25 +1,44 @@
-//! Text to batches.
+//! Data to batches.
 //!
-//! In reading order: [`world`] (the embedded text), [`corpus`] (the user's text), [`shuffle`] (in which order), and
-//! here the [`Dataset`] of either as numbered windows, which [`Batch`] puts together for the device.
+//! In reading order: [`world`] (the embedded text); for the user's data [`files`] (which there are), [`reader`] and
+//! [`tokenise`] (text to tokens), [`shard`] (files that hold tokens), [`cache`] (tokens that stay), [`corpus`] (all of
+//! it); [`shuffle`] and [`order`] (in which order); and here the [`Dataset`] of either as numbered windows, which
+//! [`Batch`] puts together for the device and [`prefetch`] prepares ahead.
 
 pub mod batch;
+mod blocks;
+mod cache;
 pub mod corpus;
-mod mmap;
+mod files;
+mod jsonl;
+mod meter;
+mod order;
+pub mod prefetch;
+mod problems;
+mod reader;
+mod shard;
 pub mod shuffle;
+mod survey;
+mod tokenise;
+mod tokens;
 pub mod world;
 
 pub use batch::{Batch, IGNORED};
+pub use cache::Cache;
 
 use crate::config::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-use corpus::Corpus;
+use corpus::{Corpus, Source as Files};
+use files::Kind;
+use order::{Order, Span};
 use std::sync::OnceLock;
 use world::{Split, Windows, World};
 
 /// Targets over which the world's entropy and bytes are averaged: some 1800 stories, for half a percent.
 const MEASURED_TARGETS: usize = 1 << 17;
+/// Tokens that are read at a time to find the end of a document.
+const SEARCHED: u64 = 1 << 16;
 
 /// The training and the held-out text, as windows of one length. A window is a pure function of its number, so a run
 /// resumes with nothing but a counter.
@@ -37,29 +56,45 @@ enum Source {
         /// Nats and bytes of a target, measured when first asked for.
         measured: OnceLock<(f64, f64)>,
     },
-    /// A stream of tokens whose first `train` are to learn from.
-    Files { corpus: Corpus, train: usize, seed: Option<u64> },
+    /// The user's files: what is trained on, and what validates where that has files of its own.
+    Files { train: Corpus, val: Option<Corpus>, orders: Orders, seed: Option<u64> },
+}
+
+/// The orders of both splits.
+struct Orders {
+    train: Order,
+    val: Order,
 }
 
 impl Dataset {
-    /// Opens the embedded world, or reads and tokenises the files of `config`. `seed` orders the windows of files.
+    /// Opens the embedded world, or the files of `config`, whose text is tokenised unless that was done before. `seed`
+    /// orders the windows of files.
     ///
     /// # Errors
-    /// If `config` cannot be used, a file cannot be read, or there is less text than one window.
+    /// If `config` cannot be used, files cannot be, or there is less text than one window.
     pub fn open(config: &DataConfig, tokenizer: &Tokenizer, sequence_length: usize, seed: u64) -> Result<Dataset> {
-        if sequence_length == 0 {
+        Self::open_in(config, tokenizer, sequence_length, seed, &Cache::of_user())
+    }
+
+    /// The same with tokens kept in `cache`.
+    pub fn open_in(
+        config: &DataConfig,
+        tokenizer: &Tokenizer,
+        sequence_length: usize,
+        seed: u64,
+        cache: &Cache,
+    ) -> Result<Dataset> {
+        let length = sequence_length;
+        if length == 0 {
             return Err(Error::config("train.sequence_length", "is 0; it must be at least 1"));
         }
         if config.path.is_empty() {
             let windows = |split| {
                 let world = World::new(config.world_seed);
-                Box::new(Windows { world, split, length: sequence_length, tokenizer: tokenizer.clone() })
+                Box::new(Windows { world, split, length, tokenizer: tokenizer.clone() })
             };
             let (train, val) = (windows(Split::Train), windows(Split::Val));
-            return Ok(Dataset {
-                source: Source::World { train, val, measured: OnceLock::new() },
-                length: sequence_length,
-            });
+            return Ok(Dataset { source: Source::World { train, val, measured: OnceLock::new() }, length });
         }
         let fraction = config.val_fraction;
         if !(0.0..1.0).contains(&fraction) {
@@ -68,52 +103,56 @@ impl Dataset {
                 format!("is {fraction}; it must be at least 0 and below 1"),
             ));
         }
-        let corpus = Corpus::open(&config.path, tokenizer)?;
-        let val = (corpus.ids.len() as f64 * fraction) as usize;
-        let train = corpus.ids.len() - val;
-        let needed = sequence_length + 1;
-        if train < needed || (val > 0 && val < needed) {
-            let reason = format!(
-                "{} tokens are too few: {train} to train on and {val} held out, where a window takes {needed}; add \
-                 text, or use shorter sequences or another data.val_fraction (0 holds nothing out)",
-                corpus.ids.len()
-            );
-            return Err(Error::config("data.path", reason));
-        }
+        let train = Corpus::open(&config.path, &config.val_path, config, tokenizer, cache)?;
+        let apart = !config.val_path.is_empty();
+        let val = apart.then(|| Corpus::open(&config.val_path, &[], config, tokenizer, cache)).transpose()?;
+        let held_out = if apart { 0.0 } else { fraction };
+        let orders = orders(&train, val.as_ref(), held_out, tokenizer.eos(), length)?;
         let seed = config.shuffle.then_some(seed);
-        Ok(Dataset { source: Source::Files { corpus, train, seed }, length: sequence_length })
+        Ok(Dataset { source: Source::Files { train, val, orders, seed }, length })
     }
 
     /// Training window number `counter`, of `sequence_length` + 1 tokens. Files begin a new epoch, in a new order,
     /// when all their windows are through.
-    pub fn train_window(&self, counter: u64) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// If the file that holds it cannot be read any more.
+    pub fn train_window(&self, counter: u64) -> Result<Vec<u32>> {
         match &self.source {
-            Source::World { train, .. } => train.ids(counter),
-            Source::Files { corpus, train, seed } => {
-                let n = windows_in(*train, self.length) as u64;
+            Source::World { train, .. } => Ok(train.ids(counter)),
+            Source::Files { train, orders, seed, .. } => {
+                let n = orders.train.windows();
                 let (epoch, place) = (counter / n, counter % n);
-                let window = seed.map_or(place, |seed| shuffle::permuted(place, n, seed, epoch)) as usize;
-                corpus.ids[window * self.length..][..self.length + 1].to_vec()
+                self.read(train, orders.train.window(place, seed.map(|seed| (seed, epoch))))
             }
         }
     }
 
     /// Held-out window number `i`, of `sequence_length` + 1 tokens.
     ///
+    /// # Errors
+    /// If the file that holds it cannot be read any more.
+    ///
     /// # Panics
     /// If `i` is not below [`Dataset::val_windows`].
-    pub fn val_window(&self, i: usize) -> Vec<u32> {
+    pub fn val_window(&self, i: usize) -> Result<Vec<u32>> {
         match &self.source {
-            Source::World { val, .. } => val.ids(i as u64),
-            Source::Files { corpus, train, .. } => corpus.ids[*train + i * self.length..][..self.length + 1].to_vec(),
+            Source::World { val, .. } => Ok(val.ids(i as u64)),
+            Source::Files { train, val, orders, .. } => {
+                self.read(val.as_ref().unwrap_or(train), orders.val.fair(i as u64))
+            }
         }
+    }
+
+    fn read(&self, corpus: &Corpus, (source, stretch, start): (usize, usize, u64)) -> Result<Vec<u32>> {
+        corpus.sources[source].stretches[stretch].read(start, self.length + 1)
     }
 
     /// Windows of an epoch; none if the text has no end.
     pub fn train_windows(&self) -> Option<u64> {
         match &self.source {
             Source::World { .. } => None,
-            Source::Files { train, .. } => Some(windows_in(*train, self.length) as u64),
+            Source::Files { orders, .. } => Some(orders.train.windows()),
         }
     }
 
@@ -121,7 +160,7 @@ impl Dataset {
     pub fn val_windows(&self) -> Option<usize> {
         match &self.source {
             Source::World { .. } => None,
-            Source::Files { corpus, train, .. } => Some(windows_in(corpus.ids.len() - train, self.length)),
+            Source::Files { orders, .. } => Some(orders.val.windows() as usize),
         }
     }
 
@@ -134,7 +173,10 @@ impl Dataset {
     pub fn bytes_per_token(&self) -> f64 {
         match &self.source {
             Source::World { .. } => self.measured().map_or(0.0, |(_, bytes)| bytes),
-            Source::Files { corpus, .. } => corpus.bytes as f64 / corpus.ids.len() as f64,
+            Source::Files { train, val, .. } => {
+                let totals = val.as_ref().unwrap_or(train).totals();
+                totals.bytes as f64 / totals.tokens as f64
+            }
         }
     }
 
@@ -148,15 +190,17 @@ impl Dataset {
                     "embedded world: endless windows of {length} tokens; a token is {bytes:.2} bytes and {nats:.3} nats"
                 )
             }
-            Source::Files { corpus, .. } => format!(
-                "{} file{}, {} bytes, {} tokens: {} training windows of {length} tokens, {} held out",
-                corpus.files,
-                if corpus.files == 1 { "" } else { "s" },
-                corpus.bytes,
-                corpus.ids.len(),
-                self.train_windows().unwrap_or(0),
-                self.val_windows().unwrap_or(0),
-            ),
+            Source::Files { train, .. } => {
+                let (files, totals) = (train.files(), train.totals());
+                format!(
+                    "{files} file{}, {} bytes, {} tokens: {} training windows of {length} tokens, {} held out",
+                    if files == 1 { "" } else { "s" },
+                    totals.bytes,
+                    totals.tokens,
+                    self.train_windows().unwrap_or(0),
+                    self.val_windows().unwrap_or(0),
+                )
+            }
         }
     }
 
@@ -172,7 +216,74 @@ impl Dataset {
     }
 }
 
-/// Windows of `length` + 1 tokens that start every `length` tokens of a stretch of `tokens`.
-fn windows_in(tokens: usize, length: usize) -> usize {
-    tokens.saturating_sub(1) / length
+/// The windows of `train`, without the share `held_out` at the end of each source, and those of that share or of `val`.
+fn orders(train: &Corpus, val: Option<&Corpus>, held_out: f64, eos: u32, length: usize) -> Result<Orders> {
+    let (mut kept, mut held) = (Vec::new(), Vec::new());
+    for (number, source) in train.sources.iter().enumerate() {
+        let cut = cut(source, held_out, eos, length)?;
+        let all = source.totals.tokens;
+        let (first, rest) = (spans(number, source, 0..cut, length), spans(number, source, cut..all, length));
+        let windows = |spans: &[Span]| spans.iter().map(|span| span.windows).sum::<u64>();
+        if windows(&first) == 0 || (cut < all && windows(&rest) == 0) {
+            let whose = if train.sources.len() > 1 { format!(" in {}", source.path.display()) } else { String::new() };
+            let reason = format!(
+                "{all} tokens are too few{whose}: {cut} to train on and {} held out, where a window takes {}; add text, \
+                 or use shorter sequences or another data.val_fraction (0 holds nothing out)",
+                all - cut,
+                length + 1
+            );
+            return Err(Error::config("data.path", reason));
+        }
+        kept.push(first);
+        held.push(rest);
+    }
+    if let Some(val) = val {
+        let all = |(i, source): (usize, &Files)| spans(i, source, 0..source.totals.tokens, length);
+        held = val.sources.iter().enumerate().map(all).collect();
+    }
+    let orders = Orders { train: Order::new(kept, length), val: Order::new(held, length) };
+    if val.is_some() && orders.val.windows() == 0 {
+        return Err(Error::config("data.val_path", format!("holds no window of {} tokens; add text", length + 1)));
+    }
+    Ok(orders)
+}
+
+/// The token of `source` at which the held-out share begins. In plain text it is exact; documents of other files stay
+/// whole, if one ends soon enough.
+fn cut(source: &Files, held_out: f64, eos: u32, length: usize) -> Result<u64> {
+    let all = source.totals.tokens;
+    let exact = all - (all as f64 * held_out) as u64;
+    if source.kind == Kind::Text || exact == 0 || exact == all {
+        return Ok(exact);
+    }
+    let (mut before, last) = (0, all.saturating_sub(length as u64));
+    for stretch in &source.stretches {
+        // The token before the cut may be the end already.
+        let mut at = (exact - 1).max(before);
+        while at < (before + stretch.tokens).min(last) {
+            let n = SEARCHED.min(before + stretch.tokens - at);
+            let ids = stretch.read(at - before, n as usize)?;
+            if let Some(place) = ids.iter().position(|&id| id == eos) {
+                let found = at + place as u64 + 1;
+                return Ok(if found < last { found } else { exact });
+            }
+            at += n;
+        }
+        before += stretch.tokens;
+    }
+    Ok(exact)
+}
+
+/// The windows of `length` + 1 tokens that lie in `range` of the tokens of `source`, each in one stretch.
+fn spans(number: usize, source: &Files, range: std::ops::Range<u64>, length: usize) -> Vec<Span> {
+    let (mut before, mut spans) = (0, Vec::new());
+    for (stretch, known) in source.stretches.iter().enumerate() {
+        let (start, end) = (range.start.max(before), range.end.min(before + known.tokens));
+        if start < end {
+            let windows = (end - start - 1) / length as u64;
+            spans.push(Span { source: number, stretch, start: start - before, windows });
+        }
+        before += known.tokens;
+    }
+    spans
 }

@@ -72,7 +72,7 @@ impl PipelineCache {
 }
 
 /// The user's folder for files that can be made again, from the variables of the environment.
-pub(super) fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub(crate) fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     match () {
         () if cfg!(windows) => absolute("LOCALAPPDATA"),

@@ -10,19 +10,29 @@ const TARGET: usize = 8 << 10;
 /// A piece is cut anywhere rather than become longer than this many bytes.
 const LIMIT: usize = 16 << 10;
 
+/// Bytes beyond which the rest of a text no longer moves the end of its first piece.
+const KNOWN: usize = LIMIT + 4;
+
 /// The pieces of `text`, in order; their concatenation is `text`.
 pub fn pieces(text: &str) -> Vec<&str> {
     let mut out = Vec::with_capacity(text.len() / TARGET + 1);
     let mut rest = text;
-    while rest.len() > TARGET {
-        let (piece, tail) = rest.split_at(cut(rest));
+    while let Some(end) = piece(rest, false) {
+        let (piece, tail) = rest.split_at(end);
         out.push(piece);
         rest = tail;
     }
-    if !rest.is_empty() {
-        out.push(rest);
-    }
     out
+}
+
+/// Where the first piece of `text` ends; none without text, or where `more` text follows that decides it.
+pub fn piece(text: &str, more: bool) -> Option<usize> {
+    match text.len() {
+        0 => None,
+        length if more && length < KNOWN => None,
+        length if length <= TARGET => Some(length),
+        _ => Some(cut(text)),
+    }
 }
 
 /// Where the first piece of `text`, which is longer than [`TARGET`], ends.
@@ -51,5 +61,24 @@ mod tests {
             assert!(pieces.iter().all(|p| p.len() <= LIMIT && !p.is_empty()));
         }
         assert!(pieces(&lines).iter().all(|p| p.ends_with('\n')));
+    }
+
+    #[test]
+    fn text_that_arrives_bit_by_bit_is_cut_as_the_whole() {
+        let lines: String = (0..3000).map(|i| format!("line {i} of\u{e9} text\n\n  x")).collect();
+        let unbroken = "\u{e9}^ ".repeat(20_000);
+        for text in [lines.as_str(), unbroken.as_str()] {
+            for step in [1000, 7001, 40_000] {
+                let (mut found, mut start, mut known) = (Vec::new(), 0, 0);
+                while known < text.len() {
+                    known = text.ceil_char_boundary((known + step).min(text.len()));
+                    while let Some(end) = piece(&text[start..known], known < text.len()) {
+                        found.push(&text[start..start + end]);
+                        start += end;
+                    }
+                }
+                assert_eq!(found, pieces(text));
+            }
+        }
     }
 }

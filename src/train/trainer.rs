@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::train::LossReduction;
 use crate::data::Dataset;
 use crate::data::batch::Batch;
+use crate::data::prefetch::prefetch;
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
 use crate::kernels::state;
@@ -19,6 +20,7 @@ use crate::sample::{Sampler, Sampling};
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use std::collections::VecDeque;
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -108,10 +110,11 @@ impl<'a> Trainer<'a> {
         journal: Journal,
         state: TrainerState,
         sampler: Option<Sampler>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let validation = validation(config, dataset)?;
         let progress = Progress::new(state.step, config.train.steps, config.log.interval);
-        Trainer {
-            validation: validation(config, dataset),
+        Ok(Trainer {
+            validation,
             config,
             session,
             dataset,
@@ -127,18 +130,28 @@ impl<'a> Trainer<'a> {
             drawing: None,
             evaluated: None,
             last_losses: (None, None),
-        }
+        })
     }
 
     /// Trains to the configured number of updates; with `profile`, prints the time of each kernel at the end.
-    pub fn run(mut self, profile: bool) -> Result<Outcome> {
+    pub fn run(self, profile: bool) -> Result<Outcome> {
+        let (config, dataset) = (self.config, self.dataset);
+        std::thread::scope(|scope| {
+            let windows = prefetch(scope, self.state.step..config.train.steps, |step| window(config, dataset, step));
+            self.train(&windows, profile)
+        })
+    }
+
+    fn train(mut self, windows: &Receiver<Result<Vec<Batch>>>, profile: bool) -> Result<Outcome> {
         let train = &self.config.train;
         if self.state.step == 0 {
             self.evaluate(0)?;
         }
         self.pace.restart(self.state.tokens);
         for step in self.state.step..train.steps {
-            self.update(step)?;
+            // The thread makes a window for every step, unless it broke off with a panic.
+            let window = windows.recv().map_err(|_| Error::Usage("the next batch could not be made".to_owned()))??;
+            self.update(step, window)?;
             let done = step + 1;
             self.collect(self.waiting.len() > AHEAD)?;
             let due = |interval: u64| done == train.steps || (interval > 0 && done.is_multiple_of(interval));
@@ -169,10 +182,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// One window and its update; does not wait for the device.
-    fn update(&mut self, step: u64) -> Result<()> {
+    fn update(&mut self, step: u64, mut window: Vec<Batch>) -> Result<()> {
         let train = &self.config.train;
         let (batch, passes) = (train.micro_batch, train.accumulation);
-        let mut window: Vec<Batch> = (0..passes).map(|i| self.batch(step, i)).collect();
         let targets = weigh(&mut window, train.loss_reduction);
         let rate = learning_rate(self.config, step);
         self.session.run(RESET)?;
@@ -190,15 +202,6 @@ impl<'a> Trainer<'a> {
         self.session.executor().read_later(result, 2 * step + 1)?;
         self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64 });
         Ok(())
-    }
-
-    /// Micro-batch number `pass` of the window of `step`: a function of these two alone.
-    fn batch(&self, step: u64, pass: usize) -> Batch {
-        let train = &self.config.train;
-        let window = if train.overfit { 0 } else { step };
-        let first = (window * train.accumulation as u64 + pass as u64) * train.micro_batch as u64;
-        let windows: Vec<_> = (0..train.micro_batch as u64).map(|i| self.dataset.train_window(first + i)).collect();
-        Batch::from_windows(&windows)
     }
 
     fn collect_all(&mut self) -> Result<()> {
@@ -331,6 +334,18 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// The micro-batches of the update after `step` others: a function of the step alone.
+pub fn window(config: &Config, dataset: &Dataset, step: u64) -> Result<Vec<Batch>> {
+    let train = &config.train;
+    let (window, batch) = (if train.overfit { 0 } else { step }, train.micro_batch as u64);
+    let micro = |pass: u64| {
+        let first = (window * train.accumulation as u64 + pass) * batch;
+        let windows: Vec<_> = (first..first + batch).map(|i| dataset.train_window(i)).collect::<Result<_>>()?;
+        Ok(Batch::from_windows(&windows))
+    };
+    (0..train.accumulation as u64).map(micro).collect()
+}
+
 /// Gives the targets of a window's micro-batches their loss weights; returns the number of targets.
 pub fn weigh(window: &mut [Batch], reduction: LossReduction) -> usize {
     let counted: Vec<usize> = window.iter().map(Batch::counted).collect();
@@ -354,10 +369,10 @@ fn print_profile(rows: &[(String, f64, u64)]) {
 }
 
 /// The fixed batches of every validation.
-fn validation(config: &Config, dataset: &Dataset) -> Vec<Batch> {
+fn validation(config: &Config, dataset: &Dataset) -> Result<Vec<Batch>> {
     let batch = config.train.micro_batch;
     let wanted = config.train.eval_batches.saturating_mul(batch);
     let windows = dataset.val_windows().map_or(wanted, |held_out| held_out.min(wanted));
-    let windows: Vec<_> = (0..windows).map(|i| dataset.val_window(i)).collect();
-    windows.chunks(batch).map(|chunk| Batch::padded(chunk, batch)).collect()
+    let windows: Vec<_> = (0..windows).map(|i| dataset.val_window(i)).collect::<Result<_>>()?;
+    Ok(windows.chunks(batch).map(|chunk| Batch::padded(chunk, batch)).collect())
 }

@@ -1,0 +1,188 @@
+//! Text files as a stream of parts, in memory that does not grow with the files or their lines.
+
+use super::files::{Found, Kind};
+use super::problems::Problems;
+use crate::error::{Error, Result};
+use crate::tokenizer::piece;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+
+/// Bytes that are read at a time.
+const READ: usize = 1 << 20;
+/// Bytes after which a batch is full.
+const BATCH: usize = 16 << 20;
+/// Longest JSON line.
+const MAX_LINE: usize = 16 << 20;
+
+/// The byte-order mark that some programs put before text.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Parts that can be tokenised at once, in order.
+#[derive(Default)]
+pub struct Batch {
+    /// The bytes of all parts.
+    pub bytes: Vec<u8>,
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a file.
+pub struct Part {
+    /// Number of the file.
+    pub file: usize,
+    /// What it is.
+    pub what: What,
+    /// Its bytes in the batch.
+    pub range: Range<usize>,
+}
+
+/// What a part is.
+pub enum What {
+    /// Text that is cut as [`crate::tokenizer::pieces`] cuts it.
+    Piece,
+    /// The line of this number.
+    Line(u64),
+    /// The end of a text.
+    End,
+}
+
+/// Reads files one after the other.
+pub struct Reader<'f> {
+    files: &'f [Found],
+    at: usize,
+    open: Option<Open>,
+}
+
+/// A file that is being read.
+struct Open {
+    file: File,
+    /// Bytes that were read and not yet handed on.
+    rest: Vec<u8>,
+    /// Place of `rest` in the file.
+    offset: u64,
+    /// Lines before `rest`.
+    lines: u64,
+    /// Bytes of `rest` that hold no line feed.
+    searched: usize,
+    /// Whether `rest` continues a line that is too long.
+    skipping: bool,
+    ended: bool,
+}
+
+impl<'f> Reader<'f> {
+    /// A reader of `files`, which hold text or JSON lines.
+    pub fn new(files: &'f [Found]) -> Reader<'f> {
+        Reader { files, at: 0, open: None }
+    }
+
+    /// Fills `batch` with the next parts; false if there are none. A file with a problem that leaves its rest without a
+    /// meaning is left.
+    pub fn next(&mut self, batch: &mut Batch, problems: &mut Problems) -> Result<bool> {
+        batch.bytes.clear();
+        batch.parts.clear();
+        while batch.bytes.len() < BATCH
+            && let Some(found) = self.files.get(self.at)
+        {
+            let open = match &mut self.open {
+                Some(open) => open,
+                none => none.insert(Open::new(found)?),
+            };
+            open.read(found)?;
+            let read = match found.kind {
+                Kind::Lines => open.lines(found, self.at, batch, problems)?,
+                _ => open.text(found, self.at, batch).or_else(|e| problems.add(e).map(|()| false))?,
+            };
+            if !read || open.ended {
+                (self.open, self.at) = (None, self.at + 1);
+            }
+        }
+        Ok(!batch.parts.is_empty() || self.at < self.files.len())
+    }
+}
+
+impl Batch {
+    fn push(&mut self, file: usize, what: What, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.parts.push(Part { file, what, range: start..self.bytes.len() });
+    }
+}
+
+impl Open {
+    fn new(found: &Found) -> Result<Open> {
+        let file = File::open(&found.path).map_err(|e| Error::io(&found.path, e))?;
+        let (rest, offset, lines, searched) = (Vec::new(), 0, 0, 0);
+        Ok(Open { file, rest, offset, lines, searched, skipping: false, ended: false })
+    }
+
+    fn read(&mut self, found: &Found) -> Result<()> {
+        let n = (&self.file).take(READ as u64).read_to_end(&mut self.rest).map_err(|e| Error::io(&found.path, e))?;
+        self.ended = n < READ;
+        if self.offset == 0 && self.rest.starts_with(MARK) {
+            self.drop(MARK.len());
+        }
+        Ok(())
+    }
+
+    /// Drops the first `n` bytes of what is left.
+    fn drop(&mut self, n: usize) {
+        self.rest.drain(..n);
+        self.offset += n as u64;
+    }
+
+    fn text(&mut self, found: &Found, number: usize, batch: &mut Batch) -> Result<bool> {
+        let text = match std::str::from_utf8(&self.rest) {
+            Ok(text) => text,
+            // A character that goes on in what was not read yet.
+            Err(e) if e.error_len().is_none() && !self.ended => {
+                std::str::from_utf8(&self.rest[..e.valid_up_to()]).unwrap_or_default()
+            }
+            Err(e) => {
+                let (at, byte) = (self.offset + e.valid_up_to() as u64, self.rest[e.valid_up_to()]);
+                let reason =
+                    format!("is not UTF-8: byte {at} is 0x{byte:02x}; convert it, or name only the text files");
+                return Err(Error::file(&found.path, reason));
+            }
+        };
+        let mut start = 0;
+        while let Some(end) = piece(&text[start..], !self.ended) {
+            batch.push(number, What::Piece, &text.as_bytes()[start..start + end]);
+            start += end;
+        }
+        self.drop(start);
+        if self.ended {
+            batch.push(number, What::End, &[]);
+        }
+        Ok(true)
+    }
+
+    fn lines(&mut self, found: &Found, number: usize, batch: &mut Batch, problems: &mut Problems) -> Result<bool> {
+        let mut start = 0;
+        loop {
+            let feed = self.rest[self.searched..].iter().position(|&b| b == b'\n').map(|at| self.searched + at);
+            let last = feed.is_none() && self.ended && start < self.rest.len();
+            let Some(end) = feed.or(last.then_some(self.rest.len())) else { break };
+            let line = &self.rest[start..end];
+            self.lines += 1;
+            if !std::mem::take(&mut self.skipping) && !line.trim_ascii().is_empty() {
+                batch.push(number, What::Line(self.lines), line);
+            }
+            start = (end + 1).min(self.rest.len());
+            self.searched = start;
+        }
+        self.drop(start);
+        self.searched = self.rest.len();
+        if self.skipping || self.rest.len() > MAX_LINE {
+            if !self.skipping {
+                let (line, most) = (self.lines + 1, MAX_LINE >> 20);
+                let reason = format!("line {line} is longer than {most} MiB; cut the document into several lines");
+                problems.add(Error::file(&found.path, reason))?;
+            }
+            self.skipping = true;
+            self.drop(self.rest.len());
+            self.searched = 0;
+        }
+        Ok(true)
+    }
+}

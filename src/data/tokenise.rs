@@ -1,0 +1,144 @@
+//! Text to tokens on all cores, and from there to the cache.
+
+use super::blocks::hash;
+use super::cache::{Cache, Totals, Writer};
+use super::files::{Found, Kind};
+use super::jsonl;
+use super::meter::Meter;
+use super::problems::Problems;
+use super::reader::{Batch, Part, Reader, What};
+use super::tokens::{Store, Tokens, Width};
+use crate::error::{Error, Result};
+use crate::tokenizer::{Tokenizer, pieces};
+use rayon::prelude::*;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+/// Files are put together to units of about this many bytes, each of which becomes one shard.
+pub const UNIT: u64 = 256 << 20;
+
+/// What tokenising depends on beside the files.
+pub struct Tokenising<'a> {
+    /// The vocabulary.
+    pub tokenizer: &'a Tokenizer,
+    /// Key of the text in a JSON line.
+    pub text_field: &'a str,
+    /// Where shards are kept.
+    pub cache: &'a Cache,
+}
+
+/// Text that was tokenised for the first time, and how long that took.
+#[derive(Default)]
+pub struct Work {
+    /// Bytes and tokens.
+    pub totals: Totals,
+    /// Time for tokenising alone.
+    pub time: Duration,
+}
+
+impl Tokenising<'_> {
+    /// The tokens of `files`, from the cache if they are there; none if there were problems.
+    pub fn unit(&self, files: &[Found], problems: &mut Problems, work: &mut Work) -> Result<Option<(Tokens, Totals)>> {
+        let (before, vocab) = (problems.count(), self.tokenizer.vocab_size());
+        let size: u64 = files.iter().map(|file| file.bytes).sum();
+        if size < self.cache.smallest {
+            let (mut bytes, width) = (Vec::new(), Width::of(vocab));
+            let totals = self.run(files, problems, |ids| {
+                width.write(ids, &mut bytes);
+                Ok(())
+            })?;
+            let (path, store) = (files[0].path.clone(), Store::Memory(bytes));
+            let tokens = Tokens { path, store, offset: 0, width, count: totals.tokens, vocab };
+            return Ok((problems.count() == before).then_some((tokens, totals)));
+        }
+        let name = self.name(files)?;
+        if let Some(found) = self.cache.find(name, vocab) {
+            return Ok(Some(found));
+        }
+        let started = Instant::now();
+        let mut writer: Writer = self.cache.create(name, vocab)?;
+        let totals = self.run(files, problems, |ids| writer.push(ids))?;
+        if problems.count() > before {
+            return Ok(None);
+        }
+        if self.name(files)? != name {
+            return Err(Error::file(&files[0].path, "or a file beside it changed while it was read; try again"));
+        }
+        writer.finish(name, totals.bytes, totals.documents)?;
+        work.totals.add(totals);
+        work.time += started.elapsed();
+        let gone = || Error::file(&self.cache.folder, "does not keep what is written there; is the disk sound?");
+        self.cache.find(name, vocab).ok_or_else(gone).map(Some)
+    }
+
+    /// Hash of everything that the tokens of `files` depend on.
+    fn name(&self, files: &[Found]) -> Result<u64> {
+        let mut hasher = DefaultHasher::new();
+        (env!("CARGO_PKG_VERSION"), self.tokenizer.fingerprint()).hash(&mut hasher);
+        for found in files {
+            let io = |e| Error::io(&found.path, e);
+            let file = File::open(&found.path).map_err(io)?;
+            let bytes = file.metadata().map_err(io)?.len();
+            (found.kind, bytes, hash(&file, 0, bytes).map_err(io)?).hash(&mut hasher);
+            if found.kind == Kind::Lines {
+                self.text_field.hash(&mut hasher);
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Hands the tokens of `files`, in order, to `sink`.
+    fn run(
+        &self,
+        files: &[Found],
+        problems: &mut Problems,
+        mut sink: impl FnMut(&[u32]) -> Result<()>,
+    ) -> Result<Totals> {
+        let meter = Meter::new("tokenising", &files[0].path, files.iter().map(|file| file.bytes).sum());
+        let (mut reader, mut batch, mut totals) = (Reader::new(files), Batch::default(), Totals::default());
+        while reader.next(&mut batch, problems)? {
+            let made: Vec<_> = batch.parts.par_iter().map(|part| self.part(part, &batch.bytes)).collect();
+            for (part, made) in batch.parts.iter().zip(made) {
+                match made {
+                    Ok((ids, bytes)) => {
+                        let documents = u64::from(!matches!(part.what, What::Piece));
+                        totals.add(Totals { tokens: ids.len() as u64, bytes, documents });
+                        sink(&ids)?;
+                    }
+                    Err(reason) => problems.add(Error::file(&files[part.file].path, reason))?,
+                }
+            }
+            meter.add(batch.bytes.len() as u64);
+        }
+        Ok(totals)
+    }
+
+    /// Tokens and bytes of text of a part, or what is wrong with it.
+    fn part(&self, part: &Part, bytes: &[u8]) -> std::result::Result<(Vec<u32>, u64), String> {
+        let bytes = &bytes[part.range.clone()];
+        match part.what {
+            What::Piece => {
+                let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
+                Ok((self.tokenizer.encode_piece(text), text.len() as u64))
+            }
+            What::Line(number) => {
+                let text = jsonl::text(bytes, self.text_field).map_err(|reason| format!("line {number} {reason}"))?;
+                let mut ids: Vec<u32> = pieces(&text).into_iter().flat_map(|p| self.tokenizer.encode_piece(p)).collect();
+                ids.push(self.tokenizer.eos());
+                Ok((ids, text.len() as u64))
+            }
+            What::End => Ok((vec![self.tokenizer.eos()], 0)),
+        }
+    }
+}
+
+/// `files` in units of one kind.
+pub fn units(files: &[Found]) -> Vec<&[Found]> {
+    let mut size = 0;
+    let same_unit = |a: &Found, _: &Found| {
+        size = if size >= UNIT { 0 } else { size } + a.bytes;
+        size < UNIT
+    };
+    files.chunk_by(same_unit).collect()
+}
