@@ -35,7 +35,7 @@ fn overfit_mode_memorises_its_one_batch() {
     let losses = runs::losses(&rows);
     assert!(losses[0] > 5.0 && losses.len() == 200, "{losses:?}");
     // Rows that begin alike and go on differently cannot be told apart there.
-    let floor = ambiguity(&[text.1.train_window(0), text.1.train_window(1)]);
+    let floor = ambiguity(&[text.1.train_window(0).unwrap(), text.1.train_window(1).unwrap()]);
     assert!(floor < 0.044 && losses[199] < 0.05, "after 200 updates the loss is {}", losses[199]);
     assert!((0.0..0.005).contains(&(losses[199] - floor)), "the loss is {}, its floor {floor}", losses[199]);
 }

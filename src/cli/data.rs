@@ -1,16 +1,34 @@
 //! `hadal data`
 
 use super::output;
+use crate::config::data::{DataConfig, TokenType};
+use crate::data::Cache;
+use crate::data::corpus::Corpus;
 use crate::data::world::World;
 use crate::error::{Error, Result};
+use crate::terminal::print;
+use crate::tokenizer::Tokenizer;
 use clap::{Args, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct DataArgs {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    /// Files or folders: UTF-8 text, JSON lines (.jsonl), tokens (.bin, .npy)
+    #[arg(required = true)]
+    path: Vec<PathBuf>,
+    /// byte, gpt2, cl100k, world, or a tokenizer.json
+    #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
+    tokenizer: String,
+    /// Key of the text in a JSON line
+    #[arg(long, value_name = "KEY", default_value = "text")]
+    text_field: String,
+    /// Numbers in .bin files without a header
+    #[arg(long, value_enum, default_value = "auto")]
+    token_type: TokenType,
 }
 
 #[derive(Subcommand, Debug)]
@@ -39,7 +57,30 @@ enum Kind {
 }
 
 pub(super) fn run(args: DataArgs) -> Result<()> {
-    let What::World { kind: Kind::Text, stories, seed, out } = args.what;
+    match args.what {
+        Some(What::World { kind: Kind::Text, stories, seed, out }) => world(stories, seed, out),
+        None => count(args),
+    }
+}
+
+/// Reads all data as a run would, and says what is in it.
+fn count(args: DataArgs) -> Result<()> {
+    let tokenizer = Tokenizer::load(&args.tokenizer)?;
+    let config = DataConfig { text_field: args.text_field, token_type: args.token_type, ..DataConfig::default() };
+    let corpus = Corpus::open(&args.path, &[], &config, &tokenizer, &Cache::of_user())?;
+    let (totals, used, ids) = (corpus.totals(), corpus.used_ids(&tokenizer)?, tokenizer.used_ids());
+    print(format_args!("files {}", corpus.files()))?;
+    print(format_args!("documents {}", totals.documents))?;
+    print(format_args!("bytes {}", totals.bytes))?;
+    print(format_args!("tokens {}", totals.tokens))?;
+    print(format_args!("bytes_per_token {:.4}", totals.bytes as f64 / totals.tokens.max(1) as f64))?;
+    print(format_args!("vocabulary {ids}"))?;
+    print(format_args!("vocabulary_used {used}"))?;
+    print(format_args!("vocabulary_coverage {:.6}", used as f64 / ids.max(1) as f64))
+}
+
+/// Writes stories of the embedded world to the new file `out`.
+fn world(stories: u64, seed: u64, out: PathBuf) -> Result<()> {
     output(&out)?;
     let world = World::new(seed);
     let file = std::fs::File::create_new(&out).map_err(|e| match e.kind() {

@@ -26,7 +26,7 @@ const PROBE_WINDOWS: usize = 128;
 pub(super) struct EvalArgs {
     /// A run folder, a checkpoint or a Hugging Face folder
     model: PathBuf,
-    /// UTF-8 text; the run's own held-out text by default
+    /// UTF-8 text, JSON lines or tokens; the run's own held-out text by default
     #[arg(long, value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Batches at most

@@ -61,7 +61,7 @@ enum Command {
     Kernels(kernels::KernelsArgs),
     /// Write logits, loss and gradients of a model on given tokens, to compare with other programs
     Dump(dump::DumpArgs),
-    /// Write the embedded data out
+    /// Count what is in data and check it, or write the embedded data out
     Data(data::DataArgs),
 }
 

@@ -29,7 +29,7 @@ pub(super) struct RunArgs {
     /// the rest is that run's configuration, or CONFIG's
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub model: Option<PathBuf>,
-    /// UTF-8 text files or folders; the embedded world by default
+    /// Files or folders of UTF-8 text, JSON lines or tokens; the embedded world by default
     #[arg(long, value_name = "PATH")]
     pub data: Vec<PathBuf>,
     /// byte, gpt2, cl100k, world, or a tokenizer.json; byte for --data, if the configuration names none

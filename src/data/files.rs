@@ -75,8 +75,9 @@ pub fn find(path: &Path, but: &HashSet<PathBuf>, problems: &mut Problems) -> Res
         let reason = format!("holds no text file and no tokens; looked for names ending in .{}", endings.join(", ."));
         problems.add(Error::file(path, reason))?;
     }
+    let mut files = of_one_kind(path, files);
     files.retain(|file| !but.contains(&canonical(&file.path)));
-    Ok(of_one_kind(path, files))
+    Ok(files)
 }
 
 /// The name by which a file is the same, however it was come by.

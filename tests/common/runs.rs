@@ -112,7 +112,7 @@ pub fn train(
     if let Start::AtScale(scale) = start {
         session.load_result(&state::first_result(scale)).unwrap();
     }
-    Trainer::new(config, session, dataset, tokenizer, journal, state, None).run(false).unwrap();
+    Trainer::new(config, session, dataset, tokenizer, journal, state, None).unwrap().run(false).unwrap();
     read_rows(run).unwrap()
 }
 
