@@ -176,9 +176,7 @@ impl Tokenizer {
     pub fn encode_piece(&self, piece: &str) -> Vec<u32> {
         let tried = match &*self.engine {
             Engine::Byte => return piece.bytes().map(u32::from).collect(),
-            Engine::Tiktoken(bpe, None) => {
-                guard::quietly(|| words::encode(piece, |word| bpe.encode_ordinary(word)))
-            }
+            Engine::Tiktoken(bpe, None) => guard::quietly(|| words::encode(piece, |word| bpe.encode_ordinary(word))),
             Engine::Tiktoken(bpe, Some(_)) => guard::quietly(|| bpe.encode_ordinary(piece)),
             Engine::File { tokenizer, .. } => guard::quietly(|| tokenizer.encode_fast(piece, false))
                 .and_then(|r| r.map(|encoding| encoding.get_ids().to_vec()).map_err(|e| e.to_string())),

@@ -148,12 +148,14 @@ fn a_json_line_is_a_document_and_the_split_keeps_documents_whole() {
     let text = prose(3, 300_000);
     let docs: Vec<&str> = text.split("\n\n").collect();
     let lines = |key: &str| -> String {
-        docs.iter().enumerate().map(|(i, t)| format!("{}\r\n", serde_json::json!({"id": i, key: t, "meta": {}}))).collect()
+        docs.iter()
+            .enumerate()
+            .map(|(i, t)| format!("{}\r\n", serde_json::json!({"id": i, key: t, "meta": {}})))
+            .collect()
     };
     fs::write(&file, format!("\u{feff}{}\n  \n", lines("text"))).unwrap();
     let tokenizer = Tokenizer::load("gpt2").unwrap();
-    let stream: Vec<u32> =
-        docs.iter().flat_map(|t| tokenizer.encode(t).into_iter().chain([tokenizer.eos()])).collect();
+    let stream: Vec<u32> = docs.iter().flat_map(|t| tokenizer.encode(t).into_iter().chain([tokenizer.eos()])).collect();
     let plain = DataConfig { shuffle: false, ..config(&[&file]) };
     let data = open(&plain, &tokenizer, &cache);
     let (seen, held) = (windows(&data), held_out(&data));
@@ -193,7 +195,8 @@ fn every_kind_of_token_file_gives_its_tokens() {
     npy(&file("four.npy"), "<u4", &flat, &wide(4));
     npy(&file("signed.npy"), "<i4", &format!("(1, {})", ids.len()), &wide(4));
     npy(&file("eight.npy"), "<i8", &flat, &wide(8));
-    let names = ["raw16.bin", "raw32.bin", "head16.bin", "head32.bin", "two.npy", "four.npy", "signed.npy", "eight.npy"];
+    let names =
+        ["raw16.bin", "raw32.bin", "head16.bin", "head32.bin", "two.npy", "four.npy", "signed.npy", "eight.npy"];
     for name in names {
         let plain = DataConfig { shuffle: false, val_fraction: 0.0, ..config(&[&file(name)]) };
         let data = open(&plain, &gpt2, &cache);
@@ -242,7 +245,10 @@ fn shards_come_in_a_seeded_order_whole_and_windows_stay_inside_of_them() {
         orders.insert(order);
     }
     assert!(orders.len() > 1, "the order of shards changes");
-    assert_eq!(epoch(3), (3 * n..4 * n).map(|i| open(&all, &gpt2, &cache).train_window(i).unwrap()).collect::<Vec<_>>());
+    assert_eq!(
+        epoch(3),
+        (3 * n..4 * n).map(|i| open(&all, &gpt2, &cache).train_window(i).unwrap()).collect::<Vec<_>>()
+    );
     let other = Dataset::open_in(&all, &gpt2, LENGTH, 6, &cache).unwrap();
     assert_ne!(windows(&other), epoch(0));
 }

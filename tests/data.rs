@@ -322,7 +322,8 @@ fn an_epoch_visits_each_window_once_and_the_next_in_another_order() {
     let again = Dataset::open(&files_config(&file, 0.1, true), &byte, 8, 42).unwrap();
     let plain = Dataset::open(&files_config(&file, 0.1, false), &byte, 8, 42).unwrap();
     let n = data.train_windows().unwrap();
-    let epoch = |data: &Dataset, e: u64| (e * n..(e + 1) * n).map(|i| data.train_window(i).unwrap()).collect::<Vec<_>>();
+    let epoch =
+        |data: &Dataset, e: u64| (e * n..(e + 1) * n).map(|i| data.train_window(i).unwrap()).collect::<Vec<_>>();
     assert_eq!(epoch(&data, 1), epoch(&again, 1));
     assert_ne!(epoch(&data, 0), epoch(&data, 1));
     assert_eq!(epoch(&plain, 0), epoch(&plain, 1));

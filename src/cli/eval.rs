@@ -96,7 +96,9 @@ fn run_config(args: &EvalArgs) -> Result<Option<Config>> {
 /// What to evaluate on: the given files as a whole, or what the run held out.
 fn source(args: &EvalArgs, run: Option<&Config>) -> Result<(DataConfig, u64)> {
     if !args.data.is_empty() {
-        let data = DataConfig { path: args.data.clone(), val_fraction: 0.0, shuffle: false, ..DataConfig::default() };
+        let own = run.map(|config| config.data.clone()).unwrap_or_default();
+        let (path, val_path) = (args.data.clone(), Vec::new());
+        let data = DataConfig { path, val_path, val_fraction: 0.0, shuffle: false, ..own };
         return Ok((data, 0));
     }
     match run {

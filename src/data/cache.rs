@@ -73,7 +73,8 @@ impl Cache {
         let [magic, found, tokens, bytes, documents, content, own] = words.map(u64::from_le);
         let width = Width::of(vocab);
         let length = tokens.checked_mul(width.bytes() as u64)?;
-        let is_file = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len() == length.checked_add(HEADER as u64)?;
+        let is_file =
+            file.metadata().ok().filter(std::fs::Metadata::is_file)?.len() == length.checked_add(HEADER as u64)?;
         let whole = is_file && (magic, found, own) == (MAGIC, name, header_hash(&head));
         if !whole || hash(&file, HEADER as u64, length).ok()? != content {
             return None;
@@ -97,8 +98,11 @@ impl Cache {
     /// Removes what ended processes left.
     fn sweep(&self) {
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
-            if Path::new(&entry.file_name()).extension().is_some_and(|e| e == "tmp") && age.is_some_and(|age| age > STALE) {
+            let age =
+                entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
+            if Path::new(&entry.file_name()).extension().is_some_and(|e| e == "tmp")
+                && age.is_some_and(|age| age > STALE)
+            {
                 let _ = std::fs::remove_file(entry.path()); // another process may have been faster
             }
         }

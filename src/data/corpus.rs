@@ -125,7 +125,9 @@ impl Corpus {
                 Some(survey) => all.add(survey),
                 None => {
                     let parts = source.stretches.iter().flat_map(|stretch| &stretch.parts);
-                    parts.map(|part| survey(part, tokenizer)).try_for_each(|found| found.map(|found| all.add(&found)))?;
+                    parts
+                        .map(|part| survey(part, tokenizer))
+                        .try_for_each(|found| found.map(|found| all.add(&found)))?;
                 }
             }
         }

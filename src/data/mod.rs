@@ -1,8 +1,8 @@
 //! Data to batches.
 //!
-//! In reading order: [`world`] (the embedded text); for the user's data [`files`] (which there are), [`reader`] and
-//! [`tokenise`] (text to tokens), [`shard`] (files that hold tokens), [`cache`] (tokens that stay), [`corpus`] (all of
-//! it); [`shuffle`] and [`order`] (in which order); and here the [`Dataset`] of either as numbered windows, which
+//! In reading order: [`world`] (the embedded text); for the user's data `files` (which there are), `reader` and
+//! `tokenise` (text to tokens), `shard` (files that hold tokens), `cache` (tokens that stay), [`corpus`] (all of
+//! it); [`shuffle`] and `order` (in which order); and here the [`Dataset`] of either as numbered windows, which
 //! [`Batch`] puts together for the device and [`prefetch`] prepares ahead.
 
 pub mod batch;
@@ -227,8 +227,8 @@ fn orders(train: &Corpus, val: Option<&Corpus>, held_out: f64, eos: u32, length:
         if windows(&first) == 0 || (cut < all && windows(&rest) == 0) {
             let whose = if train.sources.len() > 1 { format!(" in {}", source.path.display()) } else { String::new() };
             let reason = format!(
-                "{all} tokens are too few{whose}: {cut} to train on and {} held out, where a window takes {}; add text, \
-                 or use shorter sequences or another data.val_fraction (0 holds nothing out)",
+                "{all} tokens are too few{whose}: {cut} to train on and {} held out, where a window takes {}; add \
+                 text, or use shorter sequences or another data.val_fraction (0 holds nothing out)",
                 all - cut,
                 length + 1
             );

@@ -7,9 +7,9 @@ use std::thread::Scope;
 /// Things that are ready before they are asked for.
 const AHEAD: usize = 2;
 
-/// Makes `make(n)` for each n of `numbers`, in order and a little ahead, on a thread of its own. Each thing is a function
-/// of its number alone, so nothing depends on how far the thread has come. It ends after the last thing, after an
-/// error, or when nobody takes them any more.
+/// Makes `make(n)` for each n of `numbers`, in order and a little ahead, on a thread of its own. Each thing is a
+/// function of its number alone, so nothing depends on how far the thread has come. It ends after the last thing, after
+/// an error, or when nobody takes them any more.
 pub fn prefetch<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     numbers: std::ops::Range<u64>,

@@ -186,3 +186,53 @@ impl Open {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sparse file of `length` zeros called `name`.
+    fn zeros(folder: &std::path::Path, name: &str, kind: Kind, length: u64) -> Found {
+        let path = folder.join(name);
+        File::create(&path).unwrap().set_len(length).unwrap();
+        Found { path, kind, bytes: length }
+    }
+
+    #[test]
+    fn a_line_of_a_gigabyte_of_text_passes_through_a_few_megabytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [zeros(dir.path(), "line.txt", Kind::Text, 1 << 30)];
+        let (mut reader, mut batch, mut problems) = (Reader::new(&files), Batch::default(), Problems::default());
+        let (mut bytes, mut pieces) = (0, 0);
+        while reader.next(&mut batch, &mut problems).unwrap() {
+            let rest = reader.open.as_ref().map_or(0, |open| open.rest.capacity());
+            assert!(batch.bytes.capacity() + rest <= 48 << 20);
+            bytes += batch.bytes.len();
+            pieces += batch.parts.len();
+        }
+        assert_eq!((bytes, problems.count()), (1 << 30, 0));
+        assert_eq!(pieces, (1 << 30) / (16 << 10) + 1, "pieces of 16 KiB and the end");
+    }
+
+    #[test]
+    fn a_json_line_of_a_gigabyte_is_skipped_and_the_next_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = zeros(dir.path(), "line.jsonl", Kind::Lines, 1 << 30);
+        let mut end = std::fs::OpenOptions::new().append(true).open(&file.path).unwrap();
+        std::io::Write::write_all(&mut end, b"\n{\"text\": \"good\"}\n").unwrap();
+        let files = [file];
+        let (mut reader, mut batch, mut problems) = (Reader::new(&files), Batch::default(), Problems::default());
+        let mut lines = Vec::new();
+        while reader.next(&mut batch, &mut problems).unwrap() {
+            for part in &batch.parts {
+                let What::Line(number) = part.what else { panic!("no line") };
+                lines.push((number, batch.bytes[part.range.clone()].to_vec()));
+            }
+            let rest = reader.open.as_ref().map_or(0, |open| open.rest.capacity());
+            assert!(batch.bytes.capacity() + rest <= 48 << 20);
+        }
+        assert_eq!(lines, [(2, b"{\"text\": \"good\"}".to_vec())]);
+        let error = problems.finish().unwrap_err().to_string();
+        assert!(error.contains("line.jsonl: line 1 is longer than 16 MiB"), "{error}");
+    }
+}

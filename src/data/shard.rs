@@ -28,8 +28,8 @@ pub fn open(found: &Found, token_type: TokenType, vocab: usize) -> Result<Tokens
     if u128::from(is) != needed {
         let end = if u128::from(is) < needed { "is cut off" } else { "goes on past its end" };
         let reason = format!(
-            "{end}: its header promises {count} tokens of {} bytes from byte {offset} on, {needed} bytes in all, but it \
-             has {is}; copy it again",
+            "{end}: its header promises {count} tokens of {} bytes from byte {offset} on, {needed} bytes in all, but \
+             it has {is}; copy it again",
             width.bytes()
         );
         return Err(Error::file(&found.path, reason));
@@ -55,7 +55,8 @@ fn bin(found: &Found, file: &File, token_type: TokenType, vocab: usize) -> Resul
     {
         if version != Some(known) {
             let is = version.unwrap_or(0);
-            let reason = format!("has the mark {mark} of a token shard, but version {is}; version {known} is understood");
+            let reason =
+                format!("has the mark {mark} of a token shard, but version {is}; version {known} is understood");
             return Err(Error::file(&found.path, reason));
         }
         return Ok((4 * HEADER_WORDS as u64, width, count.unwrap_or(0).into()));
@@ -67,8 +68,9 @@ fn bin(found: &Found, file: &File, token_type: TokenType, vocab: usize) -> Resul
     };
     if !found.bytes.is_multiple_of(width.bytes() as u64) {
         let (bytes, size) = (found.bytes, width.bytes());
-        let reason =
-            format!("has {bytes} bytes, no whole number of tokens of {size} bytes; copy it again, or set data.token_type");
+        let reason = format!(
+            "has {bytes} bytes, no whole number of tokens of {size} bytes; copy it again, or set data.token_type"
+        );
         return Err(Error::file(&found.path, reason));
     }
     Ok((0, width, found.bytes / width.bytes() as u64))

@@ -124,7 +124,8 @@ impl Tokenising<'_> {
             }
             What::Line(number) => {
                 let text = jsonl::text(bytes, self.text_field).map_err(|reason| format!("line {number} {reason}"))?;
-                let mut ids: Vec<u32> = pieces(&text).into_iter().flat_map(|p| self.tokenizer.encode_piece(p)).collect();
+                let mut ids: Vec<u32> =
+                    pieces(&text).into_iter().flat_map(|p| self.tokenizer.encode_piece(p)).collect();
                 ids.push(self.tokenizer.eos());
                 Ok((ids, text.len() as u64))
             }

@@ -172,15 +172,10 @@ mod tests {
         assert_eq!(words("I'll don't 'S 's"), ["I", "'ll", " don", "'t", " '", "S", " '", "s"]);
         assert_eq!(words("a  b \n\n c\n"), ["a", " ", " b", " \n\n", " c", "\n"]);
         assert_eq!(words("x12,y 3.5  "), ["x", "12", ",", "y", " 3", ".", "5", "  "]);
-        assert_eq!(words("\u{e9}t\u{e9} \u{2019}s\u{a0}\u{a0}e\u{301}"), [
-            "\u{e9}t\u{e9}",
-            " \u{2019}",
-            "s",
-            "\u{a0}",
-            "\u{a0}",
-            "e",
-            "\u{301}"
-        ]);
+        assert_eq!(
+            words("\u{e9}t\u{e9} \u{2019}s\u{a0}\u{a0}e\u{301}"),
+            ["\u{e9}t\u{e9}", " \u{2019}", "s", "\u{a0}", "\u{a0}", "e", "\u{301}"]
+        );
     }
 
     #[test]
