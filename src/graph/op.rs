@@ -141,6 +141,8 @@ pub enum Op {
     BalanceLoss { probs: Tensor, chosen: Tensor, balance: Balance, slope: Tensor },
     /// Stable sort of (token, expert) pairs by expert; nothing to differentiate.
     ExpertSort { chosen: Tensor, starts: Tensor, routing: Routing },
+    /// Adds the number of pairs of each expert to row `row` of `loads`; nothing to differentiate.
+    ExpertLoad { routing: Routing, loads: Tensor, row: usize },
     /// `y[slot] = x[token of slot]`.
     ExpertGather { x: Tensor, routing: Routing, y: Tensor },
     /// Each slot's row times the transpose of its expert's matrix.

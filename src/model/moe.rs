@@ -27,6 +27,9 @@ pub fn moe(
     let (probs, chosen, gates) = t.router(logits, sizes(config, inputs)); // (N, E), (N, K), (N, K)  eqs. 20 to 22
     t.balance_loss(probs, chosen, balance(config, inputs)); // section 2.2.3
     let routing = t.expert_sort(chosen, config.n_routed_experts);
+    if let Some(loads) = inputs.expert_loads {
+        t.expert_load(routing, loads, config.moe_layers_before(layer));
+    }
 
     let xs = t.expert_gather(x, routing); // (N K, d)
     let gate = t.linear_experts(xs, w("experts.gate_proj"), routing); // (N K, Im)
