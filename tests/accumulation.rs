@@ -13,6 +13,7 @@ use hadal::graph::run_cpu::{CpuExecutor, CpuReal};
 use hadal::graph::{Dtype, Executor};
 use hadal::kernels::adamw;
 use hadal::kernels::case::indices;
+use hadal::kernels::state::METRIC_BALANCE;
 use hadal::model::params::initial;
 use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, RESET, UPDATE};
 use hadal::train::session::{Metrics, Session, feed};
@@ -36,6 +37,30 @@ fn window(together: bool) -> Vec<Batch> {
 
 fn program_for(batch: &Batch) -> Program {
     program(&tiny(), NO_LIMIT, batch.batch, batch.length)
+}
+
+/// The balance losses, as trained on, of the rows of a window one by one and in one batch.
+fn balances(seq_aux: bool) -> [f64; 2] {
+    [false, true].map(|together| {
+        let window = window(together);
+        let program = program(&ModelConfig { seq_aux, ..tiny() }, NO_LIMIT, window[0].batch, LENGTH);
+        let mut cpu = CpuExecutor::<f64>::new(&program.tensors, &program.recordings);
+        hadal::check::model::fill(&program, &mut cpu, |spec| Ok(initial(spec, 3))).unwrap();
+        cpu.upload_indices(program.inputs.state, &state_words(PASSES)).unwrap();
+        for batch in &window {
+            feed(&mut cpu, &program.inputs, batch).unwrap();
+            cpu.run(program.recording(MICRO_STEP)).unwrap();
+        }
+        cpu.get(program.inputs.loss.metrics)[METRIC_BALANCE]
+    })
+}
+
+#[test]
+fn a_balance_over_batches_is_the_mean_of_the_micro_batches_and_not_that_of_one_batch() {
+    let ([rows, _], [apart, together]) = (balances(true), balances(false));
+    // Micro-batches of one row are sequences.
+    assert!((apart - rows).abs() < 1e-7, "{apart} {rows}");
+    assert!((apart - together).abs() > 1e-3, "{apart} {together}");
 }
 
 /// The gradient of a window on the CPU executor in the precision of `F`.

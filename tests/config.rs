@@ -197,7 +197,6 @@ fn values_that_no_run_can_have_are_refused() {
     let bad = [
         ("train.steps=0", "at least 1"),
         ("train.micro_batch=0", "at least 1"),
-        ("model.seq_aux=false", "model.seq_aux"),
         ("model.rope_scaling={type=\"yarn\"}", "model.rope_scaling.factor: is missing"),
         ("model.rope_scaling={type=\"yarn\",factor=4}", "original_max_position_embeddings: is missing"),
         ("model.rope_scaling={type=\"ntk\",factor=0.5}", "model.rope_scaling.factor: is 0.5"),

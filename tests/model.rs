@@ -6,6 +6,7 @@ mod models;
 
 use hadal::check::model::{check_model, initial_values, small_config, small_program, wide_program};
 use hadal::config::model::ModelConfig;
+use hadal::config::train::Recompute;
 use hadal::gpu::pipeline::Allowed;
 use hadal::graph::{Dtype, Tensor};
 use hadal::kernels::state::{METRIC_BALANCE, METRIC_CORRECT, METRIC_COUNTED, METRIC_LOSS};
@@ -41,6 +42,27 @@ fn recorded_logits_and_losses_are_those_of_the_judge() {
             assert!(metrics[METRIC_CORRECT] <= metrics[METRIC_COUNTED], "{name}");
             let balance = if recording == EVALUATE { 0.0 } else { expected.balance };
             assert!(relative(&[metrics[METRIC_BALANCE]], &[balance]) < SAME, "{name}: {metrics:?} {balance}");
+        }
+    }
+}
+
+#[test]
+fn loads_are_the_choices_of_every_micro_step_of_a_window() {
+    for fixture in fixtures() {
+        for recompute in [Recompute::None, Recompute::Block] {
+            let program = models::recomputing(&fixture.config, fixture.binding_limit, 2, 7, recompute);
+            let Some(loads) = program.inputs.expert_loads else {
+                assert_eq!(fixture.config.moe_layers(), 0, "{}", fixture.name);
+                continue;
+            };
+            let mut cpu = fixture.executor::<f64>(&program);
+            run(&program, &mut cpu, &[MICRO_STEP, RESET, FIRST_MICRO_STEP, MICRO_STEP, EVALUATE]);
+            let mut expected = vec![0.0; program.tensors.elements(loads)];
+            let experts = fixture.config.n_routed_experts;
+            for (layer, tokens) in fixture.choices(&fixture.params).iter().enumerate() {
+                tokens.iter().flatten().for_each(|e| expected[layer * experts + e] += 2.0);
+            }
+            assert_eq!(cpu.get(loads), expected, "{}", fixture.name);
         }
     }
 }

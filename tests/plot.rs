@@ -85,6 +85,22 @@ fn validations_are_rings_and_the_learning_rate_has_its_panel() {
 }
 
 #[test]
+fn the_experts_shares_have_a_panel_where_there_are_experts() {
+    let mut run = run(200);
+    assert!(layout(std::slice::from_ref(&run), &PlotOptions::default()).expert_load.is_none());
+    run.busiest = run.learning_rate.iter().map(|p| (p.0, 0.4 - p.0 / 1000.0)).collect();
+    run.idlest = run.learning_rate.iter().map(|p| (p.0, 0.01)).collect();
+    let picture = render(std::slice::from_ref(&run), &PlotOptions::default());
+    let layout = layout(std::slice::from_ref(&run), &PlotOptions::default());
+    let (panel, norms) = (layout.expert_load.unwrap(), layout.grad_norm.unwrap());
+    assert!(panel.area.left > norms.area.right && panel.y.low == 0.0 && panel.y.high > 0.4);
+    for (step, share) in run.busiest.iter().chain(&run.idlest).skip(10) {
+        let [red, ..] = at(&picture, pixel(&panel, *step, *share));
+        assert!(red < 130, "update {step}, share {share}: {red}");
+    }
+}
+
+#[test]
 fn the_entropy_line_lies_at_the_entropy() {
     let run = run(100);
     let options = PlotOptions { entropy: Some(1.0), ..PlotOptions::default() };
@@ -120,6 +136,7 @@ fn each_of_several_runs_has_its_own_colour() {
 fn nothing_is_drawn_at_the_edges_of_the_picture() {
     let mut long = run(60);
     long.name = "a name without end ".repeat(30);
+    long.busiest = long.train.clone();
     let runs: Vec<Run> = (0..40).map(|_| long.clone()).collect();
     for runs in [&runs[..1], &runs[..2], &runs] {
         let options = PlotOptions { title: None, entropy: Some(1.0) };

@@ -18,6 +18,7 @@ use hadal::model::inputs::BatchSize;
 use hadal::model::params::{initial, parameters};
 use hadal::model::program::{EVALUATE, FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
 use hadal::reference::model as judge;
+use hadal::train::rows::Row;
 use hadal::train::session::Session;
 use models::{NO_LIMIT, tiny};
 use runs::Start;
@@ -56,6 +57,28 @@ fn moments_of_8_bits_train_about_as_well_as_those_of_32() {
     assert!(whole[1] < 0.8 * whole[0], "{whole:?}");
     assert!((coded[1] / whole[1] - 1.0).abs() < 0.03, "{coded:?} beside {whole:?}");
     assert_ne!(coded[1], whole[1], "some moments have 8 bits");
+}
+
+#[test]
+fn rows_say_how_evenly_each_layer_used_its_experts_and_that_nothing_was_dropped() {
+    let mut config = runs::config(3);
+    config.train.eval_interval = 1; // its resets must not mix with the windows'
+    let (folder, text) = (tempfile::tempdir().unwrap(), runs::text(&config));
+    let rows = runs::train(&config, &runs::cpu(), &text, &folder.path().join("run"), Start::Fresh);
+    let train: Vec<_> =
+        rows.iter().filter_map(|row| if let Row::Train(row) = row { Some(row) } else { None }).collect();
+    assert_eq!(train.len(), 3);
+    for row in train {
+        let [load] = &row.expert_load[..] else { panic!("one layer has experts: {row:?}") };
+        assert!(load.layer == 1 && load.min < 0.125 && load.max > 0.125 && load.max <= 0.5, "{load:?}");
+        assert!(load.entropy > 0.3 && load.entropy < 1.0 && row.dropped == 0, "{row:?}");
+        let pairs = load.max * (2 * 2 * 16 * 2) as f64;
+        assert_eq!(pairs.fract(), 0.0, "a share of the window's pairs");
+    }
+    config.model.first_k_dense_replace = config.model.num_hidden_layers;
+    let rows = runs::train(&config, &runs::cpu(), &text, &folder.path().join("dense"), Start::Fresh);
+    let text = serde_json::to_string(&rows).unwrap();
+    assert!(text.contains("grad_norm") && !text.contains("expert_load"), "{text}");
 }
 
 /// Mean entropy, in nats, of the next token among windows with the same tokens before it.

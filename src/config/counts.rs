@@ -15,10 +15,14 @@ struct Shares {
 impl ModelConfig {
     /// Blocks that have experts: the multiples of `moe_layer_freq` in `first_k_dense_replace..num_hidden_layers`.
     pub fn moe_layers(&self) -> usize {
+        self.moe_layers_before(self.num_hidden_layers)
+    }
+
+    /// How many of the blocks before block `end` have experts.
+    pub fn moe_layers_before(&self, end: usize) -> usize {
         let step = self.moe_layer_freq.max(1);
         let multiples_below = |end: usize| end.div_ceil(step);
-        let first = self.first_k_dense_replace.min(self.num_hidden_layers);
-        multiples_below(self.num_hidden_layers) - multiples_below(first)
+        multiples_below(end) - multiples_below(self.first_k_dense_replace.min(end))
     }
 
     fn shares(&self) -> Shares {

@@ -64,10 +64,6 @@ impl Config {
         self.schedule.validate(self.optimizer.learning_rate)?;
         let tokens = self.train.micro_batch.saturating_mul(self.train.sequence_length);
         self.model.check_pass("train.micro_batch", tokens, "lower it and raise train.accumulation")?;
-        if !self.model.seq_aux && self.model.aux_loss_alpha > 0.0 && self.model.moe_layers() > 0 {
-            let reason = "is false, but a balance loss over whole batches does not add up over micro-batches";
-            return Err(Error::config("model.seq_aux", format!("{reason}; set it to true")));
-        }
         let (length, limit) = (self.train.sequence_length, self.model.longest());
         if length > limit {
             return Err(Error::config(

@@ -79,7 +79,9 @@ pub struct ModelConfig {
     pub routed_scaling_factor: f64,
     /// Weight of the balance loss; 0 switches it off.
     pub aux_loss_alpha: f64,
-    /// Whether the balance loss counts by sequence (the only kind that accumulates exactly).
+    /// Whether the balance loss counts each sequence on its own. `false` counts the tokens of a micro-batch as one
+    /// sequence and takes the mean over the update's micro-batches: several small ones are then not the same as a large
+    /// one, since each is to be balanced in itself.
     pub seq_aux: bool,
     /// Added to the mean square in block and final norms; the latent norms always use 1e-6.
     pub rms_norm_eps: f64,

@@ -223,6 +223,11 @@ pub enum ScheduleKind {
     /// Half a cosine from the peak to the minimum.
     #[default]
     Cosine,
+    /// A straight line from the peak to the minimum.
+    Linear,
+    /// The peak, then a straight line to the minimum over the last `cooldown_steps`: a run that went on at the peak can
+    /// be finished from any of its checkpoints.
+    WarmupStableDecay,
     /// The peak throughout.
     Constant,
 }
@@ -231,19 +236,27 @@ pub enum ScheduleKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// Shape after warm-up: `cosine` or `constant`; default `cosine`.
+    /// Shape after warm-up: `cosine`, `linear`, `warmup_stable_decay` or `constant`; default `cosine`.
     pub kind: ScheduleKind,
     /// w: updates of linear rise; default 100.
     pub warmup_steps: u64,
     /// D: update at which the minimum is reached; 0 for `train.steps`; default 0.
     pub decay_steps: u64,
-    /// Learning rate at and after D, for `cosine`; default 0.
+    /// Updates of the final fall, for `warmup_stable_decay`; 0 for a tenth of D; default 0.
+    pub cooldown_steps: u64,
+    /// Learning rate at and after D, except for `constant`; default 0.
     pub min_learning_rate: f64,
 }
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        ScheduleConfig { kind: ScheduleKind::Cosine, warmup_steps: 100, decay_steps: 0, min_learning_rate: 0.0 }
+        ScheduleConfig {
+            kind: ScheduleKind::Cosine,
+            warmup_steps: 100,
+            decay_steps: 0,
+            cooldown_steps: 0,
+            min_learning_rate: 0.0,
+        }
     }
 }
 

@@ -59,6 +59,10 @@ impl Op {
                 r.step(&kernels::balance_loss::KERNEL, &params, &tensors);
             }
             Op::ExpertSort { chosen, starts, routing } => expert_sort(r, *chosen, *starts, *routing),
+            Op::ExpertLoad { routing, loads, row } => {
+                let params = kernels::expert_load::Params { row: *row as u32, experts: shape2(r, *loads)[1] };
+                r.step(&kernels::expert_load::KERNEL, &params, &[routing.offsets, *loads]);
+            }
             Op::ExpertGather { x, routing, y } => {
                 let [pairs, width] = shape2(r, *y);
                 let params = kernels::expert_gather::Params { pairs, selected: routing.selected as u32, width };

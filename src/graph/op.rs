@@ -86,9 +86,9 @@ pub type RouterSizes = crate::kernels::router::Params;
 /// Parameters of the balance loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Balance {
-    /// B: sequences.
+    /// Equal parts of the tokens that are counted each on its own.
     pub sequences: usize,
-    /// Weight of the loss.
+    /// Weight of the loss, as `kernels::balance_loss` takes it.
     pub alpha: f32,
     /// 1 for tokens, 0 for padding.
     pub real: Tensor, // (N)
@@ -137,10 +137,12 @@ pub enum Op {
     SwiGlu { gate: Tensor, up: Tensor, h: Tensor },
     /// Softmax over experts, selection and weights.
     Router { logits: Tensor, sizes: RouterSizes, probs: Tensor, chosen: Tensor, weights: Tensor },
-    /// Sequence-wise balance loss.
+    /// Balance loss, sequence by sequence.
     BalanceLoss { probs: Tensor, chosen: Tensor, balance: Balance, slope: Tensor },
     /// Stable sort of (token, expert) pairs by expert; nothing to differentiate.
     ExpertSort { chosen: Tensor, starts: Tensor, routing: Routing },
+    /// Adds the number of pairs of each expert to row `row` of `loads`; nothing to differentiate.
+    ExpertLoad { routing: Routing, loads: Tensor, row: usize },
     /// `y[slot] = x[token of slot]`.
     ExpertGather { x: Tensor, routing: Routing, y: Tensor },
     /// Each slot's row times the transpose of its expert's matrix.

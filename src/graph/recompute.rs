@@ -8,8 +8,8 @@
 //! use in the forward pass, so the memory plan gives their buffers to others.
 //!
 //! Made once and kept: what routers choose, because a tie that fell the other way would be another network, with the
-//! sort that follows from it; and whatever has effects besides its results, as the sums of the balance loss. Everything
-//! else gives the same bits again: kernels sum in a fixed order, and dropout masks are functions of a counter.
+//! sort that follows from it; and whatever has effects besides its results, as the sums of the balance loss and of the
+//! experts' loads. Everything else gives the same bits again: kernels sum in a fixed order, and dropout masks are functions of a counter.
 
 use super::op::Op;
 use super::recording::Recorder;
@@ -42,7 +42,9 @@ impl Use {
 impl Op {
     /// Whether running the operation again is allowed, and gives what it gave.
     fn repeats(&self) -> bool {
-        !matches!(self, Op::Router { .. } | Op::BalanceLoss { .. } | Op::ExpertSort { .. } | Op::HeadLoss { .. })
+        let routes = matches!(self, Op::Router { .. } | Op::ExpertSort { .. });
+        let counts = matches!(self, Op::BalanceLoss { .. } | Op::ExpertLoad { .. } | Op::HeadLoss { .. });
+        !routes && !counts
     }
 
     /// Shows `f` each activation that the operation reads or makes. Backward also asks for shapes and gradients, which
@@ -72,6 +74,7 @@ impl Op {
                 all(&mut [(probs, Read), (chosen, Read), (slope, MadeRead)]);
             }
             Op::ExpertSort { chosen, .. } => all(&mut [(chosen, Read)]),
+            Op::ExpertLoad { .. } => {}
             Op::ExpertCombine { residual, o, weights, y, .. } => {
                 all(&mut [(residual, Read), (o, ReadTwice), (weights, ReadTwice), (y, Made)]);
             }

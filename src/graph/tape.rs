@@ -223,6 +223,13 @@ impl<'t> Tape<'t> {
         routing
     }
 
+    /// Adds each expert's number of pairs to row `row` of `loads`; nothing to do in evaluation.
+    pub fn expert_load(&mut self, routing: Routing, loads: Tensor, row: usize) {
+        if self.training {
+            self.ops.push(Op::ExpertLoad { routing, loads, row });
+        }
+    }
+
     /// Each slot's token row: (N, d) to (N K, d).
     pub fn expert_gather(&mut self, x: Tensor, routing: Routing) -> Tensor {
         let shape = [self.tensors.elements(routing.slot_pair), self.width(x)];

@@ -30,6 +30,7 @@ pub mod expert_combine_backward;
 pub mod expert_count;
 pub mod expert_gather;
 pub mod expert_gather_backward;
+pub mod expert_load;
 pub mod expert_scan;
 pub mod expert_scatter;
 pub mod fill;
@@ -358,6 +359,7 @@ pub static KERNELS: &[&Kernel] = &[
     &expert_count::KERNEL,
     &expert_gather::KERNEL,
     &expert_gather_backward::KERNEL,
+    &expert_load::KERNEL,
     &expert_scan::KERNEL,
     &expert_scatter::KERNEL,
     &fill::KERNEL,

@@ -41,6 +41,8 @@ pub struct Inputs {
     pub rope_table: Tensor, // (T, dr / 2, 2)
     /// Words that change from step to step: `kernels::state`.
     pub state: Tensor, // (8)
+    /// Pairs that each expert got in the window so far, one row a layer with experts; absent without such layers.
+    pub expert_loads: Option<Tensor>, // (layers with experts, E)
     /// Targets, loss weights, per-token results and their sums.
     pub loss: LossSlots,
 }
@@ -49,6 +51,7 @@ impl Inputs {
     /// Adds the tensors to the table.
     pub fn new(t: &mut Tensors, config: &ModelConfig, size: BatchSize) -> Self {
         let n = size.tokens();
+        let loads = [config.moe_layers(), config.n_routed_experts];
         let rope = [size.length, config.qk_rope_head_dim / 2, 2];
         Inputs {
             size,
@@ -60,6 +63,7 @@ impl Inputs {
             real: t.index("real", &[n], Role::Input),
             rope_table: t.real("rope_table", &rope, Role::State),
             state: t.index("state", &[8], Role::State),
+            expert_loads: (loads[0] > 0).then(|| t.real("expert_loads", &loads, Role::State)),
             loss: LossSlots {
                 targets: t.index("targets", &[n], Role::Input),
                 loss_weights: t.real("loss_weights", &[n], Role::Input),

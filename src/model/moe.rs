@@ -27,6 +27,9 @@ pub fn moe(
     let (probs, chosen, gates) = t.router(logits, sizes(config, inputs)); // (N, E), (N, K), (N, K)  eqs. 20 to 22
     t.balance_loss(probs, chosen, balance(config, inputs)); // section 2.2.3
     let routing = t.expert_sort(chosen, config.n_routed_experts);
+    if let Some(loads) = inputs.expert_loads {
+        t.expert_load(routing, loads, config.moe_layers_before(layer));
+    }
 
     let xs = t.expert_gather(x, routing); // (N K, d)
     let gate = t.linear_experts(xs, w("experts.gate_proj"), routing); // (N K, Im)
@@ -67,10 +70,14 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
     }
 }
 
+/// By sequence, or with all tokens as one. The state holds 1 / sequences of the window, and a micro-batch has `batch` of
+/// these: that factor makes the mean over the window's sequences one over its micro-batches.
 fn balance(config: &ModelConfig, inputs: &Inputs) -> Balance {
+    let batch = inputs.size.batch;
+    let (sequences, factor) = if config.seq_aux { (batch, 1.0) } else { (1, batch as f64) };
     Balance {
-        sequences: inputs.size.batch,
-        alpha: config.aux_loss_alpha as f32,
+        sequences,
+        alpha: (config.aux_loss_alpha * factor) as f32,
         real: inputs.real,
         state: inputs.state,
         result: inputs.loss.result,

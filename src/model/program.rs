@@ -17,7 +17,7 @@ use std::collections::HashSet;
 
 /// Makes the copies of all parameters in f16 anew, after the host has written parameters.
 pub const REFRESH: &str = "refresh";
-/// Clears the sums before a window.
+/// Clears the sums and the experts' loads before a window.
 pub const RESET: &str = "reset";
 /// Forward and backward of one micro-batch; parameter gradients and sums accumulate.
 pub const MICRO_STEP: &str = "micro_step";
@@ -101,7 +101,7 @@ impl Program {
             logits: None,
         };
         program.record_refresh();
-        program.record_reset();
+        program.record_reset(training);
         if let Some(optimizer) = &options.optimizer {
             let overwritten = program.record_micro_step(options.binding_limit, options.recompute);
             program.record_update(optimizer, &overwritten);
@@ -135,10 +135,14 @@ impl Program {
         self.recordings.push(r.finish(REFRESH));
     }
 
-    fn record_reset(&mut self) {
+    fn record_reset(&mut self, training: bool) {
         let mut r = Recorder::new(&mut self.tensors);
         let metrics = self.inputs.loss.metrics;
         r.step(&fill::KERNEL, &fill::Params { count: 8, value: 0.0 }, &[metrics]);
+        if let Some(loads) = self.inputs.expert_loads.filter(|_| training) {
+            let count = r.tensors.elements(loads) as u32;
+            r.step(&fill::KERNEL, &fill::Params { count, value: 0.0 }, &[loads]);
+        }
         self.recordings.push(r.finish(RESET));
     }
 

@@ -6,8 +6,8 @@ use super::legend;
 use super::panel::Panel;
 use super::series::{Point, smooth, smoothing_reach};
 use super::style::{
-    BACKGROUND, BOTTOM, DASHES, ENTROPY, HEADING, HEIGHT, LEFT, LOWER, MARKER, RAW, RIGHT, SMOOTHED, SPACING, TEXT,
-    VALIDATION, WIDTH, color,
+    BACKGROUND, BOTTOM, DASHES, ENTROPY, GUTTER, HEADING, HEIGHT, LEFT, LOWER, MARKER, RAW, RIGHT, SMOOTHED, SPACING,
+    TEXT, VALIDATION, WIDTH, color,
 };
 use super::{PlotOptions, Run};
 use image::RgbImage;
@@ -22,6 +22,8 @@ pub struct Layout {
     pub loss: Panel,
     /// Gradient norm, if any run has one.
     pub grad_norm: Option<Panel>,
+    /// Largest and smallest share of an expert, if any run has experts.
+    pub expert_load: Option<Panel>,
     /// Learning rate.
     pub learning_rate: Panel,
 }
@@ -45,13 +47,12 @@ pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
     draw_title(&mut canvas, runs, options);
     legend::draw(&mut canvas, &rows);
     draw_losses(&mut canvas, &layout.loss, None, runs, options);
+    if let Some(panel) = &layout.expert_load {
+        let title = "shares of the busiest and the idlest expert of all layers";
+        draw_lower(&mut canvas, panel, title, runs, |run| vec![&run.busiest, &run.idlest]);
+    }
     if let Some(panel) = &layout.grad_norm {
-        let note = if panel.y.scale == Scale::Log { ", logarithmic" } else { "" };
-        panel.draw_frame(&mut canvas, &format!("gradient norm before clipping{note}"), None);
-        for (i, run) in runs.iter().enumerate() {
-            canvas.paint(&panel.curve(&run.grad_norm, RAW), color(i), faint);
-            canvas.paint(&panel.curve(&smoothed(&run.grad_norm, panel.y.scale), VALIDATION), color(i), 1.0);
-        }
+        draw_lower(&mut canvas, panel, "gradient norm before clipping", runs, |run| vec![&run.grad_norm]);
     }
     let peak = extent(runs.iter().flat_map(|run| run.learning_rate.iter().map(|p| p.1)));
     let peak = peak.map_or(String::new(), |(_, peak)| format!(", peak {}", short(peak)));
@@ -60,6 +61,19 @@ pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
         canvas.paint(&layout.learning_rate.curve(&run.learning_rate, VALIDATION), color(i), 1.0);
     }
     canvas.image
+}
+
+/// A lower panel: curves of each run with a point for each update, faint, and smoothed.
+fn draw_lower(canvas: &mut Canvas, panel: &Panel, title: &str, runs: &[Run], curves: impl Fn(&Run) -> Vec<&[Point]>) {
+    let (faint, scale) = (raw_opacity(runs), panel.y.scale);
+    let note = if scale == Scale::Log { ", logarithmic" } else { "" };
+    panel.draw_frame(canvas, &format!("{title}{note}"), None);
+    for (i, run) in runs.iter().enumerate() {
+        for curve in curves(run) {
+            canvas.paint(&panel.curve(curve, RAW), color(i), faint);
+            canvas.paint(&panel.curve(&smoothed(curve, scale), VALIDATION), color(i), 1.0);
+        }
+    }
 }
 
 pub(super) fn draw_title(canvas: &mut Canvas, runs: &[Run], options: &PlotOptions) {
@@ -104,13 +118,21 @@ fn arrange(runs: &[Run], loss: Axis, legend_lines: usize) -> Layout {
     let norms = || values(|run| &run.grad_norm);
     let has_norms = norms().any(f64::is_finite);
 
-    let area = |top, bottom| Rect::new(LEFT, top, RIGHT, bottom);
-    let rate_area = area(BOTTOM - LOWER, BOTTOM);
-    let norm_area = area(rate_area.top - SPACING - LOWER, rate_area.top - SPACING);
-    let above = if has_norms { norm_area.top } else { rate_area.top };
+    let loads = || values(|run| &run.busiest).chain(values(|run| &run.idlest));
+    let has_loads = loads().any(f64::is_finite);
+
+    let area = |left, top, bottom| Rect::new(left, top, RIGHT, bottom);
+    let rate_area = area(LEFT, BOTTOM - LOWER, BOTTOM);
+    let middle = area(LEFT, rate_area.top - SPACING - LOWER, rate_area.top - SPACING);
+    let above = if has_norms || has_loads { middle.top } else { rate_area.top };
+    // Norms and loads share a row, so that the loss keeps its height.
+    let half = (RIGHT - LEFT - GUTTER) / 2.0;
+    let norm_area = Rect { right: if has_loads { LEFT + half } else { RIGHT }, ..middle };
+    let load_area = Rect { left: if has_norms { RIGHT - half } else { LEFT }, ..middle };
     Layout {
-        loss: Panel { area: area(top(legend_lines), above - SPACING), x, y: loss },
+        loss: Panel { area: area(LEFT, top(legend_lines), above - SPACING), x, y: loss },
         grad_norm: has_norms.then(|| Panel { area: norm_area, x, y: norm_axis(norms()) }),
+        expert_load: has_loads.then(|| Panel { area: load_area, x, y: Axis::from_zero(loads()) }),
         learning_rate: Panel { area: rate_area, x, y: Axis::from_zero(values(|run| &run.learning_rate)) },
     }
 }

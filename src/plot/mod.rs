@@ -1,4 +1,5 @@
-//! Loss curves as a picture: the loss above, the learning rate and the gradient norm below, one or several runs.
+//! Loss curves as a picture: the loss above; the experts' loads, the gradient norm and the learning rate below; one or
+//! several runs.
 //!
 //! Everything is drawn here, letters included, so that the same rows give the same bytes on every machine.
 
@@ -19,7 +20,7 @@ pub use draw::{Layout, layout, render};
 use crate::checkpoint::disk::replace_file;
 use crate::error::{Error, Result};
 use crate::train::journal;
-use crate::train::rows::Row;
+use crate::train::rows::{ExpertLoad, Row};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use series::Point;
@@ -43,6 +44,10 @@ pub struct Run {
     pub learning_rate: Vec<Point>,
     /// Norm of the gradient before clipping; empty if it was not recorded.
     pub grad_norm: Vec<Point>,
+    /// Largest share of a layer's load on one expert, over the layers; empty for models without experts.
+    pub busiest: Vec<Point>,
+    /// Smallest share.
+    pub idlest: Vec<Point>,
 }
 
 impl Run {
@@ -57,6 +62,13 @@ impl Run {
                     run.tokens.push((step, row.tokens as f64));
                     run.learning_rate.push((step, row.lr));
                     run.grad_norm.push((step, row.grad_norm));
+                    if !row.expert_load.is_empty() {
+                        let over = |pick: fn(f64, f64) -> f64, share: fn(&ExpertLoad) -> f64| {
+                            row.expert_load.iter().map(share).fold(f64::NAN, pick)
+                        };
+                        run.busiest.push((step, over(f64::max, |load| load.max)));
+                        run.idlest.push((step, over(f64::min, |load| load.min)));
+                    }
                 }
                 Row::Val(row) => run.val.push((step, row.loss)),
             }

@@ -24,6 +24,7 @@ pub mod expert_combine_backward;
 pub mod expert_count;
 pub mod expert_gather;
 pub mod expert_gather_backward;
+pub mod expert_load;
 pub mod expert_scan;
 pub mod expert_scatter;
 pub mod fill;

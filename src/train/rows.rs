@@ -40,6 +40,45 @@ pub struct TrainRow {
     /// Updates skipped so far because a gradient was not finite.
     #[serde(default)]
     pub skipped: u64,
+    /// How evenly the window's tokens fell on the experts, one entry a layer with experts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expert_load: Vec<ExpertLoad>,
+    /// Pairs of a token and a chosen expert that no expert took, over all layers: 0, since nothing has a capacity here.
+    #[serde(default)]
+    pub dropped: u64,
+}
+
+/// How evenly tokens fell on the experts of one layer. A share is an expert's part of the pairs of a token and one of its
+/// chosen experts; in balance each of E experts has 1/E. Padding counts: it is routed as text is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExpertLoad {
+    /// Number of the block.
+    pub layer: usize,
+    /// Largest share of an expert.
+    #[serde(deserialize_with = "number")]
+    pub max: f64,
+    /// Smallest share.
+    #[serde(deserialize_with = "number")]
+    pub min: f64,
+    /// Entropy of the shares over its largest value, ln E: 1 in balance, 0 where one expert takes all.
+    #[serde(deserialize_with = "number")]
+    pub entropy: f64,
+}
+
+impl ExpertLoad {
+    /// From the number of pairs of each expert of block `layer`.
+    pub fn of(layer: usize, pairs: &[f32]) -> ExpertLoad {
+        let all: f64 = pairs.iter().map(|&x| f64::from(x)).sum();
+        let shares = || pairs.iter().map(|&x| f64::from(x) / all);
+        let entropy = -shares().filter(|&s| s > 0.0).map(|s| s * s.ln()).sum::<f64>();
+        let largest = (pairs.len() as f64).ln();
+        ExpertLoad {
+            layer,
+            max: shares().fold(f64::NAN, f64::max),
+            min: shares().fold(f64::NAN, f64::min),
+            entropy: if largest > 0.0 { (entropy / largest).clamp(0.0, 1.0) } else { 1.0 },
+        }
+    }
 }
 
 /// What one validation found.
@@ -80,7 +119,7 @@ fn one() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Row, TrainRow};
+    use super::{ExpertLoad, Row, TrainRow};
 
     #[test]
     fn rows_of_older_runs_have_a_loss_scale_of_one() {
@@ -89,5 +128,20 @@ mod tests {
         let row: Row = serde_json::from_str(text).unwrap();
         let rate = TrainRow { step: 3, loss: 2.5, lr: 1e-3, grad_norm: 1.5, tokens: 96, ..Default::default() };
         assert_eq!(row, Row::Train(TrainRow { tokens_per_second: 9.5, loss_scale: 1.0, ..rate }));
+        let text = serde_json::to_string(&row).unwrap();
+        assert!(!text.contains("expert_load") && text.contains("\"dropped\":0"), "{text}");
+    }
+
+    #[test]
+    fn a_load_is_judged_by_its_shares() {
+        let load = |pairs: &[f32]| ExpertLoad::of(3, pairs);
+        assert_eq!(load(&[7.0; 4]), ExpertLoad { layer: 3, max: 0.25, min: 0.25, entropy: 1.0 });
+        assert_eq!(load(&[0.0, 9.0, 0.0]), ExpertLoad { layer: 3, max: 1.0, min: 0.0, entropy: 0.0 });
+        assert_eq!(load(&[5.0]), ExpertLoad { layer: 3, max: 1.0, min: 1.0, entropy: 1.0 });
+        let half = load(&[2.0, 2.0, 0.0, 0.0]);
+        assert_eq!((half.max, half.min), (0.5, 0.0));
+        approx::assert_relative_eq!(half.entropy, 0.5);
+        let row = Row::Train(TrainRow { expert_load: vec![half], ..TrainRow::default() });
+        assert_eq!(serde_json::from_str::<Row>(&serde_json::to_string(&row).unwrap()).unwrap(), row);
     }
 }

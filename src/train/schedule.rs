@@ -5,10 +5,13 @@ use crate::config::train::ScheduleKind;
 
 /// Learning rate of update `step`, counted from 0.
 ///
-/// With peak η, minimum η_min, w warm-up updates and decay until update D:
+/// With peak η, minimum η_min, w warm-up updates, decay until update D and a cooldown of c updates:
 /// - step < w: η (step + 1) / (w + 1), so that the first update already moves and update w has η;
 /// - constant: η from there on;
-/// - cosine: η_min + ½ (1 + cos(π (step − w) / (D − w))) (η − η_min), and η_min after D.
+/// - cosine: η_min + ½ (1 + cos(π (step − w) / (D − w))) (η − η_min);
+/// - linear: η_min + (D − step) / (D − w) (η − η_min);
+/// - warmup_stable_decay: η, and from b = max(w, D − c) on η_min + (D − step) / (D − b) (η − η_min);
+/// - all but constant: η_min after D.
 pub fn learning_rate(config: &Config, step: u64) -> f64 {
     let schedule = &config.schedule;
     let (peak, lowest) = (config.optimizer.learning_rate, schedule.min_learning_rate);
@@ -16,20 +19,25 @@ pub fn learning_rate(config: &Config, step: u64) -> f64 {
     if step < warmup {
         return peak * (step + 1) as f64 / (warmup as f64 + 1.0);
     }
-    match schedule.kind {
-        ScheduleKind::Constant => peak,
-        ScheduleKind::Cosine => {
-            let end = if schedule.decay_steps == 0 { config.train.steps } else { schedule.decay_steps };
-            if step == warmup {
-                return peak;
-            }
-            if step > end {
-                return lowest;
-            }
-            let share = (step - warmup) as f64 / (end - warmup) as f64;
-            lowest + 0.5 * (1.0 + (std::f64::consts::PI * share).cos()) * (peak - lowest)
-        }
+    let end = if schedule.decay_steps == 0 { config.train.steps } else { schedule.decay_steps };
+    let cooldown = if schedule.cooldown_steps == 0 { end / 10 } else { schedule.cooldown_steps };
+    let begin = match schedule.kind {
+        ScheduleKind::Constant => return peak,
+        ScheduleKind::WarmupStableDecay => warmup.max(end.saturating_sub(cooldown)),
+        ScheduleKind::Cosine | ScheduleKind::Linear => warmup,
+    };
+    if step <= begin {
+        return peak;
     }
+    if step > end {
+        return lowest;
+    }
+    let share = (step - begin) as f64 / (end - begin) as f64;
+    let left = match schedule.kind {
+        ScheduleKind::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * share).cos()),
+        _ => 1.0 - share,
+    };
+    lowest + left * (peak - lowest)
 }
 
 #[cfg(test)]
@@ -86,6 +94,35 @@ mod tests {
         assert_relative_eq!(learning_rate(&config, 0), 0.001, max_relative = 1e-15);
         assert_eq!(learning_rate(&config, 9), 0.01);
         assert_eq!(learning_rate(&config, 1_000_000), 0.01);
+    }
+
+    #[test]
+    fn a_line_falls_evenly_to_the_minimum() {
+        let mut config = config();
+        config.schedule.kind = ScheduleKind::Linear;
+        for (step, rate) in [(9, 0.01), (34, 0.00775), (59, 0.0055), (84, 0.00325), (109, 0.001), (110, 0.001)] {
+            assert_relative_eq!(learning_rate(&config, step), rate, max_relative = 1e-14);
+        }
+    }
+
+    #[test]
+    fn the_stable_schedule_falls_over_its_cooldown_alone() {
+        let mut config = config();
+        config.schedule.kind = ScheduleKind::WarmupStableDecay;
+        config.schedule.cooldown_steps = 40;
+        for (step, rate) in
+            [(4, 0.005), (9, 0.01), (69, 0.01), (79, 0.00775), (99, 0.00325), (109, 0.001), (500, 0.001)]
+        {
+            assert_relative_eq!(learning_rate(&config, step), rate, max_relative = 1e-14);
+        }
+        config.schedule.decay_steps = 200;
+        config.schedule.cooldown_steps = 0; // a tenth: 20
+        for (step, rate) in [(180, 0.01), (190, 0.0055), (200, 0.001)] {
+            assert_relative_eq!(learning_rate(&config, step), rate, max_relative = 1e-14);
+        }
+        config.schedule.cooldown_steps = 1000; // no longer than what the warm-up leaves
+        assert_eq!(learning_rate(&config, 9), 0.01);
+        assert!(learning_rate(&config, 10) < 0.01);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::checkpoint::{self, TrainerState};
 use super::journal::Journal;
 use super::progress::Progress;
-use super::rows::{Row, TrainRow, ValRow};
+use super::rows::{ExpertLoad, Row, TrainRow, ValRow};
 use super::schedule::learning_rate;
 use super::session::{Metrics, Session};
 use crate::config::Config;
@@ -36,6 +36,20 @@ struct Waiting {
     step: u64,
     learning_rate: f64,
     targets: u64,
+}
+
+/// What is read of an update, in this order; its tag is [`PARTS`] times the update's number plus this.
+const METRICS: u64 = 0;
+const LOADS: u64 = 1;
+const RESULT: u64 = 2;
+const PARTS: u64 = 3;
+
+/// What has arrived of the oldest update so far.
+#[derive(Default)]
+struct Arrived {
+    metrics: Option<Metrics>,
+    /// Pairs of each expert, layer by layer.
+    loads: Vec<f32>,
 }
 
 /// Tokens a second over the last updates. Results arrive in bursts, so the time between two of them says little.
@@ -76,7 +90,7 @@ pub struct Trainer<'a> {
     progress: Progress,
     state: TrainerState,
     waiting: VecDeque<Waiting>,
-    metrics: Option<Metrics>,
+    arrived: Arrived,
     pace: Pace,
     non_finite: u32,
     validation: Vec<Batch>,
@@ -123,7 +137,7 @@ impl<'a> Trainer<'a> {
             progress,
             state,
             waiting: VecDeque::new(),
-            metrics: None,
+            arrived: Arrived::default(),
             pace: Pace::default(),
             non_finite: 0,
             sampler,
@@ -196,10 +210,13 @@ impl<'a> Trainer<'a> {
             self.session.run(if i == 0 { FIRST_MICRO_STEP } else { MICRO_STEP })?;
         }
         self.session.run(UPDATE)?;
-        let slots = &self.session.program.inputs.loss;
-        let (metrics, result) = (slots.metrics, slots.result);
-        self.session.executor().read_later(metrics, 2 * step)?;
-        self.session.executor().read_later(result, 2 * step + 1)?;
+        let inputs = &self.session.program.inputs;
+        let (metrics, loads, result) = (inputs.loss.metrics, inputs.expert_loads, inputs.loss.result);
+        for (part, tensor) in [(METRICS, Some(metrics)), (LOADS, loads), (RESULT, Some(result))] {
+            if let Some(tensor) = tensor {
+                self.session.executor().read_later(tensor, PARTS * step + part)?;
+            }
+        }
         self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64 });
         Ok(())
     }
@@ -214,20 +231,24 @@ impl<'a> Trainer<'a> {
     /// Turns results that have arrived into rows; with `wait`, waits for the oldest.
     fn collect(&mut self, wait: bool) -> Result<()> {
         for (tag, words) in self.session.executor().arrived(wait)? {
-            if tag % 2 == 0 {
-                self.metrics = Some(Metrics::of(&words));
-                continue;
+            match tag % PARTS {
+                METRICS => self.arrived.metrics = Some(Metrics::of(&words)),
+                LOADS => self.arrived.loads = words,
+                _ => {
+                    let Arrived { metrics, loads } = std::mem::take(&mut self.arrived);
+                    let (Some(metrics), Some(done)) = (metrics, self.waiting.pop_front()) else { continue };
+                    self.record(&done, &metrics, &loads, &words)?;
+                }
             }
-            let (Some(metrics), Some(done)) = (self.metrics.take(), self.waiting.pop_front()) else { continue };
-            self.record(&done, &metrics, &words)?;
         }
         Ok(())
     }
 
-    fn record(&mut self, done: &Waiting, metrics: &Metrics, result: &[f32]) -> Result<()> {
+    fn record(&mut self, done: &Waiting, metrics: &Metrics, loads: &[f32], result: &[f32]) -> Result<()> {
         self.state.step = done.step + 1;
         self.state.tokens = self.state.tokens.saturating_add(done.targets);
         let rate = self.pace.rate(self.state.tokens);
+        let (expert_load, dropped) = self.spread(loads);
         let row = TrainRow {
             step: self.state.step,
             loss: metrics.loss(),
@@ -238,6 +259,8 @@ impl<'a> Trainer<'a> {
             tokens_per_second: rate,
             loss_scale: f64::from(result[state::RESULT_LOSS_SCALE]),
             skipped: result[state::RESULT_SKIPPED] as u64,
+            expert_load,
+            dropped,
         };
         if let Some(line) = self.progress.update(&row) {
             self.journal.log(&line)?;
@@ -261,6 +284,18 @@ impl<'a> Trainer<'a> {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// How evenly a window fell on the experts, and how many pairs of a token and an expert are missing.
+    fn spread(&self, loads: &[f32]) -> (Vec<ExpertLoad>, u64) {
+        let (model, train) = (&self.config.model, &self.config.train);
+        let layers = (0..model.num_hidden_layers).filter(|&layer| model.is_moe(layer));
+        let rows = layers.zip(loads.chunks(model.n_routed_experts.max(1)));
+        let spread: Vec<ExpertLoad> = rows.map(|(layer, pairs)| ExpertLoad::of(layer, pairs)).collect();
+        let tokens = train.accumulation * train.micro_batch * train.sequence_length;
+        let expected = spread.len() * tokens * model.num_experts_per_tok;
+        let taken: f64 = loads.iter().map(|&x| f64::from(x)).sum();
+        (spread, (expected as f64 - taken).max(0.0) as u64)
     }
 
     fn say(&mut self, line: &str) -> Result<()> {

@@ -77,6 +77,7 @@ pub fn fixtures() -> Vec<Fixture> {
         Fixture::new("norm_scale weights", mode(RouterWeights::NormScale, false), NO_LIMIT),
         Fixture::new("groups, two shared experts", ModelConfig { n_shared_experts: 2, ..grouped }, NO_LIMIT),
         Fixture::new("experts everywhere, none shared", sparse.clone(), NO_LIMIT),
+        Fixture::new("balance of the whole batch", ModelConfig { seq_aux: false, ..sparse.clone() }, NO_LIMIT),
         Fixture::new("dense everywhere", ModelConfig { first_k_dense_replace: 2, ..tiny() }, NO_LIMIT),
         Fixture::new("weights in parts", sparse, SMALL_LIMIT),
         Fixture::new("tied weights in parts", latent, SMALL_LIMIT),

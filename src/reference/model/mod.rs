@@ -69,7 +69,8 @@ pub struct Targets<'a> {
     pub targets: &'a [u32],
     /// Weight of each position's loss: 1 / (counted positions of the whole update) for their mean.
     pub weights: &'a [f64],
-    /// Documents with text in the whole update: what the balance loss is the mean over.
+    /// Documents with text in the whole update: what the balance loss is the mean over. Without `seq_aux` its sequences,
+    /// of which each batch has B.
     pub sequences: usize,
 }
 
@@ -149,13 +150,15 @@ fn network<F: Real>(c: &ModelConfig, params: &Params<F>, batch: &Batch<'_>) -> (
 
 /// `alpha / S * sum_b sum_e f[b, e] P[b, e]` of one layer, over the documents `b` of the batch; S documents make the
 /// whole update. With T_b tokens of text, `f = E / (K T_b) * (choices of e)` and `P = 1 / T_b * sum_t p[t, e]`.
+/// Without `seq_aux` all tokens of the batch are one document, with the weight of its B sequences.
 fn balance_loss<F: Real>(c: &ModelConfig, batch: &Batch<'_>, routing: &[Routing<F>], sequences: usize) -> F {
     let mut documents: HashMap<(usize, usize), Vec<usize>> = HashMap::new();
     for b in 0..batch.batch {
         for t in 0..batch.length {
             let token = b * batch.length + t;
             if batch.is_real(token) {
-                documents.entry((b, batch.start(b, t))).or_default().push(token);
+                let document = if c.seq_aux { (b, batch.start(b, t)) } else { (0, 0) };
+                documents.entry(document).or_default().push(token);
             }
         }
     }
@@ -172,7 +175,8 @@ fn balance_loss<F: Real>(c: &ModelConfig, batch: &Batch<'_>, routing: &[Routing<
             sum += f * p;
         }
     }
-    F::of(c.aux_loss_alpha) * sum / F::of(sequences as f64)
+    let weight = if c.seq_aux { 1.0 } else { batch.batch as f64 };
+    F::of(c.aux_loss_alpha * weight) * sum / F::of(sequences as f64)
 }
 
 /// A parameter by name.

@@ -134,6 +134,22 @@ fn the_balance_loss_is_alpha_where_the_router_is_indifferent() {
 }
 
 #[test]
+fn a_balance_of_the_batch_is_that_of_one_long_sequence_and_not_of_the_sequences() {
+    let c = ModelConfig { seq_aux: false, ..tiny() };
+    let p = params(&c);
+    // Two documents in one row see what two rows see, so that only the counting differs.
+    let (ids, starts, real) = (some_ids(10), [0, 0, 0, 0, 0, 5, 5, 5, 5, 5], [1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
+    let of = |c: &ModelConfig, sequences: usize, starts: Option<&[u32]>| {
+        let length = 10 / sequences;
+        let batch = Batch { document_start: starts, real: Some(&real), ..Batch::of(&ids, sequences, length) };
+        loss(c, &p, &batch, &Targets { targets: &[IGNORED; 10], weights: &[0.0; 10], sequences }).balance
+    };
+    close(&[of(&c, 2, None)], &[of(&c, 1, Some(&starts))], 1e-14);
+    let by_sequence = of(&ModelConfig { seq_aux: true, ..c.clone() }, 2, None);
+    assert!((by_sequence - of(&c, 2, None)).abs() > 1e-3);
+}
+
+#[test]
 fn renumbering_experts_changes_nothing() {
     let c = ModelConfig { first_k_dense_replace: 0, num_hidden_layers: 1, ..tiny() };
     let p = params(&c);
