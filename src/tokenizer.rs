@@ -11,12 +11,13 @@ mod guard;
 mod ranks;
 mod train;
 mod words;
+mod write;
 
 pub use chunk::{piece, pieces};
 pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
+pub use write::CHAT_TEMPLATE;
 
 use crate::error::{Error, Result};
-use serde_json::json;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
@@ -209,22 +210,6 @@ impl Tokenizer {
     pub fn byte_count(&self, ids: &[u32]) -> usize {
         let bytes = |&id: &u32| self.tokens.get(id as usize).filter(|t| !t.special).map_or(0, |t| t.bytes.len());
         ids.iter().map(bytes).sum()
-    }
-
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, as transformers reads them; `max_length` is the
-    /// model's longest sequence.
-    pub fn write_hf(&self, dir: &Path, max_length: usize) -> Result<()> {
-        let write = |file: &str, content: String| {
-            let path = dir.join(file);
-            std::fs::write(&path, content).map_err(|e| Error::io(&path, e))
-        };
-        let eos = String::from_utf8_lossy(&self.tokens[self.eos as usize].bytes).into_owned();
-        write("tokenizer.json", self.json())?;
-        let config = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": eos, "eos_token": eos,
-            "model_max_length": max_length, "clean_up_tokenization_spaces": false,
-        });
-        write("tokenizer_config.json", format!("{config:#}\n"))
     }
 
     /// The content of a `tokenizer.json` that encodes as this tokenizer does.

@@ -240,7 +240,7 @@ fn the_written_tokenizer_file_encodes_as_the_original() {
     for name in ["world", "byte", "gpt2", "cl100k"] {
         let original = Tokenizer::load(name).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        original.write_hf(dir.path(), 128).unwrap();
+        original.write_hf(dir.path(), 128, original.eos()).unwrap();
         let file = dir.path().join("tokenizer.json");
         let outside = tokenizers::Tokenizer::from_file(&file).unwrap();
         let read = Tokenizer::load(file.to_str().unwrap()).unwrap();

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// The format's own limit on the header, in bytes.
 const LARGEST_HEADER: u64 = 100_000_000;
 /// More tensors than any model that could be trained here has.
-const MOST_TENSORS: usize = 100_000;
+pub(super) const MOST_TENSORS: usize = 100_000;
 /// More axes than any tensor has.
 const MOST_AXES: usize = 8;
 
@@ -32,6 +32,16 @@ pub struct Entry {
     pub shape: Vec<usize>,
     /// First byte and the byte after the last, counted from the start of the file.
     range: (usize, usize),
+}
+
+impl Entry {
+    /// The part of this tensor that begins with the element `first`, as a tensor of `shape`; it must lie inside.
+    pub(super) fn part(&self, first: usize, shape: Vec<usize>) -> Entry {
+        let bytes = |elements: usize| elements * self.dtype.bitsize() / 8;
+        let start = self.range.0 + bytes(first);
+        let end = start + bytes(shape.iter().product());
+        Entry { dtype: self.dtype, shape, range: (start, end) }
+    }
 }
 
 /// An open file whose header has passed every check.
@@ -191,7 +201,8 @@ pub struct Announced {
 }
 
 impl Announced {
-    fn bytes(&self) -> usize {
+    /// Length in the file.
+    pub(super) fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
 }

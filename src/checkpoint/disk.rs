@@ -35,7 +35,8 @@ pub fn replace_text(path: &Path, text: &str) -> Result<()> {
     replace_file(path, |out| out.write_all(text.as_bytes()).map_err(|e| Error::io(path, e)))
 }
 
-fn temporary_beside(path: &Path) -> Result<PathBuf> {
+/// A hidden name beside `path`.
+pub(super) fn temporary_beside(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return Err(Error::file(path, "is no file name; give a path that ends in one"));
     };
@@ -108,8 +109,9 @@ impl Write for Pieces {
     }
 }
 
+/// Synchronises the folder that `path` is in, after a rename there.
 #[cfg(unix)]
-fn sync_folder(path: &Path) -> Result<()> {
+pub(super) fn sync_folder(path: &Path) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -119,7 +121,7 @@ fn sync_folder(path: &Path) -> Result<()> {
 
 /// Other systems offer no handle on a folder to synchronise; the rename itself is all there is.
 #[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> Result<()> {
+pub(super) fn sync_folder(_path: &Path) -> Result<()> {
     Ok(())
 }
 

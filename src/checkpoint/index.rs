@@ -2,77 +2,86 @@
 
 use super::container::Container;
 use super::disk::read_json_object;
+use super::folder::{inside, inside_if_there};
+use super::weights::complaint;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// The file of weights that are in one.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// The file that names the others where they are in several.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// As the limit of a safetensors header, of which an index repeats a part.
 const LARGEST_INDEX: u64 = 100_000_000;
 
 /// Opens every file of the weights in `dir`.
 pub(super) fn open_files(dir: &Path) -> Result<Vec<Container>> {
-    let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
-    if exists(&single)? {
+    if let Some(single) = inside_if_there(dir, SINGLE)? {
         return Ok(vec![Container::open(&single)?]);
     }
-    if exists(&index)? {
+    if let Some(index) = inside_if_there(dir, INDEX)? {
         return open_shards(dir, &index);
     }
     Err(Error::file(dir, format!("holds neither {SINGLE} nor {INDEX}; give a folder with a model's weights")))
 }
 
-fn exists(path: &Path) -> Result<bool> {
-    path.try_exists().map_err(|e| Error::io(path, e))
-}
-
+/// Opens every shard. One error names all that is wrong with the list of files, another all that is wrong with the
+/// list of tensors, which can only be told from the files.
 fn open_shards(dir: &Path, index: &Path) -> Result<Vec<Container>> {
     let map = read_json_object(index, LARGEST_INDEX)?;
     let Some(Value::Object(weight_map)) = map.get("weight_map") else {
         return Err(Error::file(index, "has no \"weight_map\" object from tensor to file names"));
     };
-    let mut listed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut unmapped = Vec::new();
+    let mut shards: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (tensor, file) in weight_map {
         match file.as_str() {
-            Some(file) => listed.entry(file).or_default().insert(tensor),
-            None => return Err(Error::file(index, format!("{tensor:?} is not mapped to a file name"))),
-        };
-    }
-    let mut shards = Vec::new();
-    for (file, tensors) in listed {
-        let shard = Container::open(&shard_path(dir, index, file)?)?;
-        let held: BTreeSet<&str> = shard.entries().keys().map(String::as_str).collect();
-        if let Some(name) = tensors.symmetric_difference(&held).next() {
-            let reason = format!("{name:?} is either listed for {file} and not in it, or in it and not listed");
-            return Err(Error::file(index, reason));
+            Some(file) => drop(shards.entry(file).or_default().insert(tensor)),
+            None => unmapped.push(format!("{tensor:?}")),
         }
-        shards.push(shard);
     }
-    Ok(shards)
+    let shown = |file: &&str| format!("{file:?}");
+    let odd: Vec<String> = shards.keys().filter(|file| !is_plain(file)).map(shown).collect();
+    let sound = shards.keys().filter(|file| is_plain(file));
+    let unreadable: Vec<String> = sound.filter_map(|file| inside(dir, file).err()).map(|e| e.to_string()).collect();
+    refuse(
+        index,
+        [
+            complaint("tensors are not mapped to a file name", &unmapped),
+            complaint("file names are not plain names that end in .safetensors", &odd),
+            complaint("files cannot be opened", &unreadable),
+        ],
+    )?;
+    let (mut opened, mut absent, mut unlisted) = (Vec::new(), Vec::new(), Vec::new());
+    for (file, tensors) in shards {
+        let shard = Container::open(&dir.join(file))?;
+        let held: BTreeSet<&str> = shard.entries().keys().map(String::as_str).collect();
+        absent.extend(tensors.difference(&held).map(|name| format!("{name:?} in {file}")));
+        unlisted.extend(held.difference(&tensors).map(|name| format!("{name:?} in {file}")));
+        opened.push(shard);
+    }
+    refuse(
+        index,
+        [
+            complaint("tensors are listed but not in their file", &absent),
+            complaint("tensors are in a file but not listed for it", &unlisted),
+        ],
+    )?;
+    Ok(opened)
 }
 
-/// The path of a shard, which must be a plain file name and lead to a file of the same folder.
-fn shard_path(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
+fn refuse<const N: usize>(index: &Path, complaints: [Option<String>; N]) -> Result<()> {
+    let complaints: Vec<String> = complaints.into_iter().flatten().collect();
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(Error::file(index, complaints.join("; "))),
+    }
+}
+
+/// Whether a shard's name is a file name and no path.
+fn is_plain(file: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !file.ends_with(".safetensors") || file.starts_with('.') || !file.chars().all(plain) {
-        let reason = format!("names the file {file:?}; only plain names that end in .safetensors are opened");
-        return Err(Error::file(index, reason));
-    }
-    let path = dir.join(file);
-    let real = |path: &Path| fs::canonicalize(path).map_err(|e| Error::io(path, e));
-    let (folder, target) = (real(dir)?, real(&path)?);
-    let allowed = [Some(folder.clone()), blobs_beside(&folder)];
-    if !allowed.iter().any(|folder| folder.is_some() && target.parent() == folder.as_deref()) {
-        return Err(Error::file(&path, "is a link that leaves its folder; replace it by the file itself"));
-    }
-    Ok(path)
-}
-
-/// In the Hub's download cache `snapshots/REVISION` holds links into `blobs`, two folders up.
-fn blobs_beside(folder: &Path) -> Option<PathBuf> {
-    let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
-    Some(snapshots.parent()?.join("blobs"))
+    file.ends_with(".safetensors") && !file.starts_with('.') && file.chars().all(plain)
 }

@@ -3,6 +3,9 @@
 
 pub mod container; // the safetensors format: header, byte ranges, streaming writer
 pub mod disk; // whole-file replacement and bounded JSON
+pub mod copy; // weights from one folder into another
+pub mod folder; // which files of a folder are read, and new folders
+mod fused; // experts that are one tensor on disk
 mod index; // which files a folder's weights are in
 mod mmap; // the one place that maps files
 pub mod tensors; // small files of named tensors, for parity and tests

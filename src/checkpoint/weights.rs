@@ -1,6 +1,7 @@
 //! A model's weights: opened and checked against the table of parameters, loaded as f32, written for transformers.
 
-use super::container::{Announced, Container, Entry, write_container};
+use super::container::{Announced, Container, Entry, MOST_TENSORS, write_container};
+use super::fused::apart;
 use super::index::open_files;
 use super::tensors::{reals, write_reals};
 use crate::config::hf::StoredType;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// At most this many names of one kind in a message.
 const MOST_NAMES: usize = 5;
+/// Bytes that are turned into f32 at a time.
+const PIECE: usize = 1 << 18;
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 /// Rotation frequencies, which old files store and every reader computes.
@@ -22,28 +25,45 @@ const FREQUENCIES: &str = ".rotary_emb.inv_freq";
 pub struct Weights {
     folder: PathBuf,
     files: Vec<Container>,
-    /// Tensor name to the number of its file.
-    home: HashMap<String, usize>,
+    /// Tensor name to the number of its file, and where it stands there.
+    home: HashMap<String, (usize, Entry)>,
 }
 
 impl Weights {
-    /// Opens `model.safetensors` of `dir`, or the shards that its index names. Nothing is read but headers.
+    /// Opens `model.safetensors` of `dir`, or the shards that its index names. Nothing is read but headers. Experts
+    /// that are one tensor are taken apart.
     pub fn open(dir: &Path) -> Result<Weights> {
         let files = open_files(dir)?;
         let mut home = HashMap::new();
+        let mut twice = Vec::new();
         for (i, file) in files.iter().enumerate() {
-            for name in file.entries().keys() {
-                if home.insert(name.clone(), i).is_some() {
-                    return Err(Error::file(file.path(), format!("holds {name:?}, which another file holds too")));
+            for (name, entry) in file.entries().iter().flat_map(|(name, entry)| apart(name, entry)) {
+                if home.len() == MOST_TENSORS {
+                    return Err(Error::file(
+                        dir,
+                        format!("holds more than {MOST_TENSORS} tensors, experts by themselves"),
+                    ));
                 }
+                if home.contains_key(&name) {
+                    twice.push(format!("{name:?}"));
+                }
+                home.insert(name, (i, entry));
             }
         }
-        Ok(Weights { folder: dir.to_owned(), files, home })
+        match complaint("tensors stand there twice", &twice) {
+            None => Ok(Weights { folder: dir.to_owned(), files, home }),
+            Some(reason) => Err(Error::file(dir, reason)),
+        }
+    }
+
+    /// The folder that they are in.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn find(&self, name: &str) -> Option<(&Container, &Entry)> {
-        let file = &self.files[*self.home.get(name)?];
-        Some((file, file.entries().get(name)?))
+        let (file, entry) = self.home.get(name)?;
+        Some((&self.files[*file], entry))
     }
 
     fn bytes(&self, name: &str) -> Option<&[u8]> {
@@ -70,16 +90,13 @@ impl Weights {
         let extra = self.home.keys().filter(|name| !expected.contains(name.as_str()) && !self.is_redundant(name));
         let mut extra: Vec<String> = extra.map(|name| format!("{name:?}")).collect();
         extra.sort();
-        let complaints: Vec<String> = [
-            ("missing", missing),
-            ("of another shape", misshaped),
-            ("of a number type other than F32, F16 and BF16", untyped),
-            ("not part of the model", extra),
-        ]
-        .into_iter()
-        .filter(|(_, names)| !names.is_empty())
-        .map(|(what, names)| format!("{} tensors are {what}: {}", names.len(), listed(&names)))
-        .collect();
+        let complaints = [
+            complaint("tensors are missing", &missing),
+            complaint("tensors are of another shape", &misshaped),
+            complaint("tensors are of a number type other than F32, F16 and BF16", &untyped),
+            complaint("tensors are not part of the model", &extra),
+        ];
+        let complaints: Vec<String> = complaints.into_iter().flatten().collect();
         if complaints.is_empty() {
             return Ok(());
         }
@@ -95,27 +112,62 @@ impl Weights {
 
     /// Reads one parameter as f32: its tensors on disk one after the other.
     pub fn load(&self, spec: &ParamSpec) -> Result<Vec<f32>> {
-        let mut values = Vec::new();
-        for DiskTensor { name, shape } in &spec.disk {
-            let refuse = |reason: String| Error::file(&self.folder, reason);
-            let Some((file, entry)) = self.find(name) else {
-                return Err(refuse(format!("tensor {name} is missing")));
-            };
-            if entry.shape != *shape {
-                return Err(refuse(format!("tensor {name} is {:?}, expected {shape:?}", entry.shape)));
-            }
-            // The cast is exact: no type that passes has more digits than f32.
-            match reals(entry.dtype, file.bytes(entry), |x| x as f32).filter(|_| is_weight_type(entry.dtype)) {
-                Some(read) => values.extend(read),
-                None => return Err(refuse(format!("tensor {name} is {}; it must be F32, F16 or BF16", entry.dtype))),
-            }
+        let mut values = Vec::with_capacity(spec.elements());
+        for tensor in &spec.disk {
+            self.stream(tensor, |piece| {
+                values.extend_from_slice(piece);
+                Ok(())
+            })?;
         }
         Ok(values)
     }
+
+    /// Hands one tensor to `take` as f32, a piece at a time.
+    pub(super) fn stream(&self, tensor: &DiskTensor, mut take: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let DiskTensor { name, shape } = tensor;
+        let refuse = |reason: String| Error::file(&self.folder, reason);
+        let Some((file, entry)) = self.find(name) else {
+            return Err(refuse(format!("tensor {name} is missing")));
+        };
+        if entry.shape != *shape {
+            return Err(refuse(format!("tensor {name} is {:?}, expected {shape:?}", entry.shape)));
+        }
+        // A multiple of every number's bytes.
+        for piece in file.bytes(entry).chunks(PIECE) {
+            // The cast is exact: no type that passes has more digits than f32.
+            match reals(entry.dtype, piece, |x| x as f32).filter(|_| is_weight_type(entry.dtype)) {
+                Some(values) => take(&values)?,
+                None => return Err(refuse(format!("tensor {name} is {}; it must be F32, F16 or BF16", entry.dtype))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses these weights if `names`, of tensors with elements that are infinite or not a number, has any.
+    pub fn refuse_not_finite(&self, names: &[String]) -> Result<()> {
+        match complaint("tensors hold numbers that are not finite", names) {
+            None => Ok(()),
+            Some(reason) => Err(Error::file(&self.folder, reason)),
+        }
+    }
+}
+
+/// The tensors on disk of a parameter, each by its name and its share of the parameter's elements.
+pub fn tensors_of<'a>(spec: &'a ParamSpec, values: &'a [f32]) -> impl Iterator<Item = (&'a DiskTensor, &'a [f32])> {
+    let share = (spec.elements() / spec.disk.len()).max(1);
+    spec.disk.iter().zip(values.chunks(share))
 }
 
 fn is_weight_type(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+/// How many `names` there are of a kind, what is wrong with them, and the first few; nothing where there are none.
+pub(super) fn complaint(what: &str, names: &[String]) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    Some(format!("{} {what}: {}", names.len(), listed(names)))
 }
 
 /// The first few of `names`, and how many more there are.
@@ -124,6 +176,15 @@ pub(crate) fn listed(names: &[String]) -> String {
     match names.len().saturating_sub(MOST_NAMES) {
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+/// The container's word for a number type.
+pub(super) fn dtype_of(stored: StoredType) -> Dtype {
+    match stored {
+        StoredType::F32 => Dtype::F32,
+        StoredType::F16 => Dtype::F16,
+        StoredType::Bf16 => Dtype::BF16,
     }
 }
 
@@ -137,11 +198,7 @@ pub fn write_weights(
     stored: StoredType,
     mut load: impl FnMut(&ParamSpec, &mut Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let dtype = match stored {
-        StoredType::F32 => Dtype::F32,
-        StoredType::F16 => Dtype::F16,
-        StoredType::Bf16 => Dtype::BF16,
-    };
+    let dtype = dtype_of(stored);
     let announce = |t: &DiskTensor| Announced { name: t.name.clone(), dtype, shape: t.shape.clone() };
     let announced: Vec<Announced> = specs.iter().flat_map(|spec| spec.disk.iter().map(announce)).collect();
     let parts = specs.iter().flat_map(|spec| (0..spec.disk.len()).map(move |part| (spec, part)));

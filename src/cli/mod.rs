@@ -2,10 +2,13 @@
 
 mod bench;
 mod check;
+mod convert; // a model into a new folder
 mod data;
 mod dump;
 mod eval;
+mod export;
 mod fit; // how large a micro-batch fits
+mod import;
 mod info;
 mod kernels;
 mod origin; // what --model takes over
@@ -17,7 +20,8 @@ mod study;
 mod train;
 
 use crate::backend::{Backend, Device};
-use crate::checkpoint::weights::Weights;
+use crate::checkpoint::folder::inside_if_there;
+use crate::checkpoint::weights::{Weights, tensors_of};
 use crate::config::hf::read_config;
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
@@ -61,6 +65,13 @@ enum Command {
     Kernels(kernels::KernelsArgs),
     /// Write logits, loss and gradients of a model on given tokens, to compare with other programs
     Dump(dump::DumpArgs),
+    /// Write a model as a folder that transformers opens
+    Export(export::ExportArgs),
+    /// Copy a Hugging Face folder into the form of a checkpoint, which training starts from
+    ///
+    /// Commands that take a model read such a folder themselves. An imported one holds f32 in one file with every
+    /// expert by itself, and is known to be whole and finite.
+    Import(import::ImportArgs),
     /// Count what is in data and check it, or write the embedded data out
     Data(data::DataArgs),
 }
@@ -97,6 +108,8 @@ impl Cli {
             Command::Plot(args) => plot::run(args),
             Command::Kernels(args) => kernels::run(args),
             Command::Dump(args) => dump::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Import(args) => import::run(args),
             Command::Data(args) => data::run(args),
         }
     }
@@ -110,12 +123,13 @@ fn model_config(folder: &Path) -> Result<ModelConfig> {
     Ok(config)
 }
 
+const TOKENIZER: &str = "tokenizer.json";
+
 /// The tokenizer in a model's folder, which must not know more tokens than the model.
 fn model_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
-    let path = folder.join("tokenizer.json");
-    if !path.is_file() {
-        return Err(Error::file(&path, "is missing; text needs the model's tokenizer"));
-    }
+    let Some(path) = inside_if_there(folder, TOKENIZER)? else {
+        return Err(Error::file(folder.join(TOKENIZER), "is missing; text needs the model's tokenizer"));
+    };
     let tokenizer = Tokenizer::load(&path.to_string_lossy())?;
     let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
     if tokens > rows {
@@ -157,14 +171,22 @@ fn open_weights(folder: &Path, config: &ModelConfig) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Loads a model folder's weights into a session-like consumer.
+/// Loads a model folder's weights into a session-like consumer. Refuses them in the end if some are not finite.
 fn load_weights(
     folder: &Path,
     config: &ModelConfig,
     mut load: impl FnMut(&mut Values<'_>) -> Result<()>,
 ) -> Result<()> {
     let weights = open_weights(folder, config)?;
-    load(&mut |spec| weights.load(spec))
+    let mut odd = Vec::new();
+    load(&mut |spec| {
+        let values = weights.load(spec)?;
+        let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
+        let found = tensors_of(spec, &values).filter(|(_, values)| !finite(values));
+        odd.extend(found.map(|(tensor, _)| tensor.name.clone()));
+        Ok(values)
+    })?;
+    weights.refuse_not_finite(&odd)
 }
 
 /// Checks, before any work is done for it, that a file can be written at `path`.

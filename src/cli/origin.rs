@@ -1,7 +1,8 @@
 //! `--model`: a run that starts from the weights of a folder takes over what belongs to them.
 
 use super::resume::{Difference, differences, own_config};
-use super::{existing, model_config};
+use super::{TOKENIZER, existing, model_config};
+use crate::checkpoint::folder::inside_if_there;
 use crate::config::Config;
 use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ impl Origin {
     /// that made them, and the `sets` over both.
     pub(super) fn configure(&self, config: Option<&str>, sets: &[String]) -> Result<Config> {
         let run = self.run.as_deref().map(|run| Config::resolve(Some(run), &[])).transpose()?;
-        let file = self.folder.join("tokenizer.json");
+        let file = inside_if_there(&self.folder, TOKENIZER)?;
         let change = |config: &mut Config| {
             config.train.model = Some(self.folder.clone());
             config.model = self.model.clone();
@@ -60,7 +61,7 @@ impl Origin {
                 config.data.tokenizer = run.data.tokenizer.clone();
                 config.model.embed_dropout = run.model.embed_dropout;
                 config.model.resid_dropout = run.model.resid_dropout;
-            } else if file.is_file() {
+            } else if let Some(file) = &file {
                 config.data.tokenizer = file.to_string_lossy().into_owned();
             }
         };

@@ -1,15 +1,17 @@
 //! `config.json` of a Hugging Face folder: what transformers' `DeepseekV2ForCausalLM` reads and writes.
 
 mod read; // old and new key styles to a validated `ModelConfig`
+mod represent; // what transformers has no word for
 mod rope; // the keys of position scaling
 
 pub use read::read_config;
+pub use represent::{check_representable, nearest};
 
-use super::model::{ModelConfig, RouterWeights};
-use super::rope::RopeType;
+use super::model::ModelConfig;
 use crate::checkpoint::disk::replace_text;
-use crate::error::{Error, Result};
-use crate::model::positions::base;
+use crate::error::Result;
+use clap::ValueEnum;
+use half::f16;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -17,8 +19,9 @@ use std::path::Path;
 const MODEL_TYPE: &str = "deepseek_v2";
 /// Marks a network that transformers cannot represent, so that it refuses instead of computing other numbers.
 const OWN_MODEL_TYPE: &str = "hadal";
+
 /// Number type of weights on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StoredType {
     /// 32-bit float.
     F32,
@@ -37,40 +40,15 @@ impl StoredType {
             StoredType::Bf16 => "bfloat16",
         }
     }
-}
 
-/// Whether transformers computes the same logits from these weights; the error says what stands in the way.
-pub fn check_representable(c: &ModelConfig) -> Result<()> {
-    let refuse = |key: &str, reason: String| Err(Error::config(format!("model.{key}"), reason));
-    let why = "transformers cannot represent this, so the model cannot be exported";
-    if c.rope_scaling.kind == RopeType::Ntk {
-        let same = format!("type \"default\" with rope_theta {} is the same", base(c, c.max_position_embeddings));
-        return refuse("rope_scaling.type", format!("is \"ntk\": {why}; {same}"));
+    /// The smallest magnitude that is rounded to infinity: half a unit in the last place above the largest number.
+    pub fn overflow(self) -> f32 {
+        match self {
+            StoredType::F32 => f32::INFINITY,
+            StoredType::F16 => f16::MAX.to_f32() + 16.0,
+            StoredType::Bf16 => f32::from_bits(0x7f7f_8000),
+        }
     }
-    if c.rope_scaling.is_seed_literal() {
-        return refuse("rope_scaling.yarn_variant", format!("is \"seed_literal\": {why}"));
-    }
-    if c.moe_layers() == 0 {
-        return Ok(());
-    }
-    if (c.first_k_dense_replace..c.num_hidden_layers).any(|i| !c.is_moe(i)) {
-        return refuse("moe_layer_freq", format!("is {}, not 1: {why}", c.moe_layer_freq));
-    }
-    if c.n_shared_experts == 0 {
-        return refuse("n_shared_experts", format!("is 0: {why}"));
-    }
-    let (normalised, scaled) = (c.norm_topk_prob, c.routed_scaling_factor != 1.0);
-    let same = match c.router_weights {
-        RouterWeights::Hf => true,
-        RouterWeights::Deepseek => !(normalised && c.num_experts_per_tok > 1),
-        RouterWeights::Seed => !normalised && !scaled,
-        RouterWeights::NormScale => false,
-    };
-    if same {
-        return Ok(());
-    }
-    let reason = format!("weighs experts otherwise than routed_scaling_factor * p, as only \"hf\" does: {why}");
-    refuse("router_weights", reason)
 }
 
 /// Writes `config.json` and `generation_config.json` into `dir`; refuses what [`check_representable`] refuses.
@@ -160,6 +138,17 @@ fn transformers_keys(c: &ModelConfig, stored: StoredType) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::RouterWeights;
+    use half::bf16;
+
+    #[test]
+    fn what_overflows_is_told_from_the_largest_number_that_does_not() {
+        let below = |x: f32| f32::from_bits(x.to_bits() - 1);
+        let limit = StoredType::F16.overflow();
+        assert!(f16::from_f32(limit).is_infinite() && f16::from_f32(below(limit)).is_finite());
+        let limit = StoredType::Bf16.overflow();
+        assert!(bf16::from_f32(limit).is_infinite() && bf16::from_f32(below(limit)).is_finite());
+    }
 
     #[test]
     fn a_written_configuration_reads_back_the_same() {

@@ -4,6 +4,7 @@
 //! part against a list of what is understood, and building and encoding run where a panic becomes an error.
 
 use super::guard::quietly;
+use crate::checkpoint::folder::inside_if_there;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -60,8 +61,11 @@ pub struct Entry {
 pub fn load(path: &Path) -> Result<Loaded> {
     let json = read_capped(path)?;
     let fail = |reason: String| Error::file(path, reason);
-    let beside = path.with_file_name("tokenizer_config.json");
-    let eos_name = if beside.is_file() { end_token_named(&read_capped(&beside)?) } else { None };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let eos_name = match inside_if_there(folder, "tokenizer_config.json")? {
+        Some(beside) => end_token_named(&read_capped(&beside)?),
+        None => None,
+    };
     parse(&json, eos_name.as_deref()).map_err(fail)
 }
 

@@ -60,8 +60,9 @@ pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &Tr
         session.parameter_into(next.next().unwrap_or(0), values)
     })?;
     moments::save(&unfinished.join(OPTIMIZER), session)?;
-    write_own_config(&unfinished, &session.program.config, StoredType::F32)?;
-    tokenizer.write_hf(&unfinished, session.program.config.max_position_embeddings)?;
+    let config = &session.program.config;
+    write_own_config(&unfinished, config, StoredType::F32)?;
+    tokenizer.write_hf(&unfinished, config.max_position_embeddings, config.bos_token_id)?;
     // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them anew.
     let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
     let result = result.try_into().ok();

@@ -3,6 +3,7 @@
 use super::rope::read_rope;
 use super::{MODEL_TYPE, OWN_MODEL_TYPE};
 use crate::checkpoint::disk::read_json_object;
+use crate::checkpoint::folder::inside;
 use crate::config::model::{ModelConfig, RouterWeights, TopkMethod};
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -108,7 +109,7 @@ pub(super) fn shortened(value: &Value) -> String {
 ///
 /// Absent keys take the defaults of transformers' class, except those that shape tensors: they must be there.
 pub fn read_config(dir: &Path) -> Result<(ModelConfig, Vec<String>)> {
-    let path = dir.join("config.json");
+    let path = inside(dir, "config.json")?;
     let map = read_json_object(&path, LARGEST_FILE)?;
     let mut keys = Keys { path, map, warnings: Vec::new() };
     let own = read_model_type(&mut keys)?;

@@ -1,0 +1,124 @@
+//! Model folders: what of one may be read, and new ones that appear as a whole.
+
+use super::disk::{sync_folder, temporary_beside};
+use crate::error::{Error, Result};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The path of `file` in `folder`, which must be there and must not be a link that leads to another folder.
+pub fn inside(folder: &Path, file: &str) -> Result<PathBuf> {
+    let path = folder.join(file);
+    let real = |path: &Path| fs::canonicalize(path).map_err(|e| Error::io(path, e));
+    let target = real(&path)?;
+    let folder = real(folder)?;
+    let allowed = [Some(folder.clone()), blobs_beside(&folder)];
+    if !allowed.iter().any(|folder| folder.is_some() && target.parent() == folder.as_deref()) {
+        return Err(Error::file(&path, "is a link that leaves its folder; replace it by the file itself"));
+    }
+    Ok(path)
+}
+
+/// As [`inside`] for a file that may be absent. A link that leads nowhere is not absent but an error.
+pub fn inside_if_there(folder: &Path, file: &str) -> Result<Option<PathBuf>> {
+    match fs::symlink_metadata(folder.join(file)) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(Error::io(folder.join(file), e)),
+        Ok(_) => inside(folder, file).map(Some),
+    }
+}
+
+/// In the Hub's download cache `snapshots/REVISION` holds links into `blobs`, two folders up.
+fn blobs_beside(folder: &Path) -> Option<PathBuf> {
+    let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
+    Some(snapshots.parent()?.join("blobs"))
+}
+
+/// Makes the folder `path`, which must not exist or be empty, through `fill`: it fills a hidden folder beside `path`,
+/// which then gets its name. After a failure neither is there.
+pub fn new_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let temporary = temporary_beside(path)?;
+    check_free(path)?;
+    let made = |e| Error::write(path, e);
+    remove(&temporary).map_err(made)?; // a leftover of a stop
+    fs::create_dir(&temporary).map_err(made)?;
+    let done = fill(&temporary).and_then(|filled| {
+        if path.is_dir() {
+            fs::remove_dir(path).map_err(made)?; // empty; not every system renames over it
+        }
+        fs::rename(&temporary, path).map_err(made)?;
+        Ok(filled)
+    });
+    if done.is_err() {
+        // The first error is the one to report.
+        let _ = remove(&temporary);
+        return done;
+    }
+    sync_folder(path)?;
+    done
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(known) if known.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    }
+}
+
+/// Whether [`new_folder`] can make `path`, as far as can be told before.
+pub fn check_free(path: &Path) -> Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) if !parent.is_dir() => return Err(Error::file(parent, "is not a folder; make it first")),
+        _ => {}
+    }
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io(path, e)),
+        Ok(known) if !known.is_dir() => Err(Error::file(path, "is there and no folder; name a new one")),
+        Ok(_) => match fs::read_dir(path).map_err(|e| Error::io(path, e))?.next() {
+            None => Ok(()),
+            Some(_) => Err(Error::file(path, "is not empty; name a new or an empty folder")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_appears_as_a_whole_or_not_at_all() {
+        let at = tempfile::tempdir().unwrap();
+        let path = at.path().join("new");
+        let half = |folder: &Path| fs::write(folder.join("a"), "half").unwrap();
+        let failed: Result<()> = new_folder(&path, |folder| {
+            half(folder);
+            assert!(!path.exists());
+            Err(Error::Usage("stopped".to_owned()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_dir(at.path()).unwrap().count(), 0);
+        fs::create_dir(&path).unwrap();
+        fs::create_dir(at.path().join(".new.tmp")).unwrap();
+        half(&at.path().join(".new.tmp"));
+        new_folder(&path, |folder| Ok(fs::write(folder.join("b"), "").unwrap())).unwrap();
+        let names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((names, fs::read_dir(at.path()).unwrap().count()), (vec!["b".into()], 1));
+    }
+
+    #[test]
+    fn what_is_there_is_never_replaced() {
+        let at = tempfile::tempdir().unwrap();
+        let full = at.path().join("full");
+        fs::create_dir(&full).unwrap();
+        fs::write(full.join("a"), "").unwrap();
+        for (path, word) in
+            [(full.clone(), "not empty"), (full.join("a"), "no folder"), (at.path().join("x/y"), "make it first")]
+        {
+            let error = new_folder(&path, |_| -> Result<()> { panic!("filled") }).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What `export` and `import` share: a model from one folder into a new one.
+
+use super::{TOKENIZER, model_tokenizer, open_weights};
+use crate::checkpoint::copy::copy_weights;
+use crate::checkpoint::disk::{read_json_object, replace_text};
+use crate::checkpoint::folder::{check_free, inside_if_there, new_folder};
+use crate::checkpoint::weights::Weights;
+use crate::config::hf::{StoredType, write_own_config};
+use crate::config::model::ModelConfig;
+use crate::error::{Error, Result};
+use crate::model::params::parameters;
+use crate::terminal::{note, print};
+use crate::tokenizer::{CHAT_TEMPLATE, Tokenizer};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Larger than any chat template, and than the file that older folders have it in.
+const LARGEST_TEMPLATE: u64 = 1 << 20;
+
+/// How the new folder is to be.
+pub(super) struct Conversion<'a> {
+    pub out: &'a Path,
+    pub stored: StoredType,
+    /// Bytes of a file of weights.
+    pub largest: u64,
+}
+
+/// Writes the model in `folder` with `config` as a new folder. A tokenizer comes along if there is one.
+pub(super) fn convert(folder: &Path, config: &ModelConfig, to: &Conversion<'_>) -> Result<()> {
+    check_free(to.out)?;
+    let (weights, tokenizer) = open_all(folder, config)?;
+    let template = chat_template(folder)?;
+    let copied = new_folder(to.out, |new| {
+        let copied = copy_weights(&weights, &parameters(config), to.stored, to.largest, new)?;
+        write_own_config(new, config, to.stored)?;
+        if let Some(tokenizer) = &tokenizer {
+            tokenizer.write_hf(new, config.max_position_embeddings, config.bos_token_id)?;
+        }
+        if let Some(template) = &template {
+            replace_text(&new.join(CHAT_TEMPLATE), template)?;
+        }
+        Ok(copied)
+    })?;
+    match &tokenizer {
+        None => note(format_args!("{} has no {TOKENIZER}, so the new folder has none", folder.display())),
+        Some(tokenizer) if template.is_none() && tokenizer.chat_template().is_none() => note(format_args!(
+            "no {CHAT_TEMPLATE}: the tokenizer lacks the special tokens <|im_start|> and <|im_end|> that one needs"
+        )),
+        Some(_) => {}
+    }
+    let name = to.stored.name();
+    let (tensors, bytes, files) = (copied.tensors, copied.bytes, copied.files);
+    let of = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    print(format_args!("{}: {tensors} tensors, {bytes} bytes of {name} in {of}", to.out.display()))
+}
+
+/// Weights and tokenizer; one error says what is wrong with both.
+fn open_all(folder: &Path, config: &ModelConfig) -> Result<(Weights, Option<Tokenizer>)> {
+    let tokenizer = match inside_if_there(folder, TOKENIZER) {
+        Ok(None) => Ok(None),
+        Ok(Some(_)) => model_tokenizer(folder, config).map(Some),
+        Err(e) => Err(e),
+    };
+    match (open_weights(folder, config), tokenizer) {
+        (Ok(weights), Ok(tokenizer)) => Ok((weights, tokenizer)),
+        (Err(a), Err(b)) => Err(Error::Usage(format!("{a}; {b}"))),
+        (Err(e), _) | (_, Err(e)) => Err(e),
+    }
+}
+
+/// The folder's own chat template: a file, or in older folders a key of `tokenizer_config.json`.
+fn chat_template(folder: &Path) -> Result<Option<String>> {
+    if let Some(path) = inside_if_there(folder, CHAT_TEMPLATE)? {
+        let io = |e| Error::io(&path, e);
+        let mut bytes = Vec::new();
+        File::open(&path).map_err(io)?.take(LARGEST_TEMPLATE + 1).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > LARGEST_TEMPLATE {
+            return Err(Error::file(&path, format!("is larger than {LARGEST_TEMPLATE} bytes")));
+        }
+        return String::from_utf8(bytes).map(Some).map_err(|e| Error::file(&path, format!("is not UTF-8: {e}")));
+    }
+    let Some(path) = inside_if_there(folder, "tokenizer_config.json")? else { return Ok(None) };
+    let mut keys = read_json_object(&path, LARGEST_TEMPLATE)?;
+    Ok(keys.remove("chat_template").and_then(|template| template.as_str().map(str::to_owned)))
+}

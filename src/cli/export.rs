@@ -1,0 +1,46 @@
+//! `hadal export`: a model for transformers.
+
+use super::convert::{Conversion, convert};
+use super::{bytes, existing, model_config};
+use crate::config::hf::{StoredType, check_representable, nearest};
+use crate::error::{Error, Result};
+use crate::terminal::note;
+use crate::train::checkpoint::model_folder;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub(super) struct ExportArgs {
+    /// A run folder, a checkpoint or a Hugging Face folder
+    model: PathBuf,
+    /// Folder to write; it must not exist or be empty
+    #[arg(long)]
+    out: PathBuf,
+    /// Number type of the weights; f32 gives the very same logits
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: StoredType,
+    /// Largest file of weights; where more are needed, an index names them
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "2GiB")]
+    shard_size: u64,
+    /// Export also what transformers will compute otherwise, and say what that is
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(args: ExportArgs) -> Result<()> {
+    let folder = model_folder(&existing(&args.model)?)?;
+    let config = model_config(&folder)?;
+    let config = if args.force {
+        let (near, lines) = nearest(&config)?;
+        lines.iter().for_each(|line| note(format_args!("warning: {line}")));
+        near
+    } else {
+        let (near, hint) = (nearest(&config), "; --force exports it all the same, and says what will differ");
+        check_representable(&config).map_err(|e| match e {
+            Error::Config { key, reason } if near.is_ok() => Error::config(key, reason + hint),
+            e => e,
+        })?;
+        config
+    };
+    convert(&folder, &config, &Conversion { out: &args.out, stored: args.dtype, largest: args.shard_size })
+}
