@@ -1,6 +1,7 @@
 //! Models and tensor files, sound and broken.
 
 use super::shared;
+use hadal::checkpoint::container::{Announced, Container, write_container};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,4 +73,59 @@ pub fn write(path: &Path, tensors: &[Raw], lie: impl FnOnce(&mut Map<String, Val
 /// A batch of one sequence of four tokens, as `dump` reads it.
 pub fn batch() -> Vec<Raw> {
     vec![integers("input_ids", &[1, 4], &[1, 2, 3, 4]), integers("labels", &[1, 4], &[2, 3, 4, -100])]
+}
+
+/// The tensors of a file, in the order of their names.
+pub type Tensors = Vec<(Announced, Vec<u8>)>;
+
+pub fn read_raw(path: &Path) -> Tensors {
+    let file = Container::open(path).unwrap();
+    let tensor = |(name, entry): (&String, &hadal::checkpoint::container::Entry)| {
+        let announced = Announced { name: name.clone(), dtype: entry.dtype, shape: entry.shape.clone() };
+        (announced, file.bytes(entry).to_vec())
+    };
+    file.entries().iter().map(tensor).collect()
+}
+
+pub fn write_raw(path: &Path, tensors: &Tensors) {
+    let announced: Vec<Announced> = tensors.iter().map(|(announced, _)| announced.clone()).collect();
+    write_container(path, &announced, |i, out| Ok(out.write_all(&tensors[i].1).unwrap())).unwrap();
+}
+
+/// Changes the tensors of a file.
+pub fn rewrite(path: &Path, change: impl FnOnce(&mut Tensors)) {
+    let mut tensors = read_raw(path);
+    change(&mut tensors);
+    write_raw(path, &tensors);
+}
+
+/// A copy, called `model`, of a golden case's model in a folder of its own.
+pub fn golden(case: &str) -> (tempfile::TempDir, PathBuf) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case);
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    copy(&from, &model);
+    (folder, model)
+}
+
+/// Joins a layer's experts into the two tensors that transformers keeps in memory.
+pub fn fuse(tensors: &mut Tensors, experts: usize) {
+    let prefixes: Vec<String> =
+        tensors.iter().filter_map(|(t, _)| Some(t.name.strip_suffix(".0.gate_proj.weight")?.to_owned())).collect();
+    for prefix in prefixes {
+        for (fused, parts) in [("gate_up_proj", &["gate_proj", "up_proj"][..]), ("down_proj", &["down_proj"])] {
+            let (mut shape, mut bytes) = (Vec::new(), Vec::new());
+            for expert in 0..experts {
+                for part in parts {
+                    let name = format!("{prefix}.{expert}.{part}.weight");
+                    let at = tensors.iter().position(|(t, _)| t.name == name).unwrap();
+                    let (tensor, data) = tensors.remove(at);
+                    shape = vec![experts, parts.len() * tensor.shape[0], tensor.shape[1]];
+                    bytes.extend(data);
+                }
+            }
+            let name = format!("{prefix}.{fused}");
+            tensors.push((Announced { name, dtype: safetensors::Dtype::F32, shape }, bytes));
+        }
+    }
 }

@@ -3,7 +3,9 @@
 mod bench; // measurements
 mod corpora; // the user's data
 mod device; // what needs an adapter
+mod export; // models out to transformers and in from it
 mod files; // models and tensor files, sound and broken
+mod folders; // model folders that lie
 mod hostile; // broken models, tensors, tokenizers
 mod positions; // sequences longer than a model was trained at
 mod refusals; // bad arguments, configurations, paths, devices
