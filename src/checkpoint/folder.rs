@@ -103,7 +103,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         fs::create_dir(at.path().join(".new.tmp")).unwrap();
         half(&at.path().join(".new.tmp"));
-        new_folder(&path, |folder| Ok(fs::write(folder.join("b"), "").unwrap())).unwrap();
+        new_folder(&path, |folder| fs::write(folder.join("b"), "").map_err(|e| Error::io(folder, e))).unwrap();
         let names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!((names, fs::read_dir(at.path()).unwrap().count()), (vec!["b".into()], 1));
     }

@@ -89,7 +89,11 @@ pub fn read_raw(path: &Path) -> Tensors {
 
 pub fn write_raw(path: &Path, tensors: &Tensors) {
     let announced: Vec<Announced> = tensors.iter().map(|(announced, _)| announced.clone()).collect();
-    write_container(path, &announced, |i, out| Ok(out.write_all(&tensors[i].1).unwrap())).unwrap();
+    write_container(path, &announced, |i, out| {
+        out.write_all(&tensors[i].1).unwrap();
+        Ok(())
+    })
+    .unwrap();
 }
 
 /// Changes the tensors of a file.
