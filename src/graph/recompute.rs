@@ -9,7 +9,8 @@
 //!
 //! Made once and kept: what routers choose, because a tie that fell the other way would be another network, with the
 //! sort that follows from it; and whatever has effects besides its results, as the sums of the balance loss and of the
-//! experts' loads. Everything else gives the same bits again: kernels sum in a fixed order, and dropout masks are functions of a counter.
+//! experts' loads. Everything else gives the same bits again: kernels sum in a fixed order, and dropout masks are
+//! functions of a counter.
 
 use super::op::Op;
 use super::recording::Recorder;

@@ -70,8 +70,8 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
     }
 }
 
-/// By sequence, or with all tokens as one. The state holds 1 / sequences of the window, and a micro-batch has `batch` of
-/// these: that factor makes the mean over the window's sequences one over its micro-batches.
+/// By sequence, or with all tokens as one. The state holds 1 / sequences of the window, and a micro-batch has `batch`
+/// of these: that factor makes the mean over the window's sequences one over its micro-batches.
 fn balance(config: &ModelConfig, inputs: &Inputs) -> Balance {
     let batch = inputs.size.batch;
     let (sequences, factor) = if config.seq_aux { (batch, 1.0) } else { (1, batch as f64) };

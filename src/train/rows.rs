@@ -48,8 +48,8 @@ pub struct TrainRow {
     pub dropped: u64,
 }
 
-/// How evenly tokens fell on the experts of one layer. A share is an expert's part of the pairs of a token and one of its
-/// chosen experts; in balance each of E experts has 1/E. Padding counts: it is routed as text is.
+/// How evenly tokens fell on the experts of one layer. A share is an expert's part of the pairs of a token and one of
+/// its chosen experts; in balance each of E experts has 1/E. Padding counts: it is routed as text is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExpertLoad {
     /// Number of the block.

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, TrainerState};
 use super::journal::Journal;
+use super::pace::Pace;
 use super::progress::Progress;
 use super::rows::{ExpertLoad, Row, TrainRow, ValRow};
 use super::schedule::learning_rate;
@@ -22,7 +23,6 @@ use crate::tokenizer::Tokenizer;
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// Updates in a row whose gradient is not finite before the run stops.
 const NON_FINITE_LIMIT: u32 = 5;
@@ -50,34 +50,6 @@ struct Arrived {
     metrics: Option<Metrics>,
     /// Pairs of each expert, layer by layer.
     loads: Vec<f32>,
-}
-
-/// Tokens a second over the last updates. Results arrive in bursts, so the time between two of them says little.
-#[derive(Default)]
-struct Pace {
-    marks: VecDeque<(Instant, u64)>,
-}
-
-impl Pace {
-    /// Updates that the rate is averaged over.
-    const UPDATES: usize = 16;
-
-    /// Time before now does not count: it went into something other than training.
-    fn restart(&mut self, tokens: u64) {
-        self.marks.clear();
-        self.marks.push_back((Instant::now(), tokens));
-    }
-
-    /// Notes that `tokens` in all are trained on by now.
-    fn rate(&mut self, tokens: u64) -> f64 {
-        let now = Instant::now();
-        self.marks.push_back((now, tokens));
-        if self.marks.len() > Self::UPDATES + 1 {
-            self.marks.pop_front();
-        }
-        let (then, before) = self.marks[0];
-        tokens.saturating_sub(before) as f64 / now.duration_since(then).as_secs_f64().max(1e-9)
-    }
 }
 
 /// One training run.

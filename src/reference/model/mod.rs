@@ -69,8 +69,8 @@ pub struct Targets<'a> {
     pub targets: &'a [u32],
     /// Weight of each position's loss: 1 / (counted positions of the whole update) for their mean.
     pub weights: &'a [f64],
-    /// Documents with text in the whole update: what the balance loss is the mean over. Without `seq_aux` its sequences,
-    /// of which each batch has B.
+    /// Documents with text in the whole update: what the balance loss is the mean over. Without `seq_aux` its
+    /// sequences, of which each batch has B.
     pub sequences: usize,
 }
 
