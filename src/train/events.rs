@@ -17,8 +17,8 @@ pub const PREFIX: &str = "events.out.tfevents.";
 /// What readers decide by how they treat a run that goes on: by [`START`], not by steps out of order.
 const VERSION: &str = "brain.Event:2";
 
-/// `SessionLog.status` at the start of a process. From the run's second on, readers drop what they have seen of its step
-/// and of later ones.
+/// `SessionLog.status` at the start of a process. From the second start of a run on, readers drop what they have seen of
+/// its step and of later ones. The first counts as none, so every file has one.
 const START: u64 = 1;
 
 /// An event file that rows are appended to.
@@ -29,8 +29,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in the run folder `folder`, after those that are there; what they hold of step `from` and later ones no
-    /// longer counts.
+    /// A new file in the run folder `folder`, after those that are there; what they hold of step `from` and of later
+    /// ones no longer counts.
     pub fn create(folder: &Path, from: u64) -> Result<EventFile> {
         let path = folder.join(next_name(folder)?);
         let options = || OpenOptions::new().append(true).create_new(true).open(&path);
