@@ -17,8 +17,8 @@ pub const PREFIX: &str = "events.out.tfevents.";
 /// What readers decide by how they treat a run that goes on: by [`START`], not by steps out of order.
 const VERSION: &str = "brain.Event:2";
 
-/// `SessionLog.status` at the start of a process. From the second start of a run on, readers drop what they have seen of
-/// its step and of later ones. The first counts as none, so every file has one.
+/// `SessionLog.status` at the start of a process. From the second start of a run on, readers drop what they have seen
+/// of its step and of later ones. They let the first drop nothing, so every file has one.
 const START: u64 = 1;
 
 /// An event file that rows are appended to.
