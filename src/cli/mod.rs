@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod completions;
 mod convert; // a model into a new folder
 mod data;
 mod dump;
@@ -11,6 +12,7 @@ mod fit; // how large a micro-batch fits
 mod import;
 mod info;
 mod kernels;
+mod man;
 mod origin; // what --model takes over
 mod plan;
 mod plot;
@@ -74,6 +76,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Count what is in data and check it, or write the embedded data out
     Data(data::DataArgs),
+    /// Print a script with which a shell completes commands and options
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
 }
 
 /// Which device runs the command.
@@ -111,6 +117,8 @@ impl Cli {
             Command::Export(args) => export::run(args),
             Command::Import(args) => import::run(args),
             Command::Data(args) => data::run(args),
+            Command::Completions(args) => completions::run(&args),
+            Command::Man(args) => man::run(&args),
         }
     }
 }

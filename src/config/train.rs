@@ -277,10 +277,12 @@ pub struct LogConfig {
     pub interval: u64,
     /// Updates between drawings of `loss.png`; 0 for one at the end; default 50.
     pub plot_interval: u64,
+    /// Whether the rows of `metrics.jsonl` are also written as event files for TensorBoard; default true.
+    pub tensorboard: bool,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { interval: 10, plot_interval: 50 }
+        LogConfig { interval: 10, plot_interval: 50, tensorboard: true }
     }
 }

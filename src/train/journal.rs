@@ -1,5 +1,6 @@
 //! The run folder: who may write to it, and the records that a run leaves there.
 
+use super::events::EventFile;
 use super::rows::Row;
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
@@ -24,13 +25,16 @@ pub const LOCK: &str = "lock";
 pub struct Journal {
     folder: PathBuf,
     metrics: File,
+    /// For TensorBoard. A run that goes on has one from when it is known where.
+    events: Option<EventFile>,
+    tensorboard: bool,
     log: File,
     _lock: File,
 }
 
 impl Journal {
-    /// Makes `folder` a run folder and takes its lock, or with `resume` goes on in one; writes the configuration unless
-    /// there is one.
+    /// Makes `folder` a run folder and takes its lock, or with `resume` goes on in one, from where [`Journal::trim`] or
+    /// [`Journal::restart`] then says; writes the configuration unless there is one.
     ///
     /// Errors: the folder has content and `resume` is off ([`Error::Usage`]); another process holds it
     /// ([`Error::Locked`]).
@@ -46,7 +50,9 @@ impl Journal {
         let metrics = open_for_appending(&folder.join(METRICS))?;
         drop_torn_line(&folder.join(METRICS))?;
         let log = open_for_appending(&folder.join(LOG))?;
-        Ok(Journal { folder: folder.to_owned(), metrics, log, _lock: lock })
+        let tensorboard = config.log.tensorboard;
+        let events = (tensorboard && !resume).then(|| EventFile::create(folder, 0)).transpose()?;
+        Ok(Journal { folder: folder.to_owned(), metrics, events, tensorboard, log, _lock: lock })
     }
 
     /// The run folder.
@@ -68,12 +74,22 @@ impl Journal {
             end = if keep { after } else { end };
             keep
         })?;
-        truncate(&path, end)
+        truncate(&path, end)?;
+        self.void_events(step + 1)
     }
 
     /// Removes all rows: the run begins anew.
     pub fn restart(&mut self) -> Result<()> {
-        truncate(&self.folder.join(METRICS), 0)
+        truncate(&self.folder.join(METRICS), 0)?;
+        self.void_events(0)
+    }
+
+    /// Begins a new event file, at which readers drop the events of step `from` and later ones.
+    fn void_events(&mut self, from: u64) -> Result<()> {
+        if self.tensorboard {
+            self.events = Some(EventFile::create(&self.folder, from)?);
+        }
+        Ok(())
     }
 
     /// Appends one row and hands it to the operating system.
@@ -82,7 +98,8 @@ impl Journal {
         let mut line = serde_json::to_vec(row).map_err(|e| Error::io(path(), e.into()))?;
         line.push(b'\n');
         // A single write: a reader sees the whole line or, at worst after a crash, a torn one at the end.
-        self.metrics.write_all(&line).map_err(|e| Error::io(path(), e))
+        self.metrics.write_all(&line).map_err(|e| Error::io(path(), e))?;
+        self.events.as_mut().map_or(Ok(()), |events| events.record(row))
     }
 
     /// Appends one line to the log.

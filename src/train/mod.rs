@@ -7,5 +7,6 @@ pub mod moments; // the optimizer's state on the host and on disk
 pub mod checkpoint; // folders that transformers opens, and resumption
 pub mod journal; // the run folder: metrics, log, samples, lock
 pub mod rows; // what metrics.jsonl holds
+pub mod events; // the same for TensorBoard
 mod pace; // tokens a second
 pub mod progress; // the bar or the lines on standard error

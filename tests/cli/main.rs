@@ -3,6 +3,7 @@
 mod bench; // measurements
 mod corpora; // the user's data
 mod device; // what needs an adapter
+mod events; // for TensorBoard
 mod export; // models out to transformers and in from it
 mod files; // models and tensor files, sound and broken
 mod folders; // model folders that lie
@@ -11,6 +12,7 @@ mod positions; // sequences longer than a model was trained at
 mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run
 mod runs; // good input
+mod shells; // completions and manual pages
 mod study; // runs that differ in one thing
 
 use assert_cmd::Command;
