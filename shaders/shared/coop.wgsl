@@ -10,12 +10,16 @@
 //   STAGED 1: sums pass through workgroup memory, so `c` is in vectors of four, of f16 or f32, and rows end anywhere.
 // Subgroup operations stay out: beside cooperative matrices drivers have crashed on them.
 enable wgpu_cooperative_matrix;
+// Parts of BK steps along k pass through workgroup memory, UNROLL of them a round of the loop; TAIL is 0 where k is a
+// whole number of rounds.
 #define TILE_M 128
 #define TILE_N 128
 #define BK 32
 #define EDGE_M 1
 #define EDGE_N 1
 #define EDGE_K 0
+#define UNROLL 4
+#define TAIL 1
 #define ACROSS TILE_N / 64
 #define SUBGROUPS TILE_M / 64 * ACROSS
 #define THREADS SUBGROUPS * 32

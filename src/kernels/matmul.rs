@@ -174,6 +174,7 @@ impl KernelSpec for Spec {
             constants: |p| {
                 let mut constants = tile::LARGE.edges(p.m, p.n);
                 constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
+                constants.push(tile::tail(p.k));
                 constants
             },
             grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),

@@ -158,6 +158,7 @@ impl KernelSpec for Spec {
             constants: |p| {
                 let mut constants = tile::LARGE.edges(1, p.n); // experts' rows end anywhere
                 constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
+                constants.push(tile::tail(p.k));
                 constants
             },
             grid: |p| fold(p.tiles as usize * (p.n as usize).div_ceil(tile::LARGE.n)),

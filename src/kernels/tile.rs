@@ -91,6 +91,13 @@ impl Tile {
     }
 }
 
+/// Whether sums of length `k` end within a round of the shaders on matrix units, as their constant.
+pub fn tail(k: u32) -> (&'static str, i64) {
+    /// UNROLL * BK of `shaders/shared/coop.wgsl`.
+    const ROUND: u32 = 128;
+    ("TAIL", i64::from(!k.is_multiple_of(ROUND)))
+}
+
 /// Whether all of these extents, distances and offsets allow vectors of four.
 pub fn fours(numbers: &[u32]) -> bool {
     numbers.iter().all(|x| x.is_multiple_of(4))
