@@ -1,7 +1,7 @@
 //! What the judge must satisfy whatever the weights are.
 
 use super::*;
-use crate::config::model::{RouterWeights, TopkMethod};
+use crate::config::model::{RouterWeights, ScoringFunc, TopkMethod};
 use crate::model::params::{Init, initial, parameters};
 
 fn tiny() -> ModelConfig {
@@ -42,7 +42,10 @@ fn some_ids(n: usize) -> Vec<u32> {
 fn variants() -> Vec<ModelConfig> {
     let grouped = ModelConfig { topk_method: TopkMethod::GroupLimitedGreedy, n_group: 2, topk_group: 1, ..tiny() };
     let normalised = |router_weights| ModelConfig { norm_topk_prob: true, router_weights, ..tiny() };
+    let sigmoid = ModelConfig { scoring_func: ScoringFunc::Sigmoid, ..tiny() };
     vec![
+        ModelConfig { topk_method: TopkMethod::NoauxTc, n_group: 2, topk_group: 1, ..sigmoid.clone() },
+        sigmoid,
         tiny(),
         ModelConfig { q_lora_rank: Some(6), tie_word_embeddings: true, ..tiny() },
         ModelConfig { routed_scaling_factor: 1.7, ..grouped },
