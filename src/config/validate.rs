@@ -150,9 +150,8 @@ impl ModelConfig {
             return refuse("n_group", format!("is {groups}; it must divide n_routed_experts = {experts}"));
         }
         if self.topk_method == TopkMethod::NoauxTc && groups > 1 && experts < 2 * groups {
-            let reason = format!(
-                "is {groups}; noaux_tc judges groups by their two best of n_routed_experts = {experts}, so each needs two"
-            );
+            let half = format!("is {groups}; it must be at most half of n_routed_experts = {experts}");
+            let reason = format!("{half}, since noaux_tc judges a group by its two best experts");
             return refuse("n_group", reason);
         }
         if kept == 0 || kept > groups {

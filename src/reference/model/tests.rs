@@ -175,13 +175,13 @@ fn weights_of_chosen_experts_follow_each_mode() {
         network(&c, &p, &Batch::of(&ids, 1, 4)).1.remove(0).remove(3)
     };
     for c in variants() {
-        let (mode, rho) = (c.router_weights, c.routed_scaling_factor);
+        let (mode, rho, scoring) = (c.router_weights, c.routed_scaling_factor, c.scoring_func);
         let routing = token(c);
         let p: Vec<f64> = routing.chosen.iter().map(|&e| routing.probabilities[e]).collect();
         let sum: f64 = p.iter().sum();
         let expected = |p: f64| if mode == RouterWeights::Hf { rho * p } else { p / sum };
         // Sigmoids do not sum to 1: what stands in their place is that their ratios are those of the weights.
-        let own_sum = if c.scoring_func == ScoringFunc::Sigmoid { routing.weights[0] / (rho * p[0]) } else { 1.0 };
+        let own_sum = if scoring == ScoringFunc::Sigmoid { routing.weights[0] / (rho * p[0]) } else { 1.0 };
         close(&routing.weights, &p.iter().map(|&p| own_sum * expected(p)).collect::<Vec<_>>(), 1e-8);
         assert!((routing.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-14);
     }
