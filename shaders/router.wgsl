@@ -1,4 +1,4 @@
-// Expert selection of one token: scores s = softmax(logits) over all experts, or with SIGMOID the sigmoid of each logit;
+// Expert selection of one token: scores s = softmax(logits) over all experts, with SIGMOID the sigmoid of each logit;
 // the `selected` experts with the largest s, with BIASED the largest s + bias, lower number first on ties, only from
 // the `groups_kept` groups with the largest maximum, with BIASED the largest sum of the two largest s + bias; and their
 // weights scale * s / (normalise ? sum of the selected s + epsilon : 1), without the bias.
@@ -6,9 +6,9 @@
 // One workgroup a token, one invocation an expert; overwrites probs, totals, chosen and weights.
 // Reference: src/reference/router.rs.
 //
-// Without a bias experts are ranked by the integer order of their logits: both scores are monotone, so that is the order
-// of s without the rounding of exp. With one it is the order of s + bias. Either stays a strict order when logits are
-// NaN. So every rank is taken by exactly one expert.
+// Without a bias experts are ranked by the integer order of their logits: both scores are monotone, so that is the
+// order of s without the rounding of exp. With one it is the order of s + bias. Either stays a strict order when logits
+// are NaN. So every rank is taken by exactly one expert.
 #define EXPERTS 64
 #define SELECTED 6
 #define GROUPS 1

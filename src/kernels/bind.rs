@@ -1,4 +1,4 @@
-//! Bindings of a kernel: names, access, element types, which may be stored as f16, and what the reference gets for them.
+//! Bindings of a kernel: names, access, element types, which may be stored as f16, and what references get for them.
 
 /// How a shader uses one of its bindings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,8 +26,8 @@ pub struct Params {
     pub scale: f32,
     /// What scores are: [`SOFTMAX`] or [`SIGMOID`] of the logits.
     pub scoring: u32,
-    /// 1 selects by score plus `bias`, and groups by the sum of their two best experts; 0 never reads it (bind anything,
-    /// `logits` for one). Not with softmax. Groups have at least two experts then.
+    /// 1 selects by score plus `bias`, and groups by the sum of their two best experts; 0 never reads it (bind
+    /// anything, `logits` for one). Not with softmax. Groups have at least two experts then.
     pub biased: u32,
 }
 

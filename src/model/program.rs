@@ -24,7 +24,8 @@ pub const RESET: &str = "reset";
 pub const MICRO_STEP: &str = "micro_step";
 /// The same as the first of a window, after an update or before any: products overwrite the gradients.
 pub const FIRST_MICRO_STEP: &str = "first_micro_step";
-/// Norm, clip, AdamW, selection biases; zeroes the gradients that [`FIRST_MICRO_STEP`] adds to and leaves the others as they are.
+/// Norm, clip, AdamW, selection biases; zeroes the gradients that [`FIRST_MICRO_STEP`] adds to and leaves the others as
+/// they are.
 pub const UPDATE: &str = "update";
 /// Loss of one micro-batch; dropout and balance loss off.
 pub const EVALUATE: &str = "evaluate";
@@ -178,8 +179,8 @@ impl Program {
         self.logits = Some(LogitSlots { rows: chosen, logits });
     }
 
-    /// Every trained parameter's gradient enters one norm; each part is then updated with the clipped gradient. Gradients that
-    /// are not `overwritten` become zeros. Selection biases move against the window's loads.
+    /// Every trained parameter's gradient enters one norm; each part is then updated with the clipped gradient.
+    /// Gradients that are not `overwritten` become zeros. Selection biases move against the window's loads.
     fn record_update(&mut self, optimizer: &OptimizerConfig, overwritten: &HashSet<Tensor>) {
         let trained = self.weights.all.iter().filter(|parameter| parameter.spec.trained);
         self.maps = moments::maps(&mut self.tensors, trained.clone().map(|p| &p.spec), optimizer);

@@ -18,8 +18,8 @@ const SMALLEST_TOTAL: f64 = 1e-20;
 /// Shapes: logits, probs (rows, experts); bias (experts), not read unless `biased`; totals (rows); chosen, weights
 /// (rows, selected).
 ///
-/// Logits are compared in place of unbiased scores: both functions are monotone, and rounding makes no ties. Choices are
-/// distinct and below `experts` even where logits are NaN.
+/// Logits are compared in place of unbiased scores: both functions are monotone, and rounding makes no ties. Choices
+/// are distinct and below `experts` even where logits are NaN.
 /// Source: DeepSeek-V2, sections 2.1.2 and 2.1.3, and DeepSeek-V3, section 2.1.2; the order of ties is this project's.
 pub fn router<F: Real>(
     p: &Params,
