@@ -9,7 +9,7 @@ mod runs;
 use hadal::backend::Device;
 use hadal::check::model::{fill, initial_values};
 use hadal::config::Config;
-use hadal::config::model::ModelConfig;
+use hadal::config::model::{ModelConfig, ScoringFunc, TopkMethod};
 use hadal::config::train::OptimizerKind;
 use hadal::graph::Executor;
 use hadal::graph::run_cpu::CpuExecutor;
@@ -37,6 +37,25 @@ fn config_of_8_bits() -> Config {
     config.optimizer.kind = OptimizerKind::Adamw8bit;
     config.optimizer.block_size = 64;
     config
+}
+
+/// The same with sigmoid scores and selection biases that move.
+fn config_of_biases() -> Config {
+    let mut config = config();
+    let model = &mut config.model;
+    (model.scoring_func, model.topk_method, model.norm_topk_prob) = (ScoringFunc::Sigmoid, TopkMethod::NoauxTc, true);
+    model.bias_update_speed = 0.03;
+    config
+}
+
+#[test]
+fn the_same_run_with_selection_biases_twice_leaves_the_same_bits_on_the_cpu_and_on_the_adapter() {
+    leaves_the_same_bits_twice(config_of_biases());
+}
+
+#[test]
+fn a_run_with_selection_biases_resumed_at_its_second_update_ends_in_the_bits_of_an_uninterrupted_one() {
+    resumes_exactly(config_of_biases());
 }
 
 #[test]

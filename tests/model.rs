@@ -4,7 +4,9 @@ mod common;
 #[path = "common/models.rs"]
 mod models;
 
-use hadal::check::model::{check_model, initial_values, small_config, small_program, wide_program};
+use hadal::check::model::{
+    check_model, initial_values, small_biased_config, small_config, small_program, wide_program,
+};
 use hadal::config::model::ModelConfig;
 use hadal::config::train::Recompute;
 use hadal::gpu::pipeline::Allowed;
@@ -128,7 +130,8 @@ fn recorded(fixture: &Fixture) -> (Vec<String>, Vec<Vec<f64>>) {
     let program = fixture.program();
     let mut cpu = fixture.executor::<f64>(&program);
     run(&program, &mut cpu, &[RESET, MICRO_STEP]);
-    let names = program.weights.all.iter().map(|parameter| parameter.spec.name.clone()).collect();
+    let trained = program.weights.all.iter().filter(|parameter| parameter.spec.trained);
+    let names = trained.map(|parameter| parameter.spec.name.clone()).collect();
     (names, gradients(&program, &cpu))
 }
 
@@ -150,7 +153,8 @@ fn kept_by_the_update(program: &Program) -> Vec<Tensor> {
     // All but the norms, and where it is not the head too, the embedding.
     let added =
         |p: &Parameter| p.spec.shape.len() == 1 || p.spec.name.contains("embed") && !program.config.tie_word_embeddings;
-    let others: usize = program.weights.all.iter().filter(|p| !added(p)).map(|p| p.weight.parts.len()).sum();
+    let products = program.weights.all.iter().filter(|p| p.spec.trained && !added(p));
+    let others: usize = products.map(|p| p.weight.parts.len()).sum();
     assert_eq!(kept.len(), others);
     kept
 }
@@ -238,6 +242,11 @@ fn every_part_of_every_parameter_gets_a_gradient_and_an_update() {
         for parameter in &program.weights.all {
             for (first, _, part) in parameter.weight.spans() {
                 let what = format!("{}: {} from row {first}", fixture.name, parameter.spec.name);
+                if !parameter.spec.trained {
+                    assert!(program.tensors.gradient_of(part).is_none(), "{what} has a gradient");
+                    assert!(!written(MICRO_STEP, part) && written(UPDATE, part), "{what} does not move");
+                    continue;
+                }
                 let gradient = program.tensors.gradient_of(part).unwrap_or_else(|| panic!("{what}"));
                 assert!(written(MICRO_STEP, gradient), "{what} gets no gradient");
                 assert!(!written(MICRO_STEP, part) && written(UPDATE, part), "{what} is not updated");
@@ -251,7 +260,10 @@ fn every_part_of_every_parameter_gets_a_gradient_and_an_update() {
 fn every_recorded_step_and_the_whole_run_on_the_adapter_as_in_the_judge() {
     let Some(gpu) = common::gpu() else { return };
     let plain = ModelConfig { attention_dropout: 0.0, embed_dropout: 0.0, resid_dropout: 0.0, ..small_config() };
-    for (config, limit) in [(small_config(), NO_LIMIT), (ModelConfig { num_hidden_layers: 2, ..plain }, 1024)] {
+    let biased = ModelConfig { num_hidden_layers: 2, ..small_biased_config() };
+    for (config, limit) in
+        [(small_config(), NO_LIMIT), (ModelConfig { num_hidden_layers: 2, ..plain }, 1024), (biased, NO_LIMIT)]
+    {
         let program = small_program(&config, limit, Dtype::F32);
         let findings = check_model(&gpu, &Allowed::portable(), &program, initial_values).unwrap();
         let steps: usize =
@@ -265,7 +277,8 @@ fn every_recorded_step_and_the_whole_run_on_the_adapter_as_in_the_judge() {
 #[test]
 fn mixed_precision_on_the_adapter_is_that_of_the_cpu() {
     let Some(gpu) = common::gpu().filter(|gpu| gpu.summary.has_f16()) else { return };
-    for program in [small_program(&small_config(), 1024, Dtype::F16), wide_program()] {
+    let [plain, biased] = [small_config(), small_biased_config()].map(|c| small_program(&c, 1024, Dtype::F16));
+    for program in [plain, biased, wide_program()] {
         let findings = check_model(&gpu, &Allowed::portable(), &program, initial_values).unwrap();
         let failures: Vec<String> = findings.into_iter().filter_map(|finding| finding.outcome.err()).collect();
         assert!(failures.is_empty(), "\n{}", failures.join("\n"));

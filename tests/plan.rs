@@ -1,7 +1,7 @@
 //! The memory plan of programs of random small models: tensors that live at the same time never share a buffer.
 
 use hadal::config::Config;
-use hadal::config::model::{ModelConfig, RouterWeights, TopkMethod};
+use hadal::config::model::{ModelConfig, RouterWeights, ScoringFunc, TopkMethod};
 use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::gpu::pipeline::Allowed;
 use hadal::graph::plan::Plan;
@@ -21,7 +21,7 @@ fn random_program(seed: u64) -> Program {
     let rate = |on: usize| if on == 0 { 0.0 } else { 0.25 };
     let heads = 1 + up_to(2);
     let group = 1 + up_to(2);
-    let config = ModelConfig {
+    let mut config = ModelConfig {
         vocab_size: 5 + up_to(60),
         hidden_size: heads * (4 + up_to(12)),
         num_hidden_layers: 1 + up_to(3),
@@ -47,6 +47,10 @@ fn random_program(seed: u64) -> Program {
         resid_dropout: rate(up_to(1)),
         ..ModelConfig::default()
     };
+    if group > 1 && up_to(2) == 0 {
+        (config.scoring_func, config.topk_method) = (ScoringFunc::Sigmoid, TopkMethod::NoauxTc);
+        config.router_weights = RouterWeights::Hf;
+    }
     config.validate().unwrap_or_else(|e| panic!("{e}"));
     let size = BatchSize { batch: 1 + up_to(2), length: 1 + up_to(20) };
     let binding_limit = [1 << 30, 4 * 64 + up_to(4000) as u64][up_to(1)];

@@ -4,8 +4,9 @@ mod common;
 #[path = "common/models.rs"]
 mod models;
 
-use hadal::check::model::{fill, initial_values, small_config};
+use hadal::check::model::{fill, initial_values, small_biased_config, small_config};
 use hadal::config::Config;
+use hadal::config::model::ModelConfig;
 use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::gpu::executor::GpuExecutor;
 use hadal::gpu::pipeline::Allowed;
@@ -20,10 +21,13 @@ const POLICIES: [Recompute; 3] = [Recompute::None, Recompute::Ffn, Recompute::Bl
 
 /// Every option that a recording can have, with every kind of dropout and the balance loss.
 fn program(recompute: Recompute, binding_limit: u64, stored: Dtype) -> Program {
+    of(&small_config(), recompute, binding_limit, stored)
+}
+
+fn of(config: &ModelConfig, recompute: Recompute, binding_limit: u64, stored: Dtype) -> Program {
     let (size, optimizer) = (BatchSize { batch: 2, length: 13 }, Some(OptimizerConfig::default()));
     let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored, recompute };
-    let config = small_config();
-    Program::new(&config, &parameters(&config), &options)
+    Program::new(config, &parameters(config), &options)
 }
 
 /// Bits of every gradient and sum after two passes.
@@ -45,9 +49,11 @@ fn difference(a: &[(String, Vec<u32>)], b: &[(String, Vec<u32>)]) -> Option<Stri
 
 #[test]
 fn every_policy_gives_the_same_bits_on_the_cpu() {
-    for limit in [NO_LIMIT, SMALL_LIMIT] {
+    for (config, limit) in
+        [(small_config(), NO_LIMIT), (small_config(), SMALL_LIMIT), (small_biased_config(), NO_LIMIT)]
+    {
         let outcomes = POLICIES.map(|policy| {
-            let program = program(policy, limit, Dtype::F32);
+            let program = of(&config, policy, limit, Dtype::F32);
             outcome(&program, &mut CpuExecutor::<f32>::new(&program.tensors, &program.recordings))
         });
         // Parts of the embedding may hold no token of the batch.
@@ -62,9 +68,10 @@ fn every_policy_gives_the_same_bits_on_the_cpu() {
 fn every_policy_gives_the_same_bits_on_the_adapter_in_f32_and_in_f16() {
     let Some(gpu) = common::gpu() else { return };
     let formats = [Dtype::F32, Dtype::F16].into_iter().filter(|&d| d == Dtype::F32 || gpu.summary.has_f16());
-    for stored in formats {
+    let cases = formats.flat_map(|stored| [small_config(), small_biased_config()].map(|config| (config, stored)));
+    for (config, stored) in cases {
         let outcomes = POLICIES.map(|policy| {
-            let program = program(policy, 1024, stored);
+            let program = of(&config, policy, 1024, stored);
             let portable = Allowed::portable();
             outcome(
                 &program,

@@ -5,7 +5,7 @@ mod common;
 use hadal::gpu::once::run_once;
 use hadal::gpu::pipeline::{Allowed, Pipelines};
 use hadal::kernels::case::{Case, Data};
-use hadal::kernels::router::{KERNEL, Params};
+use hadal::kernels::router::{KERNEL, Params, SIGMOID, SOFTMAX};
 
 #[test]
 fn choices_are_distinct_experts_even_where_logits_are_nan_or_infinite() {
@@ -20,12 +20,25 @@ fn choices_are_distinct_experts_even_where_logits_are_nan_or_infinite() {
             (_, e) => f64::from(e * 5 % 12),
         })
         .collect();
-    for (groups, groups_kept) in [(1, 1), (4, 2)] {
-        let p = Params { rows, experts, selected, groups, groups_kept, normalise: 1, epsilon: 0.0, scale: 1.0 };
-        let case = Case::new("wrong logits", &p).real(logits.clone()).output((rows * experts) as usize);
+    let kinds = [(SOFTMAX, 0), (SIGMOID, 0), (SIGMOID, 1)];
+    for ((groups, groups_kept), (scoring, biased)) in [(1, 1), (4, 2)].into_iter().flat_map(|g| kinds.map(|k| (g, k))) {
+        let p = Params {
+            rows,
+            experts,
+            selected,
+            groups,
+            groups_kept,
+            normalise: 1,
+            epsilon: 0.0,
+            scale: 1.0,
+            scoring,
+            biased,
+        };
+        let case = Case::new("wrong logits", &p).real(logits.clone()).uniform(1, experts as usize);
+        let case = case.output((rows * experts) as usize).output(rows as usize);
         let case = case.output_index((rows * selected) as usize).output((rows * selected) as usize);
         let after = run_once(&gpu, &mut Pipelines::default(), &Allowed::portable(), &KERNEL, &case).unwrap();
-        let Data::Index(chosen) = &after[2] else { panic!("chosen are integers") };
+        let Data::Index(chosen) = &after[4] else { panic!("chosen are integers") };
         for chosen in chosen.chunks(selected as usize) {
             let mut sorted = chosen.to_vec();
             sorted.sort_unstable();

@@ -164,7 +164,7 @@ fn golden_optimizer() -> OptimizerConfig {
 #[test]
 fn ten_updates_follow_the_golden_trajectories() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for name in ["lite", "qlora", "groups", "tied"] {
+    for name in ["lite", "qlora", "groups", "tied", "router_sigmoid"] {
         let folder = root.join(name);
         if !folder.join("expected.safetensors").is_file() {
             eprintln!("SKIPPED: {} holds no golden files; make them with make_golden.py", folder.display());

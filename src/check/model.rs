@@ -3,7 +3,7 @@
 
 use super::Finding;
 use super::ops::judge;
-use crate::config::model::{ModelConfig, TopkMethod};
+use crate::config::model::{ModelConfig, ScoringFunc, TopkMethod};
 use crate::config::train::{OptimizerConfig, Recompute};
 use crate::data::batch::Batch;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::gpu::pipeline::{Allowed, Pipelines};
 use crate::graph::op::Weight;
 use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor, Tensors};
-use crate::kernels::case::indices;
+use crate::kernels::case::{indices, uniform};
 use crate::kernels::state;
 use crate::model::inputs::BatchSize;
 use crate::model::params::{ParamSpec, initial, parameters};
@@ -60,6 +60,12 @@ pub fn small_config() -> ModelConfig {
         resid_dropout: 0.1,
         ..ModelConfig::default()
     }
+}
+
+/// The same with sigmoid scores and selection biases.
+pub fn small_biased_config() -> ModelConfig {
+    let (scoring_func, topk_method, norm_topk_prob) = (ScoringFunc::Sigmoid, TopkMethod::NoauxTc, true);
+    ModelConfig { scoring_func, topk_method, norm_topk_prob, ..small_config() }
 }
 
 /// A program for `config` with an update, on batches of 2 x 13.
@@ -151,9 +157,10 @@ pub fn check_model(
     Ok(findings)
 }
 
-/// Initial values as the default source of weights.
+/// Initial values as the default source of weights, but for selection biases, which at zero would decide nothing.
 pub fn initial_values(spec: &ParamSpec) -> Result<Vec<f32>> {
-    Ok(initial(spec, 3))
+    let bias = || uniform(3, spec.elements()).into_iter().map(|x| 0.25 * x as f32).collect();
+    Ok(if spec.trained { initial(spec, 3) } else { bias() })
 }
 
 fn steps(
@@ -204,8 +211,8 @@ fn whole(
     for executor in [&mut judge as &mut dyn Executor, &mut device] {
         executor.run(program.recording(UPDATE))?;
     }
-    for moments in &program.moments {
-        findings.push(compare_l2(&program.tensors, moments.parameter, &judge, &mut device, tolerance)?);
+    for part in program.weights.all.iter().flat_map(|parameter| &parameter.weight.parts) {
+        findings.push(compare_l2(&program.tensors, part.1, &judge, &mut device, tolerance)?);
     }
     Ok(findings)
 }

@@ -2,7 +2,9 @@
 
 use super::{existing, model_config};
 use crate::backend::{Backend, Device};
-use crate::check::model::{check_model, initial_values, small_config, small_program, wide_program};
+use crate::check::model::{
+    check_model, initial_values, small_biased_config, small_config, small_program, wide_program,
+};
 use crate::check::{Finding, ops::check_ops};
 use crate::checkpoint::weights::Weights;
 use crate::config::train::Precision;
@@ -43,8 +45,10 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     if !args.ops {
         match &args.model {
             None => {
-                let program = small_program(&small_config(), SPLIT_BYTES, Dtype::F32);
-                findings.extend(check_model(gpu, &Allowed::portable(), &program, initial_values)?);
+                for config in [small_config(), small_biased_config()] {
+                    let program = small_program(&config, SPLIT_BYTES, Dtype::F32);
+                    findings.extend(check_model(gpu, &Allowed::portable(), &program, initial_values)?);
+                }
                 if gpu.summary.has_f16() {
                     let program = small_program(&small_config(), SPLIT_BYTES, Dtype::F16);
                     findings.extend(check_model(gpu, allowed, &program, initial_values)?);

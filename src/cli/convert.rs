@@ -26,10 +26,11 @@ pub(super) struct Conversion<'a> {
     pub largest: u64,
 }
 
-/// Writes the model in `folder` with `config` as a new folder. A tokenizer comes along if there is one.
-pub(super) fn convert(folder: &Path, config: &ModelConfig, to: &Conversion<'_>) -> Result<()> {
+/// Writes the model in `folder`, which `source` describes, as a new folder with `config`, which may lack some of the
+/// tensors. A tokenizer comes along if there is one.
+pub(super) fn convert(folder: &Path, source: &ModelConfig, config: &ModelConfig, to: &Conversion<'_>) -> Result<()> {
     check_free(to.out)?;
-    let (weights, tokenizer) = open_all(folder, config)?;
+    let (weights, tokenizer) = open_all(folder, source)?;
     let template = chat_template(folder)?;
     let copied = new_folder(to.out, |new| {
         let copied = copy_weights(&weights, &parameters(config), to.stored, to.largest, new)?;

@@ -29,18 +29,18 @@ pub(super) struct ExportArgs {
 
 pub(super) fn run(args: ExportArgs) -> Result<()> {
     let folder = model_folder(&existing(&args.model)?)?;
-    let config = model_config(&folder)?;
+    let source = model_config(&folder)?;
     let config = if args.force {
-        let (near, lines) = nearest(&config)?;
+        let (near, lines) = nearest(&source)?;
         lines.iter().for_each(|line| note(format_args!("warning: {line}")));
         near
     } else {
-        let (near, hint) = (nearest(&config), "; --force exports it all the same, and says what will differ");
-        check_representable(&config).map_err(|e| match e {
+        let (near, hint) = (nearest(&source), "; --force exports it all the same, and says what will differ");
+        check_representable(&source).map_err(|e| match e {
             Error::Config { key, reason } if near.is_ok() => Error::config(key, reason + hint),
             e => e,
         })?;
-        config
+        source.clone()
     };
-    convert(&folder, &config, &Conversion { out: &args.out, stored: args.dtype, largest: args.shard_size })
+    convert(&folder, &source, &config, &Conversion { out: &args.out, stored: args.dtype, largest: args.shard_size })
 }

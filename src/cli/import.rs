@@ -22,5 +22,5 @@ pub(super) fn run(args: ImportArgs) -> Result<()> {
         return Err(Error::file(folder, "holds no config.json; give a Hugging Face folder"));
     }
     let config = model_config(&folder)?;
-    convert(&folder, &config, &Conversion { out: &args.out, stored: StoredType::F32, largest: u64::MAX })
+    convert(&folder, &config, &config, &Conversion { out: &args.out, stored: StoredType::F32, largest: u64::MAX })
 }

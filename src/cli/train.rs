@@ -230,8 +230,9 @@ pub(super) fn free_folder(name: &str) -> PathBuf {
 pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -> String {
     let model = &config.model;
     let (length, train) = (config.train.sequence_length, &config.train);
+    let trained = || specs.iter().filter(|spec| spec.trained);
     let of =
-        |pattern: &str| -> u64 { specs.iter().filter(|s| s.name.contains(pattern)).map(|s| s.elements() as u64).sum() };
+        |pattern: &str| -> u64 { trained().filter(|s| s.name.contains(pattern)).map(|s| s.elements() as u64).sum() };
     let (embedding, attention) = (of("embed_tokens") + of("lm_head"), of("self_attn"));
     let (experts, shared, router) = (of(".experts."), of("shared_experts"), of("mlp.gate.weight"));
     let total = model.total_parameters();

@@ -66,6 +66,7 @@ pub fn write_own_config(dir: &Path, config: &ModelConfig, stored: StoredType) ->
             "architectures": ["HadalForCausalLM"],
             "model_type": OWN_MODEL_TYPE,
             "router_weights": config.router_weights,
+            "bias_update_speed": config.bias_update_speed,
             "embed_dropout": config.embed_dropout,
             "resid_dropout": config.resid_dropout,
         });
@@ -119,7 +120,7 @@ fn transformers_keys(c: &ModelConfig, stored: StoredType) -> Value {
         "attention_dropout": c.attention_dropout,
         "norm_topk_prob": c.norm_topk_prob,
         "routed_scaling_factor": c.routed_scaling_factor,
-        "scoring_func": "softmax",
+        "scoring_func": c.scoring_func,
         "topk_method": c.topk_method,
         "n_group": c.n_group,
         "topk_group": c.topk_group,
@@ -138,7 +139,7 @@ fn transformers_keys(c: &ModelConfig, stored: StoredType) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::RouterWeights;
+    use crate::config::model::{RouterWeights, ScoringFunc, TopkMethod};
     use half::bf16;
 
     #[test]
@@ -164,6 +165,12 @@ mod tests {
     #[test]
     fn what_transformers_would_compute_otherwise_is_not_exported_but_kept() {
         let base = ModelConfig { norm_topk_prob: true, ..ModelConfig::default() };
+        let biased = ModelConfig {
+            scoring_func: ScoringFunc::Sigmoid,
+            topk_method: TopkMethod::NoauxTc,
+            bias_update_speed: 0.25,
+            ..base.clone()
+        };
         let scaled =
             ModelConfig { routed_scaling_factor: 2.0, router_weights: RouterWeights::Seed, ..Default::default() };
         for (config, key) in [
@@ -174,6 +181,7 @@ mod tests {
             (ModelConfig { router_weights: RouterWeights::Deepseek, ..base.clone() }, "router_weights"),
             (ModelConfig { router_weights: RouterWeights::NormScale, ..base.clone() }, "router_weights"),
             (scaled, "router_weights"),
+            (biased, "scoring_func"),
             (ModelConfig { n_shared_experts: 0, ..base.clone() }, "n_shared_experts"),
             (ModelConfig { moe_layer_freq: 2, ..base.clone() }, "moe_layer_freq"),
         ] {

@@ -3,11 +3,12 @@
 use super::rope::{RopeScaling, from_table};
 use serde::{Deserialize, Serialize};
 
-/// How the weights of the selected experts are made from their probabilities p.
+/// How the weights of the selected experts are made from their scores p.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum RouterWeights {
-    /// `routed_scaling_factor * p`; `norm_topk_prob` is ignored, as transformers does.
+    /// As transformers does. With softmax scores `routed_scaling_factor * p`, and `norm_topk_prob` is ignored; with
+    /// sigmoid scores, which know no other way, `routed_scaling_factor * p / (norm_topk_prob ? sum + 1e-20 : 1)`.
     #[default]
     Hf,
     /// With `norm_topk_prob` and more than one expert: `p / (sum + 1e-20)` without scaling; else as `hf`.
@@ -18,15 +19,29 @@ pub enum RouterWeights {
     NormScale,
 }
 
-/// How experts are selected from their probabilities.
+/// How experts are scored by the router's logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ScoringFunc {
+    /// Softmax over all experts, as in DeepSeek-V2.
+    #[default]
+    Softmax,
+    /// Sigmoid of each logit, as in DeepSeek-V3.
+    Sigmoid,
+}
+
+/// How experts are selected from their scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum TopkMethod {
-    /// The most probable experts.
+    /// The experts with the highest scores.
     #[default]
     Greedy,
-    /// The most probable experts inside the `topk_group` groups with the highest maximum.
+    /// The same inside the `topk_group` groups with the highest maximum.
     GroupLimitedGreedy,
+    /// The experts with the highest sums of score and bias, inside the `topk_group` groups whose two highest sums are
+    /// together the highest; updates move the biases against the loads by `bias_update_speed`. Needs `sigmoid` scores.
+    NoauxTc,
 }
 
 /// The model: `[model]` in TOML, `config.json` in a Hugging Face folder.
@@ -65,13 +80,18 @@ pub struct ModelConfig {
     pub first_k_dense_replace: usize,
     /// A later layer i is MoE if i is a multiple of this.
     pub moe_layer_freq: usize,
+    /// How experts are scored.
+    pub scoring_func: ScoringFunc,
     /// How experts are selected.
     pub topk_method: TopkMethod,
-    /// Groups of experts, for `group_limited_greedy`.
+    /// Groups of experts, for `group_limited_greedy` and `noaux_tc`.
     pub n_group: usize,
-    /// Groups kept, for `group_limited_greedy`.
+    /// Groups kept, for `group_limited_greedy` and `noaux_tc`.
     pub topk_group: usize,
-    /// Whether selected probabilities are normalised; what that means is `router_weights`.
+    /// What an update adds to the bias of an expert with fewer tokens than the mean, and takes from one with more, for
+    /// `noaux_tc`; 0 leaves the biases as they are.
+    pub bias_update_speed: f64,
+    /// Whether selected scores are normalised; what that means is `router_weights`.
     pub norm_topk_prob: bool,
     /// What the weights of selected experts are.
     pub router_weights: RouterWeights,
@@ -128,9 +148,11 @@ impl Default for ModelConfig {
             num_experts_per_tok: 2,
             first_k_dense_replace: 1,
             moe_layer_freq: 1,
+            scoring_func: ScoringFunc::Softmax,
             topk_method: TopkMethod::Greedy,
             n_group: 1,
             topk_group: 1,
+            bias_update_speed: 0.001,
             norm_topk_prob: false,
             router_weights: RouterWeights::Hf,
             routed_scaling_factor: 1.0,
@@ -160,5 +182,9 @@ impl ModelConfig {
     /// Whether block `layer` has experts.
     pub fn is_moe(&self, layer: usize) -> bool {
         layer >= self.first_k_dense_replace && layer.is_multiple_of(self.moe_layer_freq.max(1))
+    }
+    /// Whether layers with experts have a selection bias for each.
+    pub fn has_expert_bias(&self) -> bool {
+        self.topk_method == TopkMethod::NoauxTc
     }
 }

@@ -1,6 +1,6 @@
 //! Which values no network can have. Every refusal names one key and says what would be right.
 
-use super::model::{ModelConfig, TopkMethod};
+use super::model::{ModelConfig, RouterWeights, ScoringFunc, TopkMethod};
 use crate::error::{Error, Result};
 
 /// Sizes stay below this, since kernels index with 32 bits.
@@ -124,8 +124,21 @@ impl ModelConfig {
         if k == 0 || k > experts {
             return refuse("num_experts_per_tok", format!("is {k}; it must be 1 to n_routed_experts = {experts}"));
         }
-        if self.topk_method == TopkMethod::GroupLimitedGreedy {
-            self.check_groups()?;
+        self.check_scoring()?;
+        if self.topk_method == TopkMethod::Greedy { Ok(()) } else { self.check_groups() }
+    }
+
+    /// Which ways to score, select and weigh experts go together.
+    fn check_scoring(&self) -> Result<()> {
+        let sigmoid = self.scoring_func == ScoringFunc::Sigmoid;
+        if self.topk_method == TopkMethod::NoauxTc && !sigmoid {
+            return refuse("topk_method", "is \"noaux_tc\", which needs scoring_func = \"sigmoid\"");
+        }
+        if sigmoid && self.router_weights != RouterWeights::Hf {
+            return refuse(
+                "router_weights",
+                "is for softmax scores; with scoring_func = \"sigmoid\" it must be \"hf\"",
+            );
         }
         Ok(())
     }
@@ -135,6 +148,11 @@ impl ModelConfig {
             (self.n_routed_experts, self.n_group, self.topk_group, self.num_experts_per_tok);
         if groups == 0 || !experts.is_multiple_of(groups) {
             return refuse("n_group", format!("is {groups}; it must divide n_routed_experts = {experts}"));
+        }
+        if self.topk_method == TopkMethod::NoauxTc && groups > 1 && experts < 2 * groups {
+            let half = format!("is {groups}; it must be at most half of n_routed_experts = {experts}");
+            let reason = format!("{half}, since noaux_tc judges a group by its two best experts");
+            return refuse("n_group", reason);
         }
         if kept == 0 || kept > groups {
             return refuse("topk_group", format!("is {kept}; it must be 1 to n_group = {groups}"));
@@ -158,6 +176,7 @@ impl ModelConfig {
         let not_negative = [
             ("routed_scaling_factor", self.routed_scaling_factor),
             ("aux_loss_alpha", self.aux_loss_alpha),
+            ("bias_update_speed", self.bias_update_speed),
             ("initializer_range", self.initializer_range),
         ];
         for (key, x) in not_negative {
@@ -262,12 +281,33 @@ mod tests {
     }
 
     #[test]
+    fn ways_to_score_select_and_weigh_that_do_not_go_together_are_refused() {
+        let sigmoid = |c: &mut ModelConfig, method, groups, kept| {
+            (c.scoring_func, c.topk_method) = (ScoringFunc::Sigmoid, method);
+            (c.n_group, c.topk_group) = (groups, kept);
+        };
+        assert_eq!(blamed(|c| c.topk_method = TopkMethod::NoauxTc), "topk_method");
+        assert_eq!(blamed(|c| (c.topk_method, c.first_k_dense_replace) = (TopkMethod::NoauxTc, 3)), "");
+        assert_eq!(blamed(|c| sigmoid(c, TopkMethod::Greedy, 3, 1)), "");
+        assert_eq!(blamed(|c| sigmoid(c, TopkMethod::GroupLimitedGreedy, 8, 2)), "");
+        assert_eq!(blamed(|c| sigmoid(c, TopkMethod::NoauxTc, 1, 1)), "");
+        assert_eq!(blamed(|c| sigmoid(c, TopkMethod::NoauxTc, 4, 1)), "");
+        assert_eq!(blamed(|c| sigmoid(c, TopkMethod::NoauxTc, 3, 1)), "n_group");
+        assert_eq!(blamed(|c| sigmoid(c, TopkMethod::NoauxTc, 8, 2)), "n_group");
+        assert_eq!(
+            blamed(|c| (c.scoring_func, c.router_weights) = (ScoringFunc::Sigmoid, RouterWeights::Seed)),
+            "router_weights"
+        );
+    }
+
+    #[test]
     fn numbers_that_are_not_finite_or_out_of_range_are_refused() {
         assert_eq!(blamed(|c| c.rms_norm_eps = f64::NAN), "rms_norm_eps");
         assert_eq!(blamed(|c| c.rms_norm_eps = 0.0), "rms_norm_eps");
         assert_eq!(blamed(|c| c.rope_theta = f64::INFINITY), "rope_theta");
         assert_eq!(blamed(|c| c.routed_scaling_factor = -1.0), "routed_scaling_factor");
         assert_eq!(blamed(|c| c.aux_loss_alpha = f64::NAN), "aux_loss_alpha");
+        assert_eq!(blamed(|c| c.bias_update_speed = -0.001), "bias_update_speed");
         assert_eq!(blamed(|c| c.attention_dropout = 1.0), "attention_dropout");
         assert_eq!(blamed(|c| c.embed_dropout = f64::NAN), "embed_dropout");
     }

@@ -148,12 +148,12 @@ impl Op {
                 g.join(r, *gate, d_gate);
                 g.join(r, *up, d_up);
             }
-            Op::Router { logits, sizes, probs, chosen, weights } => {
+            Op::Router { logits, sizes, probs, totals, chosen, weights, .. } => {
                 let Some(d_weights) = g.get(*weights) else { return };
                 let d_probs = g.get(*probs);
                 let d_logits = r.gradient_like("d_logits", *logits);
                 let params = kernels::router_backward::Params::new(sizes, d_probs.is_some());
-                let tensors = [d_weights, d_probs.unwrap_or(*probs), *probs, *chosen, d_logits];
+                let tensors = [d_weights, d_probs.unwrap_or(*probs), *probs, *totals, *chosen, d_logits];
                 r.step(&kernels::router_backward::KERNEL, &params, &tensors);
                 g.join(r, *logits, d_logits);
             }

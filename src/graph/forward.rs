@@ -45,8 +45,9 @@ impl Op {
                 let params = kernels::swiglu::Params { count: count(r, *h) };
                 r.step(&kernels::swiglu::KERNEL, &params, &[*gate, *up, *h]);
             }
-            Op::Router { logits, sizes, probs, chosen, weights } => {
-                r.step(&kernels::router::KERNEL, sizes, &[*logits, *probs, *chosen, *weights]);
+            Op::Router { logits, bias, sizes, probs, totals, chosen, weights } => {
+                let tensors = [*logits, bias.unwrap_or(*logits), *probs, *totals, *chosen, *weights];
+                r.step(&kernels::router::KERNEL, sizes, &tensors);
             }
             Op::BalanceLoss { probs, chosen, balance, slope } => {
                 let [tokens, experts] = shape2(r, *probs);

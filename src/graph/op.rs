@@ -135,8 +135,16 @@ pub enum Op {
     Attention { q: Tensor, kv: Tensor, k_rope: Tensor, mask: Mask, sizes: AttentionSizes, out: Tensor, lse: Tensor },
     /// `h = silu(gate) * up`.
     SwiGlu { gate: Tensor, up: Tensor, h: Tensor },
-    /// Softmax over experts, selection and weights.
-    Router { logits: Tensor, sizes: RouterSizes, probs: Tensor, chosen: Tensor, weights: Tensor },
+    /// Scores of experts, selection and weights.
+    Router {
+        logits: Tensor,
+        bias: Option<Tensor>,
+        sizes: RouterSizes,
+        probs: Tensor,
+        totals: Tensor,
+        chosen: Tensor,
+        weights: Tensor,
+    },
     /// Balance loss, sequence by sequence.
     BalanceLoss { probs: Tensor, chosen: Tensor, balance: Balance, slope: Tensor },
     /// Stable sort of (token, expert) pairs by expert; nothing to differentiate.

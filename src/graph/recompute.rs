@@ -68,8 +68,8 @@ impl Op {
                 all(&mut [(q, ReadTwice), (kv, ReadTwice), (k_rope, ReadTwice), (out, MadeRead), (lse, MadeRead)]);
             }
             Op::SwiGlu { gate, up, h } => all(&mut [(gate, ReadTwice), (up, ReadTwice), (h, Made)]),
-            Op::Router { logits, probs, chosen, weights, .. } => {
-                all(&mut [(logits, Read), (probs, MadeRead), (chosen, MadeRead), (weights, Made)]);
+            Op::Router { logits, probs, totals, chosen, weights, .. } => {
+                all(&mut [(logits, Read), (probs, MadeRead), (totals, MadeRead), (chosen, MadeRead), (weights, Made)]);
             }
             Op::BalanceLoss { probs, chosen, slope, .. } => {
                 all(&mut [(probs, Read), (chosen, Read), (slope, MadeRead)]);

@@ -185,13 +185,16 @@ impl<'t> Tape<'t> {
         h
     }
 
-    /// Probabilities (N, E), chosen experts (N, K) and their weights (N, K) from logits (N, E).
-    pub fn router(&mut self, logits: Tensor, sizes: RouterSizes) -> (Tensor, Tensor, Tensor) {
+    /// Scores over their sum (N, E), chosen experts (N, K) and their weights (N, K) from logits (N, E). With a `bias`
+    /// (E) the largest scores plus bias are chosen.
+    pub fn router(&mut self, logits: Tensor, bias: Option<Tensor>, sizes: RouterSizes) -> (Tensor, Tensor, Tensor) {
+        assert_eq!(bias.is_some(), sizes.biased != 0, "router: a bias goes with a biased selection");
         let shape = [sizes.rows as usize, sizes.selected as usize];
         let probs = self.like("router_probs", logits);
+        let totals = self.activation("router_totals", &shape[..1]);
         let chosen = self.tensors.index("chosen", &shape, Role::Activation);
         let weights = self.activation("router_weights", &shape);
-        self.ops.push(Op::Router { logits, sizes, probs, chosen, weights });
+        self.ops.push(Op::Router { logits, bias, sizes, probs, totals, chosen, weights });
         (probs, chosen, weights)
     }
 

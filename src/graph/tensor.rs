@@ -31,7 +31,7 @@ impl Dtype {
 pub enum Role {
     /// Written by the host before a replay.
     Input,
-    /// Trained.
+    /// Part of the model: trained, or moved by updates in another way.
     Parameter,
     /// Accumulates over the micro-steps of a window.
     Gradient,

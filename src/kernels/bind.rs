@@ -1,4 +1,4 @@
-//! Bindings of a kernel: names, access, element types, and which may be stored as f16.
+//! Bindings of a kernel: names, access, element types, which may be stored as f16, and what references get for them.
 
 /// How a shader uses one of its bindings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,4 +112,57 @@ pub const fn write_u32(name: &'static str) -> Bind {
 /// A buffer of u32 that is updated in place.
 pub const fn update_u32(name: &'static str) -> Bind {
     Bind::new(name, Access::Update, Element::U32)
+}
+
+/// A binding as the reference sees it.
+pub enum Arg<'a, F> {
+    /// Read-only floats.
+    Real(&'a [F]),
+    /// Floats to write or update.
+    RealMut(&'a mut [F]),
+    /// Read-only integers.
+    Index(&'a [u32]),
+    /// Integers to write.
+    IndexMut(&'a mut [u32]),
+}
+
+impl<'a, F> Arg<'a, F> {
+    /// The floats of a read binding.
+    pub fn real(self) -> &'a [F] {
+        match self {
+            Arg::Real(x) => x,
+            _ => panic!("binding is not read-only f32"),
+        }
+    }
+    /// The floats of a write or update binding.
+    pub fn real_mut(self) -> &'a mut [F] {
+        match self {
+            Arg::RealMut(x) => x,
+            _ => panic!("binding is not writable f32"),
+        }
+    }
+    /// The integers of a read binding.
+    pub fn index(self) -> &'a [u32] {
+        match self {
+            Arg::Index(x) => x,
+            _ => panic!("binding is not read-only u32"),
+        }
+    }
+    /// The integers of a write binding.
+    pub fn index_mut(self) -> &'a mut [u32] {
+        match self {
+            Arg::IndexMut(x) => x,
+            _ => panic!("binding is not writable u32"),
+        }
+    }
+}
+
+/// The bindings of one dispatch, in order.
+pub struct Args<'a, F>(pub Vec<Arg<'a, F>>);
+
+impl<'a, F> Args<'a, F> {
+    /// All bindings at once; panics if the kernel has another number of them.
+    pub fn all<const N: usize>(self) -> [Arg<'a, F>; N] {
+        self.0.try_into().unwrap_or_else(|args: Vec<_>| panic!("{} bindings where {N} were expected", args.len()))
+    }
 }

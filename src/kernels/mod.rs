@@ -25,6 +25,7 @@ pub mod dropout;
 mod elements;
 pub mod embed;
 pub mod embed_backward;
+pub mod expert_bias;
 pub mod expert_combine;
 pub mod expert_combine_backward;
 pub mod expert_count;
@@ -56,7 +57,7 @@ pub mod tile;
 mod work;
 mod ways;
 
-pub use bind::{Access, Bind, Element, Halves, read, read_u32, update, update_u32, write, write_u32};
+pub use bind::{Access, Arg, Args, Bind, Element, Halves, read, read_u32, update, update_u32, write, write_u32};
 pub use ways::{AnyTunable, Tunable, Way, Ways};
 
 use crate::reference::Real;
@@ -144,59 +145,6 @@ impl Tolerance {
     /// of summation.
     pub const DEFAULT: Tolerance =
         Tolerance { factor: 2.0, floor: 1e-6, reason: "twice the f32 reference's own rounding" };
-}
-
-/// A binding as the reference sees it.
-pub enum Arg<'a, F> {
-    /// Read-only floats.
-    Real(&'a [F]),
-    /// Floats to write or update.
-    RealMut(&'a mut [F]),
-    /// Read-only integers.
-    Index(&'a [u32]),
-    /// Integers to write.
-    IndexMut(&'a mut [u32]),
-}
-
-impl<'a, F> Arg<'a, F> {
-    /// The floats of a read binding.
-    pub fn real(self) -> &'a [F] {
-        match self {
-            Arg::Real(x) => x,
-            _ => panic!("binding is not read-only f32"),
-        }
-    }
-    /// The floats of a write or update binding.
-    pub fn real_mut(self) -> &'a mut [F] {
-        match self {
-            Arg::RealMut(x) => x,
-            _ => panic!("binding is not writable f32"),
-        }
-    }
-    /// The integers of a read binding.
-    pub fn index(self) -> &'a [u32] {
-        match self {
-            Arg::Index(x) => x,
-            _ => panic!("binding is not read-only u32"),
-        }
-    }
-    /// The integers of a write binding.
-    pub fn index_mut(self) -> &'a mut [u32] {
-        match self {
-            Arg::IndexMut(x) => x,
-            _ => panic!("binding is not writable u32"),
-        }
-    }
-}
-
-/// The bindings of one dispatch, in order.
-pub struct Args<'a, F>(pub Vec<Arg<'a, F>>);
-
-impl<'a, F> Args<'a, F> {
-    /// All bindings at once; panics if the kernel has another number of them.
-    pub fn all<const N: usize>(self) -> [Arg<'a, F>; N] {
-        self.0.try_into().unwrap_or_else(|args: Vec<_>| panic!("{} bindings where {N} were expected", args.len()))
-    }
 }
 
 /// A variant with its parameter type erased.
@@ -354,6 +302,7 @@ pub static KERNELS: &[&Kernel] = &[
     &dropout::KERNEL,
     &embed::KERNEL,
     &embed_backward::KERNEL,
+    &expert_bias::KERNEL,
     &expert_combine::KERNEL,
     &expert_combine_backward::KERNEL,
     &expert_count::KERNEL,

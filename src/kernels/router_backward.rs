@@ -18,12 +18,14 @@ pub struct Params {
     pub groups: u32,
     /// Groups among whose experts a token selects; changes nothing either.
     pub groups_kept: u32,
-    /// 1 if weights were divided by the selected probabilities' sum plus `epsilon`.
+    /// 1 if weights were divided by the selected scores' sum plus `epsilon`.
     pub normalise: u32,
     /// Added to the sum that weights were divided by.
     pub epsilon: f32,
     /// Factor on every weight.
     pub scale: f32,
+    /// What scores are: [`router::SOFTMAX`] or [`router::SIGMOID`] of the logits.
+    pub scoring: u32,
     /// 1 adds `d_probs`, 0 never reads it (bind anything, `probs` for one).
     pub has_d_probs: u32,
 }
@@ -40,6 +42,7 @@ impl Params {
             normalise: p.normalise,
             epsilon: p.epsilon,
             scale: p.scale,
+            scoring: p.scoring,
             has_d_probs: has_d_probs.into(),
         }
     }
@@ -56,10 +59,15 @@ impl KernelSpec for Spec {
     const SUMMARY: &'static str = "gradient of the router's logits from the weights and the balance loss";
     const SHADER: &'static str = include_str!("../../shaders/router_backward.wgsl");
     const BINDS: &'static [Bind] =
-        &[read("d_weights"), read("d_probs"), read("probs"), read_u32("chosen"), write("d_logits")];
+        &[read("d_weights"), read("d_probs"), read("probs"), read("totals"), read_u32("chosen"), write("d_logits")];
 
     fn constants(p: &Params) -> Constants {
-        vec![("EXPERTS", p.experts.into()), ("SELECTED", p.selected.into()), ("THREADS", router::threads(p.experts))]
+        vec![
+            ("EXPERTS", p.experts.into()),
+            ("SELECTED", p.selected.into()),
+            ("SIGMOID", p.scoring.into()),
+            ("THREADS", router::threads(p.experts)),
+        ]
     }
 
     fn grid(p: &Params) -> [u32; 3] {
@@ -67,19 +75,21 @@ impl KernelSpec for Spec {
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
-        let [d_weights, d_probs, probs, chosen, d_logits] = args.all();
-        let (d_weights, d_probs, probs) = (d_weights.real(), d_probs.real(), probs.real());
-        reference::router_backward::router_backward(p, d_weights, d_probs, probs, chosen.index(), d_logits.real_mut());
+        let [d_weights, d_probs, probs, totals, chosen, d_logits] = args.all();
+        let (d_weights, d_probs, scores) = (d_weights.real(), d_probs.real(), [probs.real(), totals.real()]);
+        reference::router_backward::router_backward(p, d_weights, d_probs, scores, chosen.index(), d_logits.real_mut());
     }
 
     fn cases() -> Vec<Case> {
-        let case = |(name, p, logits): (&str, router::Params, Vec<f64>), has_d_probs| {
+        let case = |router::Shape { name, p, logits, bias }: router::Shape, has_d_probs| {
             let (all, pairs) = ((p.rows * p.experts) as usize, (p.rows * p.selected) as usize);
             let (mut probs, mut chosen, mut weights) = (vec![0.0; all], vec![0; pairs], vec![0.0; pairs]);
-            reference::router::router(&p, &logits, &mut probs, &mut chosen, &mut weights);
+            let mut totals = vec![0.0; p.rows as usize];
+            let outputs = [&mut probs[..], &mut totals];
+            reference::router::router(&p, [&logits, &bias], outputs, &mut chosen, &mut weights);
             let name = if has_d_probs { format!("{name}, balance loss") } else { name.to_owned() };
             let case = Case::new(name, &Params::new(&p, has_d_probs)).uniform(11, pairs).uniform(12, all);
-            case.real(probs).index(chosen).output(all)
+            case.real(probs).real(totals).index(chosen).output(all)
         };
         [false, true]
             .into_iter()

@@ -1,12 +1,14 @@
-//! Mixture of experts, DeepSeek-V2 section 2.2: shared experts beside routed ones, no capacity, nothing dropped.
+//! Mixture of experts, DeepSeek-V2 section 2.2: shared experts beside routed ones, no capacity, nothing dropped. With
+//! sigmoid scores and selection biases as in DeepSeek-V3, section 2.1.2.
 
 use super::feed_forward::feed_forward;
 use super::inputs::Inputs;
 use super::weights::Weights;
-use crate::config::model::{ModelConfig, RouterWeights, TopkMethod};
+use crate::config::model::{ModelConfig, RouterWeights, ScoringFunc, TopkMethod};
 use crate::graph::Tensor;
 use crate::graph::op::{Balance, RouterSizes};
 use crate::graph::tape::Tape;
+use crate::kernels::router::{SIGMOID, SOFTMAX};
 
 /// `residual + shared(x) + sum over the chosen experts of weight * expert(x)`.
 ///
@@ -24,7 +26,8 @@ pub fn moe(
     let w = |name: &str| weights.get(&format!("{prefix}.{name}.weight"));
 
     let logits = t.linear(x, w("gate")); // (N, E)
-    let (probs, chosen, gates) = t.router(logits, sizes(config, inputs)); // (N, E), (N, K), (N, K)  eqs. 20 to 22
+    let bias = config.has_expert_bias().then(|| weights.vector(&bias_name(layer))); // (E)
+    let (probs, chosen, gates) = t.router(logits, bias, sizes(config, inputs)); // (N, E), (N, K), (N, K)  eqs. 20 to 22
     t.balance_loss(probs, chosen, balance(config, inputs)); // section 2.2.3
     let routing = t.expert_sort(chosen, config.n_routed_experts);
     if let Some(loads) = inputs.expert_loads {
@@ -44,10 +47,17 @@ pub fn moe(
     t.expert_combine(shared, o, gates, routing) // (N, d)  eq. 20
 }
 
-/// How probabilities become weights: see [`RouterWeights`].
+/// Name of the selection biases of a layer with experts.
+pub fn bias_name(layer: usize) -> String {
+    format!("model.layers.{layer}.mlp.gate.e_score_correction_bias")
+}
+
+/// How scores become weights: see [`RouterWeights`].
 fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
     let scaling = config.routed_scaling_factor as f32;
+    let sigmoid = config.scoring_func == ScoringFunc::Sigmoid;
     let (normalise, epsilon, scale) = match config.router_weights {
+        RouterWeights::Hf if sigmoid => (config.norm_topk_prob, 1e-20, scaling),
         RouterWeights::Hf => (false, 0.0, scaling),
         RouterWeights::Deepseek if config.norm_topk_prob && config.num_experts_per_tok > 1 => (true, 1e-20, 1.0),
         RouterWeights::Deepseek => (false, 0.0, scaling),
@@ -56,7 +66,7 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
     };
     let (groups, groups_kept) = match config.topk_method {
         TopkMethod::Greedy => (1, 1),
-        TopkMethod::GroupLimitedGreedy => (config.n_group as u32, config.topk_group as u32),
+        TopkMethod::GroupLimitedGreedy | TopkMethod::NoauxTc => (config.n_group as u32, config.topk_group as u32),
     };
     RouterSizes {
         rows: inputs.size.tokens() as u32,
@@ -67,6 +77,8 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
         normalise: u32::from(normalise),
         epsilon,
         scale,
+        scoring: if sigmoid { SIGMOID } else { SOFTMAX },
+        biased: config.has_expert_bias().into(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! three fused tensors in memory, `mlp.experts.gate_proj.weight` and its two siblings, with the expert as the first
 //! axis; on disk every expert has tensors of its own.
 
+use super::moe::bias_name;
 use super::normal::normal;
 use crate::config::model::ModelConfig;
 use rand::SeedableRng;
@@ -16,6 +17,8 @@ pub enum Init {
     Normal(f64),
     /// Ones, as every norm's weight.
     Ones,
+    /// Zeros.
+    Zeros,
 }
 
 /// One tensor of a checkpoint file.
@@ -27,7 +30,7 @@ pub struct DiskTensor {
     pub shape: Vec<usize>,
 }
 
-/// One trainable tensor.
+/// One tensor of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParamSpec {
     /// Name in memory; also the name on disk where [`ParamSpec::disk`] holds one tensor.
@@ -36,6 +39,9 @@ pub struct ParamSpec {
     pub shape: Vec<usize>,
     /// Start values.
     pub init: Init,
+    /// Whether it has a gradient, which the optimizer follows. The selection biases of experts have none: they move
+    /// against the loads.
+    pub trained: bool,
     /// Whether weight decay applies: to everything of two or more dimensions.
     pub decay: bool,
     /// Whether products may read it as f16: every matrix but the router's, and the embedding where the head shares it.
@@ -60,7 +66,7 @@ struct Table {
 impl Table {
     fn push(&mut self, name: String, shape: Vec<usize>, init: Init, disk: Vec<DiskTensor>) {
         let decay = shape.len() >= 2;
-        self.specs.push(ParamSpec { name, shape, init, decay, factor: decay, disk });
+        self.specs.push(ParamSpec { name, shape, init, trained: true, decay, factor: decay, disk });
     }
 
     /// A matrix `[out, in]` of normal numbers.
@@ -81,6 +87,15 @@ impl Table {
     fn norm(&mut self, name: String, width: usize) {
         let disk = vec![DiskTensor { name: name.clone(), shape: vec![width] }];
         self.push(name, vec![width], Init::Ones, disk);
+    }
+
+    /// A vector of zeros that no gradient reaches.
+    fn untrained(&mut self, name: String, width: usize) {
+        let disk = vec![DiskTensor { name: name.clone(), shape: vec![width] }];
+        self.push(name, vec![width], Init::Zeros, disk);
+        if let Some(spec) = self.specs.last_mut() {
+            spec.trained = false;
+        }
     }
 
     /// The same matrix of every expert of the layer with this prefix.
@@ -115,10 +130,13 @@ impl Table {
         self.matrix(format!("{prefix}.o_proj.weight"), d, heads * c.v_head_dim);
     }
 
-    fn moe(&mut self, c: &ModelConfig, prefix: &str) {
+    fn moe(&mut self, c: &ModelConfig, layer: usize, prefix: &str) {
         let (d, experts, width) = (c.hidden_size, c.n_routed_experts, c.moe_intermediate_size);
         self.matrix(format!("{prefix}.gate.weight"), experts, d);
         self.keep_wide();
+        if c.has_expert_bias() {
+            self.untrained(bias_name(layer), experts);
+        }
         let fused = format!("{prefix}.experts");
         self.experts(&fused, "gate_proj", experts, width, d);
         self.experts(&fused, "up_proj", experts, width, d);
@@ -144,7 +162,7 @@ pub fn parameters(c: &ModelConfig) -> Vec<ParamSpec> {
         table.attention(c, &format!("{layer}.self_attn"));
         table.norm(format!("{layer}.post_attention_layernorm.weight"), d);
         let mlp = format!("{layer}.mlp");
-        if c.is_moe(i) { table.moe(c, &mlp) } else { table.feed_forward(&mlp, d, c.intermediate_size) }
+        if c.is_moe(i) { table.moe(c, i, &mlp) } else { table.feed_forward(&mlp, d, c.intermediate_size) }
     }
     table.norm("model.norm.weight".to_owned(), d);
     if !c.tie_word_embeddings {
@@ -158,6 +176,7 @@ pub fn parameters(c: &ModelConfig) -> Vec<ParamSpec> {
 pub fn initial(spec: &ParamSpec, seed: u64) -> Vec<f32> {
     match spec.init {
         Init::Ones => vec![1.0; spec.elements()],
+        Init::Zeros => vec![0.0; spec.elements()],
         Init::Normal(sigma) => {
             let mut key = [0u8; 32];
             key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -175,6 +194,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::{ScoringFunc, TopkMethod};
     use std::collections::HashSet;
 
     fn variants() -> Vec<ModelConfig> {
@@ -184,14 +204,31 @@ mod tests {
             ModelConfig { q_lora_rank: Some(24), tie_word_embeddings: true, ..base.clone() },
             ModelConfig { n_shared_experts: 0, first_k_dense_replace: 0, ..base.clone() },
             ModelConfig { first_k_dense_replace: 3, ..base.clone() },
-            ModelConfig { num_hidden_layers: 5, moe_layer_freq: 2, ..base },
+            ModelConfig { num_hidden_layers: 5, moe_layer_freq: 2, ..base.clone() },
+            biased(base),
         ]
+    }
+
+    fn biased(c: ModelConfig) -> ModelConfig {
+        ModelConfig { scoring_func: ScoringFunc::Sigmoid, topk_method: TopkMethod::NoauxTc, ..c }
+    }
+
+    #[test]
+    fn selection_biases_stand_beside_the_routers_under_deepseek_s_name_and_are_not_trained() {
+        let specs = parameters(&biased(ModelConfig::default()));
+        let biases: Vec<_> = specs.iter().filter(|spec| !spec.trained).collect();
+        let names: Vec<_> = biases.iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, [1, 2].map(|i| format!("model.layers.{i}.mlp.gate.e_score_correction_bias")));
+        for spec in biases {
+            assert!(spec.shape == [8] && !spec.decay && !spec.factor && initial(spec, 1) == [0.0; 8]);
+        }
+        assert!(parameters(&ModelConfig::default()).iter().all(|spec| spec.trained));
     }
 
     #[test]
     fn the_table_holds_as_many_numbers_as_the_closed_form_counts() {
         for c in variants() {
-            let total: usize = parameters(&c).iter().map(ParamSpec::elements).sum();
+            let total: usize = parameters(&c).iter().filter(|spec| spec.trained).map(ParamSpec::elements).sum();
             assert_eq!(total as u64, c.total_parameters());
         }
     }

@@ -1,6 +1,7 @@
 //! A program: the model's tensors and the recordings that run on them.
 
 use super::inputs::{BatchSize, Inputs};
+use super::moe::bias_name;
 use super::moments::{self, Moments};
 use super::params::ParamSpec;
 use super::transformer;
@@ -12,7 +13,7 @@ use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
 use crate::graph::{Dtype, Recording, Role, Tensor, Tensors};
-use crate::kernels::{cast, fill, grad_norm, grad_norm_finish};
+use crate::kernels::{cast, expert_bias, fill, grad_norm, grad_norm_finish};
 use std::collections::HashSet;
 
 /// Makes the copies of all parameters in f16 anew, after the host has written parameters.
@@ -23,7 +24,8 @@ pub const RESET: &str = "reset";
 pub const MICRO_STEP: &str = "micro_step";
 /// The same as the first of a window, after an update or before any: products overwrite the gradients.
 pub const FIRST_MICRO_STEP: &str = "first_micro_step";
-/// Norm, clip, AdamW; zeroes the gradients that [`FIRST_MICRO_STEP`] adds to and leaves the others as they are.
+/// Norm, clip, AdamW, selection biases; zeroes the gradients that [`FIRST_MICRO_STEP`] adds to and leaves the others as
+/// they are.
 pub const UPDATE: &str = "update";
 /// Loss of one micro-batch; dropout and balance loss off.
 pub const EVALUATE: &str = "evaluate";
@@ -177,12 +179,13 @@ impl Program {
         self.logits = Some(LogitSlots { rows: chosen, logits });
     }
 
-    /// Every parameter's gradient enters one norm; each part is then updated with the clipped gradient. Gradients that
-    /// are not `overwritten` become zeros.
+    /// Every trained parameter's gradient enters one norm; each part is then updated with the clipped gradient.
+    /// Gradients that are not `overwritten` become zeros. Selection biases move against the window's loads.
     fn record_update(&mut self, optimizer: &OptimizerConfig, overwritten: &HashSet<Tensor>) {
-        self.maps = moments::maps(&mut self.tensors, self.weights.all.iter().map(|p| &p.spec), optimizer);
+        let trained = self.weights.all.iter().filter(|parameter| parameter.spec.trained);
+        self.maps = moments::maps(&mut self.tensors, trained.clone().map(|p| &p.spec), optimizer);
         let mut parts = Vec::new();
-        for parameter in &self.weights.all {
+        for parameter in trained {
             let decays = parameter.spec.decay || optimizer.decay_all;
             let weight_decay = if decays { optimizer.weight_decay as f32 } else { 0.0 };
             for (i, (_, _, tensor)) in parameter.weight.spans().enumerate() {
@@ -222,7 +225,22 @@ impl Program {
             let zeroed = !overwritten.contains(&d);
             moments.record(&mut r, optimizer, weight_decay, [self.inputs.state, result], d, zeroed);
         }
+        record_biases(&mut r, &self.config, &self.weights, &self.inputs);
         self.recordings.push(r.finish(UPDATE));
         self.moments = parts.iter().map(|&(moments, ..)| moments).collect();
+    }
+}
+
+/// Moves the selection biases of every layer that has them.
+fn record_biases(r: &mut Recorder<'_>, config: &ModelConfig, weights: &Weights, inputs: &Inputs) {
+    let Some(loads) = inputs.expert_loads else { return };
+    if !config.has_expert_bias() || config.bias_update_speed == 0.0 {
+        return;
+    }
+    let (experts, speed) = (config.n_routed_experts as u32, config.bias_update_speed as f32);
+    for layer in (0..config.num_hidden_layers).filter(|&layer| config.is_moe(layer)) {
+        let params = expert_bias::Params { row: config.moe_layers_before(layer) as u32, experts, speed };
+        let bias = weights.vector(&bias_name(layer));
+        r.step(&expert_bias::KERNEL, &params, &[loads, inputs.loss.result, bias]);
     }
 }

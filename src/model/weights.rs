@@ -23,7 +23,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`,
+    /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`
+    /// (parameters that are never trained excepted),
     /// and with copies of type `stored` for products if that is f16. Parts hold multiples of as many elements as
     /// `whole` says of a parameter, if it says anything.
     pub fn new(
@@ -88,7 +89,8 @@ fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool, 
         let mut shape = spec.shape.clone();
         shape[0] = rows_a_part.min(rows - first);
         let name = if firsts.len() == 1 { spec.name.clone() } else { format!("{}[{first}..]", spec.name) };
-        let tensor = if training { t.parameter(name, &shape) } else { t.real(name, &shape, Role::Parameter) };
+        let tensor =
+            if training && spec.trained { t.parameter(name, &shape) } else { t.real(name, &shape, Role::Parameter) };
         (first, tensor)
     });
     Weight { parts: parts.collect(), copies: None, rows }

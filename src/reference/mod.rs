@@ -19,6 +19,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;
 pub mod embed_backward;
+pub mod expert_bias;
 pub mod expert_combine;
 pub mod expert_combine_backward;
 pub mod expert_count;

@@ -1,26 +1,47 @@
-//! `p = softmax(logits)`, the experts with the largest logits, and their weights.
+//! The experts' scores, the experts with the largest, and their weights.
 
 use super::Real;
-use crate::kernels::router::Params;
+use crate::kernels::router::{Params, SIGMOID};
 use rayon::prelude::*;
+
+/// Added to the sum of sigmoids: a token whose scores all vanish is divided by it, and no other notices.
+const SMALLEST_TOTAL: f64 = 1e-20;
 
 /// Selects experts for every token.
 ///
-/// `probs[t, e] = softmax(logits[t])[e]` over all experts. `chosen[t, ..]` are the `selected` experts with the largest
-/// logits in descending order, lower number first on ties; with `groups > 1` only experts of the `groups_kept` groups
-/// with the largest maximum. `weights[t, j] = scale * p_j / (normalise ? sum_i p_i + epsilon : 1)` over the chosen.
-/// Shapes: logits, probs (rows, experts); chosen, weights (rows, selected).
+/// Scores are `s[t, e] = softmax(logits[t])[e]` over all experts, or with [`SIGMOID`] `sigmoid(logits[t, e])`.
+/// `totals[t] = sum_e s[t, e]` (and 1e-20 with sigmoid), which is 1 for softmax, and `probs = s / totals`.
+/// `chosen[t, ..]` are the `selected` experts with the largest scores, `biased` with the largest `s + bias`, in
+/// descending order, lower number first on ties; with `groups > 1` only experts of the `groups_kept` groups with the
+/// largest maximum, `biased` with the largest sum of their two best.
+/// `weights[t, j] = scale * s_j / (normalise ? sum_i s_i + epsilon : 1)` over the chosen; the bias is no part of them.
+/// Shapes: logits, probs (rows, experts); bias (experts), not read unless `biased`; totals (rows); chosen, weights
+/// (rows, selected).
 ///
-/// Logits are compared in place of probabilities: softmax is monotone, and rounding makes no ties. Choices are distinct
-/// and below `experts` even where logits are NaN.
-/// Source: DeepSeek-V2, sections 2.1.2 and 2.1.3; the order of ties is this project's.
-pub fn router<F: Real>(p: &Params, logits: &[F], probs: &mut [F], chosen: &mut [u32], weights: &mut [F]) {
+/// Logits are compared in place of unbiased scores: both functions are monotone, and rounding makes no ties. Choices
+/// are distinct and below `experts` even where logits are NaN.
+/// Source: DeepSeek-V2, sections 2.1.2 and 2.1.3, and DeepSeek-V3, section 2.1.2; the order of ties is this project's.
+pub fn router<F: Real>(
+    p: &Params,
+    [logits, bias]: [&[F]; 2],
+    [probs, totals]: [&mut [F]; 2],
+    chosen: &mut [u32],
+    weights: &mut [F],
+) {
     let (experts, selected) = (p.experts as usize, p.selected as usize);
-    let outputs = probs.par_chunks_mut(experts).zip(chosen.par_chunks_mut(selected));
+    let outputs = probs.par_chunks_mut(experts).zip(totals).zip(chosen.par_chunks_mut(selected));
     let outputs = outputs.zip(weights.par_chunks_mut(selected)).with_min_len((4096 / experts).max(1));
-    outputs.zip(logits.par_chunks(experts)).for_each(|(((probs, chosen), weights), logits)| {
-        select(p, logits, chosen);
-        softmax(logits, probs);
+    let rows = outputs.zip(logits.par_chunks(experts));
+    rows.for_each_init(Vec::new, |biased, ((((probs, total), chosen), weights), logits)| {
+        // Scores first; what they are divided by comes last.
+        *total = if p.scoring == SIGMOID { sigmoid(logits, probs) } else { softmax(logits, probs) };
+        if p.biased != 0 {
+            biased.clear();
+            biased.extend(probs.iter().zip(bias).map(|(&score, &bias)| score + bias));
+            select(p, biased, chosen);
+        } else {
+            select(p, logits, chosen);
+        }
         for (weight, &e) in weights.iter_mut().zip(&*chosen) {
             *weight = F::of(p.scale.into()) * probs[e as usize];
         }
@@ -28,29 +49,42 @@ pub fn router<F: Real>(p: &Params, logits: &[F], probs: &mut [F], chosen: &mut [
             let divisor = chosen.iter().map(|&e| probs[e as usize]).sum::<F>() + F::of(p.epsilon.into());
             weights.iter_mut().for_each(|weight| *weight /= divisor);
         }
+        if p.scoring == SIGMOID {
+            probs.iter_mut().for_each(|prob| *prob /= *total);
+        }
     });
 }
 
-fn softmax<F: Real>(logits: &[F], probs: &mut [F]) {
+/// Fills `scores`; returns their sum, which is 1.
+fn softmax<F: Real>(logits: &[F], scores: &mut [F]) -> F {
     let largest = logits.iter().fold(F::neg_infinity(), |m, &x| m.max(x));
-    for (prob, &logit) in probs.iter_mut().zip(logits) {
-        *prob = (logit - largest).exp();
+    for (score, &logit) in scores.iter_mut().zip(logits) {
+        *score = (logit - largest).exp();
     }
-    let total = probs.iter().copied().sum::<F>();
-    probs.iter_mut().for_each(|prob| *prob /= total);
+    let total = scores.iter().copied().sum::<F>();
+    scores.iter_mut().for_each(|score| *score /= total);
+    F::one()
 }
 
-/// Fills `chosen` by insertion into a list sorted by descending logit.
-fn select<F: Real>(p: &Params, logits: &[F], chosen: &mut [u32]) {
+/// Fills `scores`; returns their sum.
+fn sigmoid<F: Real>(logits: &[F], scores: &mut [F]) -> F {
+    for (score, &logit) in scores.iter_mut().zip(logits) {
+        *score = F::one() / (F::one() + (-logit).exp());
+    }
+    scores.iter().copied().sum::<F>() + F::of(SMALLEST_TOTAL)
+}
+
+/// Fills `chosen` by insertion into a list sorted by descending key.
+fn select<F: Real>(p: &Params, keys: &[F], chosen: &mut [u32]) {
     let group_size = (p.experts / p.groups) as usize;
     let mut length = 0;
-    for (g, group) in logits.chunks(group_size).enumerate() {
-        if p.groups > 1 && !is_kept(p, logits, g) {
+    for (g, group) in keys.chunks(group_size).enumerate() {
+        if p.groups > 1 && !is_kept(p, keys, g) {
             continue;
         }
-        for (i, &logit) in group.iter().enumerate() {
+        for (i, &key) in group.iter().enumerate() {
             let e = g * group_size + i;
-            let place = chosen[..length].iter().position(|&other| logit > logits[other as usize]).unwrap_or(length);
+            let place = chosen[..length].iter().position(|&other| key > keys[other as usize]).unwrap_or(length);
             if place < chosen.len() {
                 length = (length + 1).min(chosen.len());
                 chosen[place..length].rotate_right(1);
@@ -60,22 +94,35 @@ fn select<F: Real>(p: &Params, logits: &[F], chosen: &mut [u32]) {
     }
 }
 
-/// Whether fewer than `groups_kept` groups have a larger maximum, or the same one and a lower number.
-fn is_kept<F: Real>(p: &Params, logits: &[F], own: usize) -> bool {
-    let maximum = |group: &[F]| group.iter().fold(F::neg_infinity(), |m, &x| m.max(x));
+/// Whether fewer than `groups_kept` groups have a larger score, or the same one and a lower number.
+fn is_kept<F: Real>(p: &Params, keys: &[F], own: usize) -> bool {
     let group_size = (p.experts / p.groups) as usize;
-    let score = maximum(&logits[own * group_size..(own + 1) * group_size]);
-    let ahead = |(g, group): &(usize, &[F])| maximum(group) > score || (maximum(group) == score && *g < own);
-    logits.chunks(group_size).enumerate().filter(ahead).count() < p.groups_kept as usize
+    let score_of = |group: &[F]| {
+        let [first, second] = two_largest(group);
+        if p.biased != 0 { first + second } else { first }
+    };
+    let score = score_of(&keys[own * group_size..(own + 1) * group_size]);
+    let ahead = |(g, group): &(usize, &[F])| score_of(group) > score || (score_of(group) == score && *g < own);
+    keys.chunks(group_size).enumerate().filter(ahead).count() < p.groups_kept as usize
+}
+
+fn two_largest<F: Real>(keys: &[F]) -> [F; 2] {
+    keys.iter().fold(
+        [F::neg_infinity(); 2],
+        |[first, second], &key| {
+            if key > first { [key, first] } else { [first, second.max(key)] }
+        },
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::router::SOFTMAX;
 
     #[test]
     fn choices_are_distinct_experts_even_where_every_logit_is_nan() {
-        let groups = |groups, groups_kept| Params {
+        let params = |groups, groups_kept, scoring, biased| Params {
             rows: 1,
             experts: 8,
             selected: 4,
@@ -84,11 +131,15 @@ mod tests {
             normalise: 1,
             epsilon: 0.0,
             scale: 1.0,
+            scoring,
+            biased,
         };
-        for p in [groups(1, 1), groups(4, 2)] {
+        let kinds = [(SOFTMAX, 0), (SIGMOID, 0), (SIGMOID, 1)];
+        let all = |(scoring, biased)| [params(1, 1, scoring, biased), params(4, 2, scoring, biased)];
+        for p in kinds.into_iter().flat_map(all) {
             for logits in [[f32::NAN; 8], [0.0, f32::NAN, 1.0, 2.0, -1.0, f32::NAN, 3.0, 0.0]] {
-                let (mut probs, mut chosen, mut weights) = ([0.0; 8], [99; 4], [0.0; 4]);
-                router(&p, &logits, &mut probs, &mut chosen, &mut weights);
+                let (mut probs, mut totals, mut chosen, mut weights) = ([0.0; 8], [0.0], [99; 4], [0.0; 4]);
+                router(&p, [&logits, &[0.5; 8]], [&mut probs, &mut totals], &mut chosen, &mut weights);
                 chosen.sort_unstable();
                 assert!(chosen.windows(2).all(|pair| pair[0] < pair[1]) && chosen[3] < 8, "{chosen:?}");
             }

@@ -58,10 +58,16 @@ fn announced(session: &Session, i: usize) -> Vec<Announced> {
     all
 }
 
+/// Numbers of the parameters that have moments.
+fn trained(session: &Session) -> Vec<usize> {
+    let all = session.program.weights.all.iter().enumerate();
+    all.filter(|(_, parameter)| parameter.spec.trained).map(|(i, _)| i).collect()
+}
+
 /// Writes the moments of all parameters, one parameter at a time.
 pub(super) fn save(path: &Path, session: &mut Session) -> Result<()> {
     let of = |i| announced(session, i).into_iter().enumerate().map(move |(piece, tensor)| (i, piece, tensor));
-    let pieces: Vec<(usize, usize, Announced)> = (0..session.program.weights.all.len()).flat_map(of).collect();
+    let pieces: Vec<(usize, usize, Announced)> = trained(session).into_iter().flat_map(of).collect();
     let tensors: Vec<Announced> = pieces.iter().map(|(_, _, tensor)| tensor.clone()).collect();
     let mut values = MomentValues::Whole(Default::default());
     write_container(path, &tensors, |at, out| {
@@ -83,9 +89,10 @@ pub(super) fn save(path: &Path, session: &mut Session) -> Result<()> {
 /// Errors: the file holds other tensors, or factors that none can have been.
 pub(super) fn load(path: &Path, session: &mut Session) -> Result<()> {
     let file = Container::open(path)?;
-    let all: Vec<Vec<Announced>> = (0..session.program.weights.all.len()).map(|i| announced(session, i)).collect();
+    let trained = trained(session);
+    let all: Vec<Vec<Announced>> = trained.iter().map(|&i| announced(session, i)).collect();
     check(&file, &all.concat())?;
-    for (i, tensors) in all.iter().enumerate() {
+    for (&i, tensors) in trained.iter().zip(&all) {
         let bytes = |at: usize| file.entries().get(&tensors[at].name).map_or(&[][..], |entry| file.bytes(entry));
         let floats = |at: usize| reals(Dtype::F32, bytes(at), |x| x as f32).unwrap_or_default();
         let values = match tensors.len() {

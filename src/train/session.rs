@@ -132,7 +132,7 @@ impl Session {
         Ok(values)
     }
 
-    /// Accumulated gradient of parameter number `i`, without the loss scale.
+    /// Accumulated gradient of parameter number `i`, without the loss scale; empty if it is not trained.
     pub fn gradient(&mut self, i: usize) -> Result<Vec<f32>> {
         let weight = self.program.weights.all[i].weight.clone();
         let tensors = self.program.tensors.clone();
@@ -143,7 +143,7 @@ impl Session {
         Ok(gradient)
     }
 
-    /// The moments of parameter number `i`.
+    /// The moments of parameter number `i`; empty if it is not trained.
     pub fn moments(&mut self, i: usize) -> Result<MomentValues> {
         let (mut whole, mut words, mut factors) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
         for kept in self.kept(i) {

@@ -155,6 +155,28 @@ fn what_transformers_computes_otherwise_is_refused_or_named() {
 }
 
 #[test]
+fn sigmoid_scores_are_exported_by_force_alone_and_without_their_biases() {
+    let (at, model) = golden("router_sigmoid");
+    let words = ["model.scoring_func", "\"sigmoid\"", "DeepseekV2ForCausalLM", "--force"];
+    refused(at.path(), &["export", "model", "--out", "out"], 2, &words);
+    assert!(!at.path().join("out").exists());
+    let done = succeeds(at.path(), &["export", "model", "--out", "out", "--force"]);
+    assert!(done.err.contains("warning: model.scoring_func") && done.err.contains("logits differ"), "{}", done.err);
+    let (config, _) = read_config(&at.path().join("out")).unwrap();
+    hadal::config::hf::check_representable(&config).unwrap();
+    let mut kept = tensors(&model);
+    kept.retain(|name, _| !name.ends_with("e_score_correction_bias"));
+    assert!(kept.len() + 1 == tensors(&model).len() && tensors(&at.path().join("out")) == kept);
+    // Import keeps the biases, and a model without them is not whole.
+    succeeds(at.path(), &["import", "model", "--out", "kept"]);
+    assert!(tensors(&at.path().join("kept")) == tensors(&model));
+    assert!(dump(at.path(), "model") == dump(at.path(), "kept"));
+    let without = "model.layers.0.mlp.gate.e_score_correction_bias";
+    rewrite(&model.join("model.safetensors"), |tensors| tensors.retain(|(tensor, _)| tensor.name != without));
+    refused(at.path(), &["import", "model", "--out", "again"], 2, &[without, "missing"]);
+}
+
+#[test]
 fn the_new_folder_replaces_nothing_and_half_a_one_does_not_stay() {
     let (at, _) = golden("lite");
     refused(at.path(), &["export", "model", "--out", "model"], 2, &["not empty"]);

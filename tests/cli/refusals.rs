@@ -70,6 +70,7 @@ fn keys_and_values_that_do_not_exist_are_answered_with_those_that_do() {
         ("bytes.toml", b"[train]\n# \xff\n"),
     ]);
     let set = |set: &str, words: &[&str]| bad_run(at.path(), &["--set", set], words);
+    set("model.topk_method=noaux_tc", &["model.topk_method", "scoring_func", "sigmoid"]);
     set("train.stpes=3", &["train.stpes", "train.steps"]);
     set("train.keep", &["--set train.keep", "SECTION.KEY=VALUE"]);
     set("train.keep=many", &["train.keep", "\"many\"", "whole number"]);

@@ -1,7 +1,7 @@
 //! Small models with one batch, as the graph records them and as the independent judge reads them.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
-use hadal::config::model::{ModelConfig, RouterWeights, TopkMethod};
+use hadal::config::model::{ModelConfig, RouterWeights, ScoringFunc, TopkMethod};
 use hadal::config::rope::{RopeScaling, RopeType, YarnVariant};
 use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::data::batch::{Batch, IGNORED};
@@ -45,6 +45,12 @@ pub fn tiny() -> ModelConfig {
     }
 }
 
+/// Sigmoid scores and selection biases, over pairs of experts.
+pub fn biased(c: ModelConfig) -> ModelConfig {
+    let (scoring_func, topk_method) = (ScoringFunc::Sigmoid, TopkMethod::NoauxTc);
+    ModelConfig { scoring_func, topk_method, n_routed_experts: 8, n_group: 4, topk_group: 2, ..c }
+}
+
 /// A model, a batch, and how its weights are split.
 pub struct Fixture {
     pub name: &'static str,
@@ -65,6 +71,8 @@ pub fn fixtures() -> Vec<Fixture> {
     let sparse = ModelConfig { first_k_dense_replace: 0, n_shared_experts: 0, ..tiny() };
     // The recorded balance loss counts rows, the judge's documents: they differ where a row holds two.
     let packed = ModelConfig { aux_loss_alpha: 0.0, ..tiny() };
+    let sigmoid = ModelConfig { scoring_func: ScoringFunc::Sigmoid, ..scaled.clone() };
+    let noaux = biased(ModelConfig { norm_topk_prob: true, ..scaled.clone() });
     let mut all = vec![
         Fixture::new("plain", tiny(), NO_LIMIT),
         Fixture::new("query latent, tied", latent.clone(), NO_LIMIT),
@@ -76,6 +84,20 @@ pub fn fixtures() -> Vec<Fixture> {
         Fixture::new("seed weights", mode(RouterWeights::Seed, false), NO_LIMIT),
         Fixture::new("norm_scale weights", mode(RouterWeights::NormScale, false), NO_LIMIT),
         Fixture::new("groups, two shared experts", ModelConfig { n_shared_experts: 2, ..grouped }, NO_LIMIT),
+        Fixture::new("sigmoid scores", sigmoid.clone(), NO_LIMIT),
+        Fixture::new("sigmoid scores, normalised", ModelConfig { norm_topk_prob: true, ..sigmoid }, NO_LIMIT),
+        Fixture::new("selection biases", noaux.clone(), NO_LIMIT),
+        Fixture::new(
+            "selection biases, no groups",
+            ModelConfig { n_group: 1, topk_group: 1, ..noaux.clone() },
+            NO_LIMIT,
+        ),
+        Fixture::new(
+            "selection biases, balance of the whole batch",
+            ModelConfig { seq_aux: false, ..noaux.clone() },
+            NO_LIMIT,
+        ),
+        Fixture::new("selection biases, in parts", noaux, SMALL_LIMIT),
         Fixture::new("experts everywhere, none shared", sparse.clone(), NO_LIMIT),
         Fixture::new("balance of the whole batch", ModelConfig { seq_aux: false, ..sparse.clone() }, NO_LIMIT),
         Fixture::new("dense everywhere", ModelConfig { first_k_dense_replace: 2, ..tiny() }, NO_LIMIT),
@@ -234,10 +256,11 @@ pub fn gather<F: CpuReal>(cpu: &CpuExecutor<F>, weight: &Weight, of: impl Fn(Ten
     weight.spans().flat_map(|(_, _, part)| cpu.get(of(part)).iter().map(|x| x.wide())).collect()
 }
 
-/// The gradient of every parameter, in their order.
+/// The gradient of every trained parameter, in their order.
 pub fn gradients<F: CpuReal>(program: &Program, cpu: &CpuExecutor<F>) -> Vec<Vec<f64>> {
     let of = |part: Tensor| program.tensors.gradient_of(part).expect("a trained part has a gradient");
-    program.weights.all.iter().map(|parameter| gather(cpu, &parameter.weight, of)).collect()
+    let trained = program.weights.all.iter().filter(|parameter| parameter.spec.trained);
+    trained.map(|parameter| gather(cpu, &parameter.weight, of)).collect()
 }
 
 /// Runs the recordings called `names`, one after the other.

@@ -5,6 +5,7 @@ use hadal::graph::op::{AttentionSizes, Balance, LossSlots, Mask, Rotation, Route
 use hadal::graph::tape::Tape;
 use hadal::graph::{Recording, Role, Tensor, Tensors};
 use hadal::kernels::case::{indices, uniform};
+use hadal::kernels::router::{SIGMOID, SOFTMAX};
 use hadal::kernels::state;
 
 /// Tensors with their contents, a recording, and the scalar that is differentiated.
@@ -256,12 +257,14 @@ fn embed(parts: usize) -> Program {
     c.finish(&format!("embed in parts of {parts}"), |t| vec![t.embed(ids, &table, order, segments)])
 }
 
-/// A mixture of experts without the router's product: (N, E) logits choose and weigh.
-fn experts(name: &str, groups: u32, normalise: u32, parts: usize) -> Program {
+/// A mixture of experts without the router's product: (N, E) logits choose and weigh, by `scoring` and perhaps with a
+/// bias.
+fn experts(name: &str, groups: u32, normalise: u32, parts: usize, (scoring, biased): (u32, u32)) -> Program {
     let (n, experts, selected, d, inner) = (7, 6, 2, 5, 3);
     let mut c = Case::new();
     let (x, logits, h) = (c.input("x", &[n, d]), c.input("logits", &[n, experts]), c.input("h", &[n, d]));
     let (up, down) = (c.parts("up", &[experts, inner, d], parts), c.parts("down", &[experts, d, inner], parts));
+    let bias = (biased != 0).then(|| c.fixed("bias", &[experts]));
     let sizes = RouterSizes {
         rows: n as u32,
         experts: experts as u32,
@@ -271,10 +274,12 @@ fn experts(name: &str, groups: u32, normalise: u32, parts: usize) -> Program {
         normalise,
         epsilon: 0.25,
         scale: 1.7,
+        scoring,
+        biased,
     };
     c.finish(name, |t| {
         let (x, logits, h) = (twice(t, x), twice(t, logits), twice(t, h));
-        let (probs, chosen, weights) = t.router(logits, sizes);
+        let (probs, chosen, weights) = t.router(logits, bias, sizes);
         let routing = t.expert_sort(chosen, experts);
         let xs = t.expert_gather(x, routing);
         let a = t.linear_experts(xs, &up, routing);
@@ -283,7 +288,7 @@ fn experts(name: &str, groups: u32, normalise: u32, parts: usize) -> Program {
     })
 }
 
-fn balance_loss() -> Program {
+fn balance_loss(name: &str, scoring: u32) -> Program {
     let (b, length, experts, selected) = (2, 4, 5, 2);
     let mut c = Case::new();
     let logits = c.input("logits", &[b * length, experts]);
@@ -299,10 +304,12 @@ fn balance_loss() -> Program {
         normalise: 0,
         epsilon: 0.0,
         scale: 1.0,
+        scoring,
+        biased: 0,
     };
     let mut t = Tape::training(&mut c.tensors, NO_LIMIT);
     let doubled = twice(&mut t, logits);
-    let (probs, chosen, weights) = t.router(doubled, sizes);
+    let (probs, chosen, weights) = t.router(doubled, None, sizes);
     t.balance_loss(probs, chosen, Balance { sequences: b, alpha: 0.3, real, state, result, metrics });
     // The router's backward needs a gradient of its weights: zero, so that the balance loss alone is judged.
     let shape = t.tensors().info(weights).shape.clone();
@@ -310,7 +317,7 @@ fn balance_loss() -> Program {
     let (recording, gradients) = t.finish_with_gradients("case", &[(weights, zero)]);
     let mut factor = vec![0.0; 8];
     factor[state::METRIC_BALANCE] = 1.0;
-    c.program("balance_loss", recording, gradients, vec![(metrics, factor)])
+    c.program(name, recording, gradients, vec![(metrics, factor)])
 }
 
 fn head_loss(parts: usize, limit: u64) -> Program {
@@ -351,10 +358,13 @@ pub fn programs() -> Vec<Program> {
         dropout(),
         embed(7),
         embed(3),
-        experts("experts, greedy", 1, 0, 6),
-        experts("experts, normalised, in parts", 1, 1, 4),
-        experts("experts, grouped", 3, 0, 6),
-        balance_loss(),
+        experts("experts, greedy", 1, 0, 6, (SOFTMAX, 0)),
+        experts("experts, normalised, in parts", 1, 1, 4, (SOFTMAX, 0)),
+        experts("experts, grouped", 3, 0, 6, (SOFTMAX, 0)),
+        experts("experts, sigmoid", 1, 0, 6, (SIGMOID, 0)),
+        experts("experts, sigmoid, biased, normalised, grouped", 3, 1, 6, (SIGMOID, 1)),
+        balance_loss("balance_loss", SOFTMAX),
+        balance_loss("balance_loss, sigmoid", SIGMOID),
         head_loss(11, NO_LIMIT),
         head_loss(4, 2 * 4 * 11), // two rows a chunk
     ]

@@ -77,6 +77,11 @@ impl Case {
         }
     }
 
+    /// The parameters that have gradients.
+    pub fn trained(&self) -> impl Iterator<Item = &ParamSpec> {
+        self.specs.iter().filter(|spec| spec.trained)
+    }
+
     /// The expected gradient of a parameter as it stands in memory. The file has it under the names on disk, or for
     /// experts under the fused names that transformers uses in memory.
     pub fn gradient(&self, spec: &ParamSpec) -> Vec<f64> {
@@ -98,14 +103,15 @@ impl Case {
     /// of the gradient, which is the typical size of such a derivative.
     pub fn worst_derivative(&self) -> (f64, String) {
         let mut rng = ChaCha8Rng::seed_from_u64(11);
-        let gradients: Vec<Vec<f64>> = self.specs.iter().map(|spec| self.gradient(spec)).collect();
+        let specs: Vec<&ParamSpec> = self.trained().collect();
+        let gradients: Vec<Vec<f64>> = specs.iter().map(|spec| self.gradient(spec)).collect();
         let mut worst = (0.0, String::new());
-        let (each, all) = ((0..self.specs.len()).map(|i| i..i + 1), std::iter::once(0..self.specs.len()));
+        let (each, all) = ((0..specs.len()).map(|i| i..i + 1), std::iter::once(0..specs.len()));
         for range in each.chain(all) {
             let (mut up, mut down) = (self.params.clone(), self.params.clone());
             let (mut exact, mut square) = (0.0, 0.0);
             for i in range.clone() {
-                let name = &self.specs[i].name;
+                let name = &specs[i].name;
                 let (up, down) = (up.get_mut(name).unwrap(), down.get_mut(name).unwrap());
                 assert_eq!(up.len(), gradients[i].len(), "{name}");
                 for ((up, down), &g) in up.iter_mut().zip(down).zip(&gradients[i]) {
@@ -117,7 +123,7 @@ impl Case {
                 }
             }
             let choices = |p: &Params<f64>| selections(&self.config, p, &self.batch());
-            let what = if range.len() == 1 { self.specs[range.start].name.as_str() } else { "all together" };
+            let what = if range.len() == 1 { specs[range.start].name.as_str() } else { "all together" };
             assert_eq!(choices(&up), choices(&down), "{what}: the step crosses a tie of the router; take another seed");
             let numeric = (self.loss(&up) - self.loss(&down)) / (2.0 * STEP);
             let error = (numeric - exact).abs() / square.sqrt();

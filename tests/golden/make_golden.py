@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the golden files of this folder with transformers' DeepseekV2ForCausalLM, in float64 on the CPU.
+"""Makes the golden files of this folder with transformers' DeepseekV2ForCausalLM and, where experts are scored by the
+sigmoid, DeepseekV3ForCausalLM, in float64 on the CPU.
 
     python make_golden.py [FOLDER]
 
@@ -8,12 +9,13 @@ this script: config.json and model.safetensors as save_pretrained makes them, an
 
     input_ids, labels    I64 [B, T]     labels[b, t] is the target of position t; -100 is not counted
     logits, loss         F32, F64       of that batch; no balance loss
-    grad.NAME            F32            for every tensor NAME of model.safetensors, each expert by itself
+    grad.NAME            F32            for every tensor NAME of model.safetensors, each expert by itself; selection
+                                        biases have none
     adamw_losses, adamw_grad_norms  F64 [10]   ten steps on that one batch: the loss before each step and the
                                                norm of all gradients before clipping
 
-Cases with router weights that transformers lacks have them computed by a router patched here, and a config.json of the
-project's own model type, which says so.
+Cases with router weights that transformers lacks have them computed by a router patched here. These and the cases of
+DeepseekV3ForCausalLM have a config.json of the project's own model type, which says so.
 
 Nothing in the project needs this script at run time; it says where the numbers come from.
 """
@@ -26,10 +28,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
-from transformers import DeepseekV2Config, DeepseekV2ForCausalLM
+from transformers import DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2TopkRouter
 
 VOCABULARY, BATCH, LENGTH, STEPS = 61, 2, 12, 10
+BIAS = "e_score_correction_bias"
 LARGEST_TOTAL = 800_000  # bytes of all cases together: they are part of the repository
 
 SMALL = {
@@ -91,7 +94,24 @@ CASES = {
     "router_deepseek": {**ROUTER, "router_weights": "deepseek"},
     "router_seed": {**ROUTER, "router_weights": "seed"},
     "router_norm_scale": {**ROUTER, "router_weights": "norm_scale"},
+    # The bias keeps the best expert of some tokens from them.
+    "router_sigmoid": {
+        **ROUTER,
+        "hidden_size": 12,
+        "num_hidden_layers": 1,
+        "first_k_dense_replace": 0,
+        "tie_word_embeddings": True,
+        "moe_intermediate_size": 2,
+        "n_routed_experts": 6,
+        "n_group": 3,
+        "topk_group": 2,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "bias_update_speed": 0.0,  # transformers never moves biases
+    },
 }
+# What a config.json says of a case that transformers' DeepseekV2ForCausalLM cannot compute.
+OWN_KEYS = ["router_weights", "scoring_func", "topk_method", "bias_update_speed"]
 
 
 # What each way of weighing makes of the chosen experts' probabilities and the scaling factor; all are normalised.
@@ -115,22 +135,33 @@ def weigh(model, mode):
             module.register_forward_hook(hook)
 
 
-def mark_as_own(path, mode):
+def mark_as_own(path, changes):
     """Turns a config.json into one that transformers refuses, rather than computing other numbers."""
     config = json.loads(path.read_text())
-    config |= {"architectures": ["HadalForCausalLM"], "model_type": "hadal", "router_weights": mode}
+    for key in ["rope_interleave", "num_nextn_predict_layers"]:  # of DeepseekV3Config alone
+        config.pop(key, None)
+    config |= {"architectures": ["HadalForCausalLM"], "model_type": "hadal"}
+    config |= {key: changes[key] for key in OWN_KEYS if key in changes}
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def random_model(changes, generator):
     """A model whose weights are f32 numbers large enough that every part matters to the loss."""
-    changes = {key: value for key, value in changes.items() if key != "router_weights"}
-    config = DeepseekV2Config(**{**SMALL, **changes}, attn_implementation="eager", experts_implementation="eager")
-    model = DeepseekV2ForCausalLM(config).float().train()
+    own = ["router_weights", "scoring_func", "bias_update_speed"]
+    keys = {key: value for key, value in (SMALL | changes).items() if key not in own}
+    classes = (DeepseekV2Config, DeepseekV2ForCausalLM)
+    if "scoring_func" in changes:
+        classes = (DeepseekV3Config, DeepseekV3ForCausalLM)
+        del keys["topk_method"]  # it knows one
+    config = classes[0](**keys, attn_implementation="eager", experts_implementation="eager")
+    model = classes[1](config).float().train()
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(0.15 * noise if parameter.dim() >= 2 else 1 + 0.1 * noise)
+        for name, buffer in model.named_buffers():
+            if name.endswith(BIAS):
+                buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
     return model
 
 
@@ -190,14 +221,16 @@ def make(folder, number, changes):
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     if mode := changes.get("router_weights"):
-        mark_as_own(folder / "config.json", mode)
         weigh(model, mode)
+    if mode or "scoring_func" in changes:
+        mark_as_own(folder / "config.json", changes)
     model = model.double()
     logits, loss = loss_of(model, inputs, labels)
     loss.backward()
     expected = {f"grad.{name}": gradient.float() for name, gradient in gradients_on_disk(model)}
     with safe_open(folder / "model.safetensors", "pt") as stored:
-        assert {f"grad.{name}" for name in stored.keys()} == expected.keys(), "a gradient for every tensor on disk"
+        trained = [name for name in stored.keys() if not name.endswith(BIAS)]
+        assert {f"grad.{name}" for name in trained} == expected.keys(), "a gradient for every trained tensor on disk"
     losses, norms = trajectory(model, inputs, labels)
     expected |= {
         "input_ids": inputs,

@@ -302,7 +302,7 @@ pub static BUGS: &[ShaderBug] = &[
     bug("lap of sums: the second part lost", "expert_scan", "slot += part_sums[i * #{EXPERTS}u + e];", ""),
     bug("every tile begins at the expert's first slot", "expert_scan", "slot + i * p.tile_rows", "slot"),
     bug("every second lap over the experts dropped", "router_backward", "e += #{THREADS}u", "e += #{2 * THREADS}u")
-        .times(3),
+        .times(6),
     bug("epsilon of the divisor dropped", "router_backward", "divisor += p.epsilon;", ""),
     bug("loss scale dropped", "balance_loss", "loss_scale * one_sequence", "one_sequence"),
     bug(
@@ -365,6 +365,28 @@ pub static BUGS: &[ShaderBug] = &[
     .seen_by("ties"),
     bug("router: groups by their first expert", "router", "i < #{EXPERTS / GROUPS}u; i++", "i < 1u; i++")
         .seen_by("160 experts in 8 groups"),
+    bug(
+        "router: the bias in the weights",
+        "router",
+        "scale * scores[picked[j]]",
+        "scale * (scores[picked[j]] + bias[picked[j]])",
+    )
+    .seen_by("biased, weights as they are"),
+    bug(
+        "router: experts chosen without the bias",
+        "router",
+        "key(#{BIASED ? scores[e] + bias[e] :",
+        "key(#{BIASED ? scores[e] :",
+    ),
+    bug("router: groups by their best expert alone", "router", "key(best.x + best.y)", "key(best.x)")
+        .seen_by("biased, 160 experts in 8 groups"),
+    bug("sigmoid: scores for probabilities", "router", "scores[e] / total", "scores[e]"),
+    bug("sigmoid: its slope dropped", "router_backward", "score * (1.0 - score) * d_p[e]", "score * d_p[e]"),
+    bug("sigmoid: the sum of scores not differentiated", "router_backward", "(d_p[e] - mean_p)", "(d_p[e])"),
+    bug("biases follow the loads", "expert_bias", "load > mean", "load < mean"),
+    bug("biases: the mean rounded down", "expert_bias", " || rest > 0u", ""),
+    bug("biases: the first layer's loads", "expert_bias", "p.row * p.experts", "0u"),
+    bug("biases move in skipped updates", "expert_bias", "result[RESULT_FINITE] != 1.0", "false"),
     bug("combine: residual dropped", "expert_combine", "var sum = residual[i];", "var sum = Elements();"),
     bug("combine: weights of the first choice", "expert_combine", "weights[pair#{j}]", "weights[pair0]"),
     bug("gather: slot in place of its pair", "expert_gather", "slot_pair[slot] /", "slot /"),

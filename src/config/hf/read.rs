@@ -114,6 +114,9 @@ pub fn read_config(dir: &Path) -> Result<(ModelConfig, Vec<String>)> {
     let mut keys = Keys { path, map, warnings: Vec::new() };
     let own = read_model_type(&mut keys)?;
     refuse_unsupported(&mut keys)?;
+    if !own {
+        keys.must_be("scoring_func", "softmax".to_owned())?;
+    }
     let mut config = read_shapes(&mut keys)?;
     read_options(&mut keys, own, &mut config)?;
     if own {
@@ -141,7 +144,6 @@ fn refuse_unsupported(keys: &mut Keys) -> Result<()> {
     keys.must_be("attention_bias", false)?;
     keys.must_be("mlp_bias", false)?;
     keys.must_be("hidden_act", "silu".to_owned())?;
-    keys.must_be("scoring_func", "softmax".to_owned())?;
     match keys.map.remove("quantization_config") {
         None | Some(Value::Null) => Ok(()),
         Some(_) => Err(keys.error("the weights are quantised; export them as float32, float16 or bfloat16".to_owned())),
@@ -180,7 +182,7 @@ fn read_shapes(keys: &mut Keys) -> Result<ModelConfig> {
 }
 
 fn read_options(keys: &mut Keys, own: bool, c: &mut ModelConfig) -> Result<()> {
-    let method = keys.optional("topk_method", "\"greedy\" or \"group_limited_greedy\"")?;
+    let method = keys.optional("topk_method", "\"greedy\", \"group_limited_greedy\" or \"noaux_tc\"")?;
     c.topk_method = method.unwrap_or(TopkMethod::Greedy);
     c.n_group = keys.size_or("n_group", 1)?;
     c.topk_group = keys.size_or("topk_group", 1)?;
@@ -201,6 +203,8 @@ fn read_options(keys: &mut Keys, own: bool, c: &mut ModelConfig) -> Result<()> {
 /// What only this program's own type has.
 fn read_own_options(keys: &mut Keys, c: &mut ModelConfig) -> Result<()> {
     c.router_weights = keys.optional("router_weights", "a way to weigh experts")?.unwrap_or_default();
+    c.scoring_func = keys.optional("scoring_func", "\"softmax\" or \"sigmoid\"")?.unwrap_or_default();
+    c.bias_update_speed = keys.number_or("bias_update_speed", c.bias_update_speed)?;
     c.embed_dropout = keys.number_or("embed_dropout", 0.0)?;
     c.resid_dropout = keys.number_or("resid_dropout", 0.0)?;
     Ok(())

@@ -1,6 +1,6 @@
 //! What transformers' class cannot represent, and the nearest model that it can.
 
-use crate::config::model::{ModelConfig, RouterWeights};
+use crate::config::model::{ModelConfig, RouterWeights, ScoringFunc, TopkMethod};
 use crate::config::rope::{RopeScaling, RopeType};
 use crate::error::{Error, Result};
 use crate::model::positions::base;
@@ -39,6 +39,12 @@ fn obstacles(c: &ModelConfig) -> Vec<Obstacle> {
     }
     if c.n_shared_experts == 0 {
         add("n_shared_experts", "0".to_owned(), Some("there is at least one there".to_owned()), None);
+    }
+    if c.scoring_func == ScoringFunc::Sigmoid {
+        let hint = "DeepseekV2ForCausalLM scores experts by softmax alone and selects them without a bias".to_owned();
+        let instead = "\"softmax\" and without selection biases: experts are chosen and weighed otherwise, so all \
+                       logits differ";
+        add("scoring_func", "\"sigmoid\"".to_owned(), Some(hint), Some(instead.to_owned()));
     }
     let (normalised, scaled) = (c.norm_topk_prob, c.routed_scaling_factor != 1.0);
     let same = match c.router_weights {
@@ -94,6 +100,12 @@ pub fn nearest(c: &ModelConfig) -> Result<(ModelConfig, Vec<String>)> {
                 near.rope_scaling = RopeScaling::default();
             }
             "rope_scaling.yarn_variant" => near.rope_scaling.yarn_variant = None,
+            "scoring_func" => {
+                near.scoring_func = ScoringFunc::Softmax;
+                if c.topk_method == TopkMethod::NoauxTc {
+                    near.topk_method = if c.n_group > 1 { TopkMethod::GroupLimitedGreedy } else { TopkMethod::Greedy };
+                }
+            }
             _ => near.router_weights = RouterWeights::Hf,
         }
     }
@@ -131,6 +143,28 @@ mod tests {
             // What is computed with is not what stood there, but the rotation of ntk is.
             let same = crate::model::positions::frequencies(&c, 8) == crate::model::positions::frequencies(&near, 8);
             assert_eq!(same, c.rope_scaling.kind == RopeType::Ntk);
+        }
+    }
+
+    #[test]
+    fn sigmoid_scores_become_softmax_and_the_biases_are_left_out() {
+        for (method, n_group, near_method) in [
+            (TopkMethod::NoauxTc, 4, TopkMethod::GroupLimitedGreedy),
+            (TopkMethod::NoauxTc, 1, TopkMethod::Greedy),
+            (TopkMethod::Greedy, 4, TopkMethod::Greedy),
+        ] {
+            let c = ModelConfig {
+                scoring_func: ScoringFunc::Sigmoid,
+                topk_method: method,
+                n_group,
+                ..ModelConfig::default()
+            };
+            let refusal = check_representable(&c).unwrap_err().to_string();
+            assert!(refusal.starts_with("model.scoring_func: is \"sigmoid\""), "{refusal}");
+            let (near, lines) = nearest(&c).unwrap();
+            check_representable(&near).unwrap();
+            near.validate().unwrap();
+            assert!(near.topk_method == near_method && !near.has_expert_bias() && lines.len() == 1, "{lines:?}");
         }
     }
 

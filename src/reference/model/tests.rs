@@ -1,7 +1,7 @@
 //! What the judge must satisfy whatever the weights are.
 
 use super::*;
-use crate::config::model::{RouterWeights, TopkMethod};
+use crate::config::model::{RouterWeights, ScoringFunc, TopkMethod};
 use crate::model::params::{Init, initial, parameters};
 
 fn tiny() -> ModelConfig {
@@ -42,7 +42,10 @@ fn some_ids(n: usize) -> Vec<u32> {
 fn variants() -> Vec<ModelConfig> {
     let grouped = ModelConfig { topk_method: TopkMethod::GroupLimitedGreedy, n_group: 2, topk_group: 1, ..tiny() };
     let normalised = |router_weights| ModelConfig { norm_topk_prob: true, router_weights, ..tiny() };
+    let sigmoid = ModelConfig { scoring_func: ScoringFunc::Sigmoid, ..tiny() };
     vec![
+        ModelConfig { topk_method: TopkMethod::NoauxTc, n_group: 2, topk_group: 1, ..sigmoid.clone() },
+        sigmoid,
         tiny(),
         ModelConfig { q_lora_rank: Some(6), tie_word_embeddings: true, ..tiny() },
         ModelConfig { routed_scaling_factor: 1.7, ..grouped },
@@ -172,12 +175,14 @@ fn weights_of_chosen_experts_follow_each_mode() {
         network(&c, &p, &Batch::of(&ids, 1, 4)).1.remove(0).remove(3)
     };
     for c in variants() {
-        let (mode, rho) = (c.router_weights, c.routed_scaling_factor);
+        let (mode, rho, scoring) = (c.router_weights, c.routed_scaling_factor, c.scoring_func);
         let routing = token(c);
         let p: Vec<f64> = routing.chosen.iter().map(|&e| routing.probabilities[e]).collect();
         let sum: f64 = p.iter().sum();
         let expected = |p: f64| if mode == RouterWeights::Hf { rho * p } else { p / sum };
-        close(&routing.weights, &p.iter().map(|&p| expected(p)).collect::<Vec<_>>(), 1e-8);
+        // Sigmoids do not sum to 1: what stands in their place is that their ratios are those of the weights.
+        let own_sum = if scoring == ScoringFunc::Sigmoid { routing.weights[0] / (rho * p[0]) } else { 1.0 };
+        close(&routing.weights, &p.iter().map(|&p| own_sum * expected(p)).collect::<Vec<_>>(), 1e-8);
         assert!((routing.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-14);
     }
 }
