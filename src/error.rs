@@ -1,5 +1,6 @@
 //! The one error type of the crate. Every variant is one sentence that names the place and says what to do.
 
+use crate::stop::Signal;
 use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong, grouped by the exit code that the program leaves with.
@@ -57,6 +58,17 @@ pub enum Error {
     #[error("{0}")]
     Numerics(String),
 
+    /// A signal asked a run to stop, and what it had learnt was saved: exit code 128 and the signal's number.
+    #[error("{}", stopped(signal, *step, folder))]
+    Stopped {
+        /// The signal.
+        signal: Signal,
+        /// Updates done.
+        step: u64,
+        /// The run folder.
+        folder: PathBuf,
+    },
+
     /// `hadal check` found a difference: exit code 1.
     #[error("{0}")]
     CheckFailed(String),
@@ -96,7 +108,8 @@ impl Error {
         Error::io(path, std::io::Error::new(kind, format!("cannot be written: {}", plain(&source))))
     }
 
-    /// The process exit code: 1 failed check, 2 bad input, 3 memory, 4 device, 5 disk, 6 locked, 7 numerics.
+    /// The process exit code: 1 failed check, 2 bad input, 3 memory, 4 device, 5 disk, 6 locked, 7 numerics, 130 or so
+    /// stopped by a signal.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::CheckFailed(_) => 1,
@@ -108,7 +121,19 @@ impl Error {
             Error::Io { .. } => 5,
             Error::Locked { .. } => 6,
             Error::Numerics(_) => 7,
+            Error::Stopped { signal, .. } => 128 + signal.number,
         }
+    }
+}
+
+fn stopped(signal: &Signal, step: u64, folder: &Path) -> String {
+    match step {
+        0 => format!("stopped by {} before the first update; nothing was learnt yet", signal.name),
+        _ => format!(
+            "stopped by {} after step {step}, which is saved; go on with hadal train --resume --out {}",
+            signal.name,
+            folder.display()
+        ),
     }
 }
 

@@ -3,6 +3,7 @@
 //! In reading order:
 
 pub mod error; // what can go wrong, and the exit code of each
+pub mod stop; // signals that ask a run to stop
 pub mod terminal; // what is said on standard output and standard error
 pub mod config; // every knob, its unit and default
 pub mod reference; // the formula of every kernel on the CPU, and the independent judge

@@ -1,6 +1,7 @@
 //! The `hadal` command.
 
 use clap::Parser;
+use hadal::error::Error;
 use hadal::terminal;
 use std::process::ExitCode;
 
@@ -9,7 +10,8 @@ fn main() -> ExitCode {
     match hadal::cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            terminal::note(format_args!("error: {}", terminal::printable(&e.to_string())));
+            let word = if matches!(e, Error::Stopped { .. }) { "" } else { "error: " };
+            terminal::note(format_args!("{word}{}", terminal::printable(&e.to_string())));
             ExitCode::from(e.exit_code())
         }
     }

@@ -17,7 +17,7 @@ use hadal::kernels::state::METRIC_BALANCE;
 use hadal::model::params::initial;
 use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, RESET, UPDATE};
 use hadal::train::session::{Metrics, Session, feed};
-use hadal::train::trainer::weigh;
+use hadal::train::window::weigh;
 use models::{NO_LIMIT, gradients, program, relative, relative_l2, state_words, tiny};
 
 const PASSES: usize = 3;

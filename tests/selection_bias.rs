@@ -16,7 +16,7 @@ use hadal::model::moe::bias_name;
 use hadal::model::params::{ParamSpec, initial};
 use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use hadal::train::session::{Session, feed};
-use hadal::train::trainer::{weigh, window};
+use hadal::train::window::{weigh, window};
 use models::{NO_LIMIT, biased, program, relative_l2, state_words, tiny};
 
 const ROWS: usize = 8;

@@ -2,6 +2,7 @@
 
 pub mod session; // a program on a device
 pub mod trainer; // the loop
+pub mod window; // the text of each update
 pub mod schedule; // the learning rate of an update
 pub mod moments; // the optimizer's state on the host and on disk
 pub mod checkpoint; // folders that transformers opens, and resumption

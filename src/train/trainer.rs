@@ -7,8 +7,8 @@ use super::progress::Progress;
 use super::rows::{ExpertLoad, Row, TrainRow, ValRow};
 use super::schedule::learning_rate;
 use super::session::{Metrics, Session};
+use super::window::{validation, weigh, window};
 use crate::config::Config;
-use crate::config::train::LossReduction;
 use crate::data::Dataset;
 use crate::data::batch::Batch;
 use crate::data::prefetch::prefetch;
@@ -18,6 +18,7 @@ use crate::kernels::state;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::sample::{Sampler, Sampling};
+use crate::stop::{Signal, Stop};
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use std::collections::VecDeque;
@@ -61,6 +62,9 @@ pub struct Trainer<'a> {
     journal: Journal,
     progress: Progress,
     state: TrainerState,
+    /// Step of the newest checkpoint, if this run made it or began there.
+    saved: Option<u64>,
+    stop: Stop,
     waiting: VecDeque<Waiting>,
     arrived: Arrived,
     pace: Pace,
@@ -101,6 +105,8 @@ impl<'a> Trainer<'a> {
         let progress = Progress::new(state.step, config.train.steps, config.log.interval);
         Ok(Trainer {
             validation,
+            saved: (state.step > 0).then_some(state.step),
+            stop: Stop::listen()?,
             config,
             session,
             dataset,
@@ -119,7 +125,8 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Trains to the configured number of updates; with `profile`, prints the time of each kernel at the end.
+    /// Trains to the configured number of updates; with `profile`, prints the time of each kernel at the end. If a
+    /// signal asks to stop, what is learnt is saved first, and the error names the signal.
     pub fn run(self, profile: bool) -> Result<Outcome> {
         let (config, dataset) = (self.config, self.dataset);
         std::thread::scope(|scope| {
@@ -138,6 +145,9 @@ impl<'a> Trainer<'a> {
             // The thread makes a window for every step, unless it broke off with a panic.
             let window = windows.recv().map_err(|_| Error::Usage("the next batch could not be made".to_owned()))??;
             self.update(step, window)?;
+            if let Some(signal) = self.stop.requested() {
+                return self.interrupt(signal);
+            }
             let done = step + 1;
             self.collect(self.waiting.len() > AHEAD)?;
             let due = |interval: u64| done == train.steps || (interval > 0 && done.is_multiple_of(interval));
@@ -167,7 +177,22 @@ impl<'a> Trainer<'a> {
         Ok(Outcome { first_loss, val_loss, steps: self.state.step })
     }
 
-    /// One window and its update; does not wait for the device.
+    /// Saves all updates that were finished; an unfinished window begins anew when the run goes on.
+    fn interrupt(mut self, signal: Signal) -> Result<Outcome> {
+        self.collect_all()?;
+        let step = self.state.step;
+        if step > 0 {
+            if self.saved != Some(step) {
+                self.save()?;
+            }
+            self.draw()?;
+            self.finish_drawing()?;
+        }
+        self.progress.finish();
+        Err(Error::Stopped { signal, step, folder: self.journal.folder().to_owned() })
+    }
+
+    /// One window and its update; does not wait for the device. Leaves a window unfinished if a signal asks to stop.
     fn update(&mut self, step: u64, mut window: Vec<Batch>) -> Result<()> {
         let train = &self.config.train;
         let (batch, passes) = (train.micro_batch, train.accumulation);
@@ -180,6 +205,9 @@ impl<'a> Trainer<'a> {
             self.session.set_keys(train.seed, step, i as u64)?;
             self.session.feed(micro)?;
             self.session.run(if i == 0 { FIRST_MICRO_STEP } else { MICRO_STEP })?;
+            if i + 1 < window.len() && self.stop.requested().is_some() {
+                return Ok(());
+            }
         }
         self.session.run(UPDATE)?;
         let inputs = &self.session.program.inputs;
@@ -323,6 +351,7 @@ impl<'a> Trainer<'a> {
             checkpoint::mark_best(&run, self.state.step)?;
         }
         checkpoint::prune(&run, self.config.train.keep)?;
+        self.saved = Some(self.state.step);
         self.pace.restart(self.state.tokens);
         Ok(())
     }
@@ -341,31 +370,6 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The micro-batches of the update after `step` others: a function of the step alone.
-pub fn window(config: &Config, dataset: &Dataset, step: u64) -> Result<Vec<Batch>> {
-    let train = &config.train;
-    let (window, batch) = (if train.overfit { 0 } else { step }, train.micro_batch as u64);
-    let micro = |pass: u64| {
-        let first = (window * train.accumulation as u64 + pass) * batch;
-        let windows: Vec<_> = (first..first + batch).map(|i| dataset.train_window(i)).collect::<Result<_>>()?;
-        Ok(Batch::from_windows(&windows))
-    };
-    (0..train.accumulation as u64).map(micro).collect()
-}
-
-/// Gives the targets of a window's micro-batches their loss weights; returns the number of targets.
-pub fn weigh(window: &mut [Batch], reduction: LossReduction) -> usize {
-    let counted: Vec<usize> = window.iter().map(Batch::counted).collect();
-    let (targets, passes) = (counted.iter().sum(), window.len());
-    for (micro, &own) in window.iter_mut().zip(&counted) {
-        match reduction {
-            LossReduction::Tokens => micro.set_weight(targets),
-            LossReduction::Seed => micro.set_weight(own * passes),
-        }
-    }
-    targets
-}
-
 /// One line a kernel, slowest first.
 fn print_profile(rows: &[(String, f64, u64)]) {
     let total: f64 = rows.iter().map(|(_, seconds, _)| seconds).sum();
@@ -373,13 +377,4 @@ fn print_profile(rows: &[(String, f64, u64)]) {
         let share = 100.0 * seconds / total.max(f64::MIN_POSITIVE);
         note(format_args!("{stem:<28} {seconds:>10.4} s {share:>5.1} % {calls:>8} calls"));
     }
-}
-
-/// The fixed batches of every validation.
-fn validation(config: &Config, dataset: &Dataset) -> Result<Vec<Batch>> {
-    let batch = config.train.micro_batch;
-    let wanted = config.train.eval_batches.saturating_mul(batch);
-    let windows = dataset.val_windows().map_or(wanted, |held_out| held_out.min(wanted));
-    let windows: Vec<_> = (0..windows).map(|i| dataset.val_window(i)).collect::<Result<_>>()?;
-    Ok(windows.chunks(batch).map(|chunk| Batch::padded(chunk, batch)).collect())
 }

@@ -13,6 +13,8 @@ mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run
 mod runs; // good input
 mod shells; // completions and manual pages
+#[cfg(unix)]
+mod stops; // signals
 mod study; // runs that differ in one thing
 
 use assert_cmd::Command;

@@ -15,7 +15,7 @@ fn run() -> tempfile::TempDir {
 }
 
 /// The rows of the run `name`, the rates set to zero.
-fn rows(at: &Path, name: &str) -> Vec<Row> {
+pub fn rows(at: &Path, name: &str) -> Vec<Row> {
     let mut rows = read_rows(&at.join(name)).unwrap();
     for row in &mut rows {
         if let Row::Train(row) = row {
@@ -25,12 +25,12 @@ fn rows(at: &Path, name: &str) -> Vec<Row> {
     rows
 }
 
-fn train_steps(rows: &[Row]) -> Vec<u64> {
+pub fn train_steps(rows: &[Row]) -> Vec<u64> {
     rows.iter().filter(|row| matches!(row, Row::Train(_))).map(Row::step).collect()
 }
 
 /// Weights and moments of the run's latest checkpoint.
-fn parameters(at: &Path, name: &str) -> [Vec<u8>; 2] {
+pub fn parameters(at: &Path, name: &str) -> [Vec<u8>; 2] {
     let folder = at.join(name).join("checkpoints");
     let latest = fs::read_to_string(folder.join("latest")).unwrap();
     ["model.safetensors", "optimizer.safetensors"].map(|file| fs::read(folder.join(latest.trim()).join(file)).unwrap())

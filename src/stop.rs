@@ -1,0 +1,72 @@
+//! Signals that ask a run to stop: the first is remembered for the training loop, the second ends the process at once.
+
+use crate::error::{Error, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// What asks a process to end: Ctrl-C, `kill`, and the end of the terminal.
+const ASKING: &[(i32, &str)] = &[
+    (SIGINT, "SIGINT"),
+    (SIGTERM, "SIGTERM"),
+    #[cfg(unix)]
+    (signal_hook::consts::SIGHUP, "SIGHUP"),
+];
+
+/// Whether a signal has asked the process to stop.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// Number of the signal, 0 before one came.
+    signal: Arc<AtomicUsize>,
+}
+
+/// The signal that asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// `SIGINT`.
+    pub name: &'static str,
+    /// Its number; the process leaves with 128 and this.
+    pub number: u8,
+}
+
+impl Stop {
+    /// From the first call on, one signal no longer ends the process, and a second ends it with the exit code that it
+    /// would have had.
+    pub fn listen() -> Result<Stop> {
+        static LISTENING: OnceLock<std::result::Result<Stop, String>> = OnceLock::new();
+        let listening = LISTENING.get_or_init(|| Stop::register().map_err(|e| e.to_string()));
+        listening.clone().map_err(|reason| Error::Usage(format!("signals cannot be listened to: {reason}")))
+    }
+
+    fn register() -> std::io::Result<Stop> {
+        let (signal, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        for &(number, _) in ASKING {
+            // In this order: what is done about the second signal must not see the mark of the first too early.
+            flag::register_conditional_shutdown(number, 128 + number, asked.clone())?;
+            flag::register(number, asked.clone())?;
+            flag::register_usize(number, signal.clone(), number as usize)?;
+        }
+        Ok(Stop { signal })
+    }
+
+    /// The signal, once one has come.
+    pub fn requested(&self) -> Option<Signal> {
+        let found = self.signal.load(Ordering::Relaxed);
+        let known = ASKING.iter().find(|(number, _)| *number as usize == found);
+        known.map(|&(number, name)| Signal { name, number: number as u8 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_known_by_its_number_and_none_has_come_at_first() {
+        let stop = Stop { signal: Arc::new(AtomicUsize::new(0)) };
+        assert_eq!(stop.requested(), None);
+        stop.signal.store(SIGTERM as usize, Ordering::Relaxed);
+        assert_eq!(stop.requested(), Some(Signal { name: "SIGTERM", number: 15 }));
+    }
+}

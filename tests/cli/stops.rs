@@ -1,0 +1,106 @@
+//! Runs that signals stop.
+
+use super::resume::{parameters, rows, train_steps};
+use super::{SMALL, succeeds, train};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const STEPS: &str = "120";
+
+/// Starts a run of windows of three micro-batches in `at`, or goes on with it.
+fn start(at: &Path, more: &[&str]) -> Child {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("hadal"));
+    command.current_dir(at).env("XDG_CACHE_HOME", at).env("VK_DRIVER_FILES", at.join("no-such-driver.json"));
+    command.arg("train").args(SMALL).args(["--set", "train.accumulation=3", "--set", "train.checkpoint_interval=50"]);
+    command.args(["--steps", STEPS, "--out", "run"]).args(more).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn send(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits until the run has added to its rows, or has ended.
+fn advanced(at: &Path, child: &mut Child, rows: usize) {
+    let begun = Instant::now();
+    let lines = || fs::read_to_string(at.join("run/metrics.jsonl")).map_or(0, |text| text.lines().count());
+    while lines() <= rows && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(100), "no row was added");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits for the end; its exit code and what it said.
+fn ended(child: Child) -> (i32, String) {
+    let done = child.wait_with_output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(!said.contains("panicked"), "{said}");
+    (done.status.code().unwrap_or_else(|| panic!("ended by a signal: {said}")), said)
+}
+
+/// Stops a run over and over at moments of all kinds, until it is done or has been stopped `most` times; then lets it
+/// end. Returns the number of stops.
+fn stopped_again_and_again(at: &Path, most: u64) -> u64 {
+    let mut stops = 0;
+    while stops < most {
+        let before = fs::read_to_string(at.join("run/metrics.jsonl")).map_or(0, |text| text.lines().count());
+        let mut child = start(at, if stops == 0 { &[] } else { &["--resume"] });
+        advanced(at, &mut child, before.max(1)); // the first row is a validation, before any update
+        // Anywhere in the few milliseconds of an update, of an evaluation or of a checkpoint.
+        std::thread::sleep(Duration::from_micros(stops * 7919 % 23_000));
+        let (signal, code) = if stops % 2 == 0 { ("-INT", 130) } else { ("-TERM", 143) };
+        if child.try_wait().unwrap().is_none() {
+            send(&child, signal);
+        }
+        let (found, said) = ended(child);
+        if found == 0 {
+            return stops; // it was done first
+        }
+        assert_eq!(found, code, "{said}");
+        let last = *train_steps(&rows(at, "run")).last().unwrap();
+        assert!(said.contains(&format!("after step {last}, which is saved; go on with")), "{said}");
+        assert!(!said.contains("error:"), "{said}");
+        let latest = fs::read_to_string(at.join("run/checkpoints/latest")).unwrap();
+        assert_eq!(latest.trim(), format!("step-{last:08}"), "a finished update is not in the checkpoint");
+        stops += 1;
+    }
+    assert_eq!(ended(start(at, &["--resume"])).0, 0);
+    stops
+}
+
+fn ends_like_a_run_without_stops(most: u64, least: u64) {
+    let (at, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(ended(start(whole.path(), &[])).0, 0);
+    let stops = stopped_again_and_again(at.path(), most);
+    assert!(stops >= least, "only {stops} stops");
+    assert!(parameters(at.path(), "run") == parameters(whole.path(), "run"), "other bytes after {stops} stops");
+    assert_eq!(train_steps(&rows(at.path(), "run")), train_steps(&rows(whole.path(), "run")));
+}
+
+#[test]
+fn a_run_stopped_at_any_moment_saves_every_update_and_ends_like_one_without_stops() {
+    ends_like_a_run_without_stops(6, 3);
+}
+
+#[test]
+#[ignore = "takes a minute: the full number of moments"]
+fn a_run_stopped_at_fifty_moments_ends_like_one_without_stops() {
+    ends_like_a_run_without_stops(50, 50);
+}
+
+#[test]
+fn a_second_signal_ends_the_run_at_once_and_loses_no_checkpoint() {
+    let at = tempfile::tempdir().unwrap();
+    succeeds(at.path(), &train(&["--steps", "2", "--out", "run"]));
+    let mut child = start(at.path(), &["--resume", "--set", "train.accumulation=1"]);
+    advanced(at.path(), &mut child, 4); // two updates and two validations are there
+    send(&child, "-INT");
+    send(&child, "-INT");
+    let begun = Instant::now();
+    assert_eq!(ended(child).0, 130);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    let (code, said) = ended(start(at.path(), &["--resume", "--set", "train.accumulation=1"]));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("going on from"), "{said}");
+}
