@@ -11,10 +11,15 @@ const STEPS: &str = "120";
 
 /// Starts a run of windows of three micro-batches in `at`, or goes on with it.
 fn start(at: &Path, more: &[&str]) -> Child {
+    start_for(at, STEPS, more)
+}
+
+/// The same with another number of updates.
+fn start_for(at: &Path, steps: &str, more: &[&str]) -> Child {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("hadal"));
     command.current_dir(at).env("XDG_CACHE_HOME", at).env("VK_DRIVER_FILES", at.join("no-such-driver.json"));
     command.arg("train").args(SMALL).args(["--set", "train.accumulation=3", "--set", "train.checkpoint_interval=50"]);
-    command.args(["--steps", STEPS, "--out", "run"]).args(more).stderr(Stdio::piped()).spawn().unwrap()
+    command.args(["--steps", steps, "--out", "run"]).args(more).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn send(child: &Child, signal: &str) {
@@ -103,4 +108,29 @@ fn a_second_signal_ends_the_run_at_once_and_loses_no_checkpoint() {
     let (code, said) = ended(start(at.path(), &["--resume", "--set", "train.accumulation=1"]));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("going on from"), "{said}");
+}
+
+#[test]
+fn of_twenty_starts_in_one_folder_one_trains_and_what_a_killed_one_leaves_locks_nobody_out() {
+    let at = tempfile::tempdir().unwrap();
+    let mut all: Vec<Child> = (0..20).map(|_| start_for(at.path(), "100000", &["--resume"])).collect();
+    let begun = Instant::now();
+    while all.len() > 1 {
+        assert!(begun.elapsed() < Duration::from_secs(100), "{} runs go on", all.len());
+        std::thread::sleep(Duration::from_millis(10));
+        if let Some(i) = all.iter_mut().position(|child| child.try_wait().unwrap().is_some()) {
+            let (code, said) = ended(all.swap_remove(i));
+            assert_eq!(code, 6, "{said}");
+            assert!(said.contains("another hadal process trains in this folder"), "{said}");
+        }
+    }
+    let mut owner = all.remove(0);
+    advanced(at.path(), &mut owner, 1);
+    owner.kill().unwrap(); // SIGKILL: it cannot clean up
+    owner.wait().unwrap();
+    let mut next = start_for(at.path(), "100000", &["--resume"]);
+    let before = fs::read_to_string(at.path().join("run/metrics.jsonl")).unwrap().lines().count();
+    advanced(at.path(), &mut next, before);
+    send(&next, "-TERM");
+    assert_eq!(ended(next).0, 143);
 }
