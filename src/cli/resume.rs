@@ -12,6 +12,18 @@ use toml::{Table, Value};
 const FREE_MODEL_KEYS: [&str; 5] =
     ["aux_loss_alpha", "attention_dropout", "embed_dropout", "resid_dropout", "initializer_range"];
 
+/// Keys that decide what is reported, drawn and kept, or where activations stay, and no bit of what is learnt.
+const FREE_TRAIN_KEYS: [&str; 8] = [
+    "steps",
+    "recompute",
+    "eval_interval",
+    "eval_batches",
+    "checkpoint_interval",
+    "keep",
+    "sample_interval",
+    "sample_prompt",
+];
+
 /// The run's own configuration, which a resumed run starts from unless it names another.
 pub(super) fn own_config(out: &Path) -> Option<String> {
     let file = out.join(CONFIG);
@@ -44,10 +56,11 @@ pub(super) fn differences(old: &Config, new: &Config) -> Result<Vec<Difference>>
 
 /// A line for each key whose value is not that of the run so far.
 ///
-/// Errors: the network or the optimizer's state would be another one than the checkpoints'.
-pub(super) fn changes(out: &Path, config: &Config) -> Result<Vec<String>> {
+/// Errors: the network or the optimizer's state would be another one than the checkpoints'; without `allowed`, anything
+/// else that decides what is learnt.
+pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<String>> {
     let Some(own) = own_config(out) else { return Ok(Vec::new()) };
-    let mut lines = Vec::new();
+    let (mut lines, mut weighty) = (Vec::new(), Vec::new());
     for Difference { section, key, was, is } in differences(&Config::resolve(Some(&own), &[])?, config)? {
         let path = format!("{section}.{key}");
         let another_state = match path.as_str() {
@@ -59,9 +72,19 @@ pub(super) fn changes(out: &Path, config: &Config) -> Result<Vec<String>> {
             let reason = format!("is {is}, but the run in {} was begun with {was}", out.display());
             return Err(Error::config(path, format!("{reason}; set it back, or choose another --out")));
         }
+        if section != "log" && !(section == "train" && FREE_TRAIN_KEYS.contains(&key.as_str())) {
+            weighty.push(format!("{path} from {was} to {is}"));
+        }
         if path != "train.steps" {
             lines.push(format!("{path} changes from {was} to {is}"));
         }
+    }
+    if !weighty.is_empty() && !allowed {
+        return Err(Error::Usage(format!(
+            "the run in {} would go on with other settings ({}); leave them out, or add --allow-changes",
+            out.display(),
+            weighty.join(", ")
+        )));
     }
     Ok(lines)
 }

@@ -45,6 +45,9 @@ pub(super) struct RunArgs {
     /// left to the driver
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub vram: Option<u64>,
+    /// With --resume: go on even if settings that decide what is learnt are not those of the run so far
+    #[arg(long, requires = "resume")]
+    pub allow_changes: bool,
     /// Print the time of each kernel at the end; slows training down
     #[arg(long)]
     pub profile: bool,
@@ -73,6 +76,9 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
 pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f64>> {
     let started = Instant::now();
     let (open, tokenizer) = configure(args, out, resume)?;
+    if resume && checkpoint::latest(out)?.is_some() {
+        resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
+    }
     let mut config = open.clone();
     let length = config.train.sequence_length;
     let dataset = Dataset::open(&config.data, &tokenizer, length, config.train.seed)?;
@@ -187,9 +193,6 @@ fn start(
     journal: &mut Journal,
 ) -> Result<TrainerState> {
     if resume {
-        if checkpoint::latest(out)?.is_some() {
-            resume::changes(out, config)?.iter().for_each(note);
-        }
         let passed = |e: &Error| note(format_args!("passed over a checkpoint: {}", printable(&e.to_string())));
         if let Some((folder, state)) = checkpoint::load_newest(out, session, passed)? {
             note(format_args!("going on from {} at step {}", folder.display(), state.step));

@@ -89,7 +89,7 @@ fn a_broken_checkpoint_is_passed_over_for_an_older_one_and_without_one_nothing_i
 }
 
 #[test]
-fn another_network_is_refused_and_other_changes_are_mentioned() {
+fn another_network_is_refused_and_other_changes_are_mentioned_and_have_to_be_allowed() {
     let at = run();
     let resume = ["train", "--out", "run", "--resume", "--steps", "3", "--backend", "cpu"];
     let config = fs::read(at.path().join("run/config.toml")).unwrap();
@@ -99,7 +99,11 @@ fn another_network_is_refused_and_other_changes_are_mentioned() {
     assert_eq!(fs::read(at.path().join("run/config.toml")).unwrap(), config);
     let coded = [&resume[..], &["--set", "optimizer.kind=adamw8bit"]].concat();
     refused(at.path(), &coded, 2, &["optimizer.kind", "adamw8bit"]);
-    let done = succeeds(at.path(), &[&resume[..], &["--set", "optimizer.learning_rate=1e-3"]].concat());
+    let slower = [&resume[..], &["--set", "optimizer.learning_rate=1e-3", "--set", "data.val_fraction=0.2"]].concat();
+    let each = ["optimizer.learning_rate from 0.002 to 0.001", "data.val_fraction from 0.1 to 0.2", "--allow-changes"];
+    refused(at.path(), &slower, 2, &each);
+    assert_eq!(fs::read(at.path().join("run/config.toml")).unwrap(), config);
+    let done = succeeds(at.path(), &[&slower[..], &["--allow-changes"]].concat());
     assert!(done.err.contains("optimizer.learning_rate changes from 0.002 to 0.001"), "{}", done.err);
     edit(&at.path().join("run/config.toml"), |text| text.replace("learning_rate = 0.001", "learning_rate = \"fast\""));
     refused(at.path(), &resume, 2, &["run/config.toml", "line", "optimizer.learning_rate"]);

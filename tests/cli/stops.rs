@@ -98,7 +98,7 @@ fn a_run_stopped_at_fifty_moments_ends_like_one_without_stops() {
 fn a_second_signal_ends_the_run_at_once_and_loses_no_checkpoint() {
     let at = tempfile::tempdir().unwrap();
     succeeds(at.path(), &train(&["--steps", "2", "--out", "run"]));
-    let mut child = start(at.path(), &["--resume", "--set", "train.accumulation=1"]);
+    let mut child = start(at.path(), &["--resume", "--allow-changes", "--set", "train.accumulation=1"]);
     advanced(at.path(), &mut child, 4); // two updates and two validations are there
     send(&child, "-INT");
     send(&child, "-INT");
