@@ -1,6 +1,6 @@
 //! Backward: each operation's gradient dispatches. Gradients of activations are overwritten, gradients of parameters
 //! accumulate, so gradient accumulation is replaying a micro-step without clearing. Operations whose activations did
-//! not stay come as [`recompute`] made them anew.
+//! not stay come as `recompute` made them anew.
 
 use super::forward::{self, count, shape2, spans};
 use super::op::{AttentionSizes, Mask, Op, Routing, Weight};

@@ -5,7 +5,7 @@ use crate::kernels::rope::Params;
 
 /// Rotates the columns `offset..offset + rotated` of every head and copies the others.
 ///
-/// With (cos, sin) = table[positions[r], i] and sin times `direction`, for pair i:
+/// With `(cos, sin) = table[positions[r], i]` and sin times `direction`, for pair i:
 /// `y[2i] = x[2i] cos - x[2i+1] sin`, `y[2i+1] = x[2i+1] cos + x[2i] sin`.
 /// Shapes: x, y (rows, heads, width); positions (rows); table (longest, rotated / 2, 2).
 /// Source: Su and others 2021, in the interleaved layout of DeepSeek-V2 checkpoints.
