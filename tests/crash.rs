@@ -141,7 +141,6 @@ fn damage(trials: usize) {
         assert!(step == 1 && said.len() == 1, "{context}");
         assert!(said[0].contains("passed over") && said[0].contains(name) && said[0].len() < 500, "{context}");
         assert!(!said[0].contains('\n') && model_folder(&folder).unwrap_err().exit_code() == 2, "{context}");
-        assert!(model_folder(run.path()).unwrap().ends_with("step-00000001"), "{context}");
         fs::write(folder.join(name), sound).unwrap();
     }
     assert_eq!(run.resume(), (2, Vec::new()));
@@ -180,6 +179,10 @@ fn a_missing_file_or_a_manifest_with_a_wrong_hash_is_refused_and_without_a_sound
         write(manifest.files.clone());
     }
     assert_eq!(run.resume().0, 2);
+    fs::rename(folder.join(MANIFEST), run.path().join("away")).unwrap();
+    fs::write(folder.join(MANIFEST), "{}").unwrap();
+    assert!(model_folder(run.path()).unwrap().ends_with("step-00000001"));
+    fs::rename(run.path().join("away"), folder.join(MANIFEST)).unwrap();
     for step in [1, 2] {
         fs::write(run.at(&format!("step-{step:08}/model.safetensors")), "cut").unwrap();
     }
@@ -307,7 +310,8 @@ fn a_disk_that_fails_at_any_operation_leaves_the_checkpoint_before_sound() {
             let (step, said) = run.resume();
             assert!(said.is_empty(), "{failed}: {said:?}");
             if step == 2 {
-                assert!(failed.contains("folder synchronise"), "{failed}"); // only the last one's report is missing
+                // Complete: what failed came after.
+                assert!(failed.contains("folder synchronise") || failed.contains("remove"), "{failed}");
                 fs::remove_dir_all(run.at("step-00000002")).unwrap();
             }
             let leftovers = run.names().iter().filter(|name| name.contains(".tmp-")).count();
