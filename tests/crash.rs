@@ -140,7 +140,10 @@ fn damage(trials: usize) {
         let context = format!("trial {trial}, {name} at {at}: {said:?}");
         assert!(step == 1 && said.len() == 1, "{context}");
         assert!(said[0].contains("passed over") && said[0].contains(name) && said[0].len() < 500, "{context}");
-        assert!(!said[0].contains('\n') && model_folder(&folder).unwrap_err().exit_code() == 2, "{context}");
+        assert!(!said[0].contains('\n'), "{context}");
+        // A model needs no moments: flipped bits there do no harm to one that is only read.
+        let harmless = name == "optimizer.safetensors" && broken.len() == sound.len();
+        assert_eq!(model_folder(&folder).map_err(|e| e.exit_code()).err(), (!harmless).then_some(2), "{context}");
         fs::write(folder.join(name), sound).unwrap();
     }
     assert_eq!(run.resume(), (2, Vec::new()));
@@ -161,7 +164,7 @@ fn a_thousand_flipped_bits_and_cuts_are_found() {
 fn a_missing_file_or_a_manifest_with_a_wrong_hash_is_refused_and_without_a_sound_one_nothing_is_loaded() {
     let mut run = Run::new(&[1, 2]);
     let folder = run.at("step-00000002");
-    let manifest = verify(&folder).unwrap().unwrap();
+    let manifest = verify(&folder, &[]).unwrap().unwrap();
     for i in 0..manifest.files.len() {
         let path = folder.join(&manifest.files[i].name);
         fs::rename(&path, run.path().join("away")).unwrap();

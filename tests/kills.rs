@@ -82,7 +82,7 @@ fn killed_and_resumed(kills: usize, steps: usize) {
         let said = fs::read_to_string(at.path().join("run.err")).unwrap();
         assert!(!said.contains("passed over") && !said.contains("error"), "kill {done}: {said}");
         for folder in checkpoints(&run) {
-            assert!(verify(&folder).unwrap().is_some(), "kill {done}: {}", folder.display());
+            assert!(verify(&folder, &[]).unwrap().is_some(), "kill {done}: {}", folder.display());
         }
         let last = checkpoints(&run).pop();
         assert!(last >= newest, "kill {done}: {newest:?} is lost");

@@ -58,13 +58,23 @@ pub trait Target {
     fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()>;
 }
 
-impl<P: AsRef<Path>> Target for P {
+impl Target for &Path {
     fn path(&self) -> PathBuf {
-        self.as_ref().to_owned()
+        self.to_path_buf()
     }
 
     fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-        replace_file(self.as_ref(), write)
+        replace_file(self, write)
+    }
+}
+
+impl Target for &PathBuf {
+    fn path(&self) -> PathBuf {
+        self.to_path_buf()
+    }
+
+    fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        replace_file(self, write)
     }
 }
 
@@ -110,7 +120,7 @@ impl<'d> Draft<'d> {
         let made = |e| Error::write(&self.target, e);
         let mut aside = None;
         if fs::symlink_metadata(&self.target).is_ok() {
-            if verify(&self.target).is_ok_and(|old| old.is_some_and(|old| old == manifest)) {
+            if verify(&self.target, &[]).is_ok_and(|old| old.is_some_and(|old| old == manifest)) {
                 return Ok(());
             }
             let old = beside(&self.target, "old");

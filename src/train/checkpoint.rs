@@ -90,7 +90,7 @@ fn fill(draft: &mut Draft<'_>, session: &mut Session, tokenizer: &Tokenizer, sta
 }
 
 /// The folder with weights that MODEL means: the newest sound checkpoint of a run folder, or the folder itself. What is
-/// passed over or cannot be verified is said on standard error.
+/// passed over or cannot be verified is said on standard error. The moments, which no model needs, are not looked into.
 ///
 /// Errors: the folder's files are not those of its manifest; none of the run's checkpoints is sound.
 pub fn model_folder(model: &Path) -> Result<PathBuf> {
@@ -99,10 +99,10 @@ pub fn model_folder(model: &Path) -> Result<PathBuf> {
     }
     let mut say = |line: &str| note(printable(line));
     if model.join("config.json").is_file() || model.join(MANIFEST).is_file() {
-        check(model, &mut say)?;
+        check(model, &[OPTIMIZER], &mut say)?;
         return Ok(model.to_owned());
     }
-    let sound = newest(model, &mut say, |folder, say| check(folder, say))?;
+    let sound = newest(model, &mut say, |folder, say| check(folder, &[OPTIMIZER], say))?;
     let (folder, ()) =
         sound.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))?;
     Ok(folder)
@@ -117,7 +117,7 @@ pub fn load_newest(
     mut say: impl FnMut(&str),
 ) -> Result<Option<(PathBuf, TrainerState)>> {
     newest(run, &mut say, |folder, say| {
-        check(folder, say)?;
+        check(folder, &[], say)?;
         load(folder, session)
     })
 }
@@ -146,8 +146,8 @@ fn newest<T>(
 
 /// Holds a folder to its manifest. One that has none may still be used, and if it is a checkpoint, that is said: older
 /// versions wrote those without.
-fn check(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
-    if verify(folder)?.is_none() && folder.join(STATE).is_file() {
+fn check(folder: &Path, unread: &[&str], say: &mut dyn FnMut(&str)) -> Result<()> {
+    if verify(folder, unread)?.is_none() && folder.join(STATE).is_file() {
         say(&format!("{} has no {MANIFEST}, as older versions left it; it could not be verified", folder.display()));
     }
     Ok(())
