@@ -192,7 +192,8 @@ mod tests {
         let mut count = Count::default();
         ["a", "bc"].iter().for_each(|text| count.add(text.as_bytes()));
         let listed = count.listed("x");
-        assert_eq!(listed.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"); // FIPS 180-2, B.1
+        // FIPS 180-2, B.1
+        assert_eq!(listed.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(listed.bytes, 3);
     }
 

@@ -195,8 +195,8 @@ pub(super) fn dtype_of(stored: StoredType) -> Dtype {
     }
 }
 
-/// Replaces `target` by the weights of `specs` under their names on disk. `load` is called once per parameter, in order,
-/// and appends its elements to an empty vector: no more than one has to be in memory.
+/// Replaces `target` by the weights of `specs` under their names on disk. `load` is called once per parameter, in
+/// order, and appends its elements to an empty vector: no more than one has to be in memory.
 ///
 /// Panics if `load` gives another number of elements than the spec has: a broken invariant of the caller.
 pub fn write_weights(
