@@ -12,7 +12,8 @@ use hadal::kernels::state::{
     FIRST_LOSS_SCALE, LARGEST_LOSS_SCALE, RESULT_CLEAN, RESULT_CORRECTION1, RESULT_LOSS_SCALE, RESULT_SKIPPED,
     RESULT_WORDS,
 };
-use hadal::train::checkpoint::{CHECKPOINTS, TrainerState};
+use hadal::train::checkpoint::TrainerState;
+use hadal::train::rotation::CHECKPOINTS;
 use hadal::train::rows::{Row, TrainRow};
 use runs::Start;
 use std::path::Path;

@@ -3,7 +3,7 @@
 //! The header is parsed here, in bounded memory, and checked by the `safetensors` crate: offsets without gaps or
 //! overlap, sizes that agree with shapes, no overflow. The file must end where the last tensor ends.
 
-use super::disk::replace_file;
+use super::draft::Target;
 use super::mmap::map;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
@@ -212,13 +212,13 @@ impl Announced {
 ///
 /// Panics if `fill` writes another number of bytes than it announced, or names repeat: broken invariants of the caller.
 pub fn write_container(
-    path: &Path,
+    target: impl Target,
     tensors: &[Announced],
     mut fill: impl FnMut(usize, &mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    let header = header_of(tensors);
-    replace_file(path, |out| {
-        let io = |e| Error::io(path, e);
+    let (header, path) = (header_of(tensors), target.path());
+    target.write(|out| {
+        let io = |e| Error::io(&path, e);
         out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
         out.write_all(header.as_bytes()).map_err(io)?;
         for (i, tensor) in tensors.iter().enumerate() {

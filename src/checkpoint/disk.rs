@@ -57,10 +57,32 @@ fn write_new(
         _ => {}
     }
     let file = OpenOptions::new().write(true).create_new(true).open(temporary).map_err(io)?;
+    pour(Box::new(file), io, |_| {}, write)
+}
+
+/// A file that is being written.
+pub trait NewFile: Write + Send {
+    /// Waits until what was written is on the disk.
+    fn synchronise(&mut self) -> io::Result<()>;
+}
+
+impl NewFile for File {
+    fn synchronise(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// Fills `file` through `write` and synchronises it. A thread of its own shows each piece to `seen` and writes it.
+pub(super) fn pour(
+    file: Box<dyn NewFile>,
+    io: impl Fn(io::Error) -> Error + Copy,
+    seen: impl FnMut(&[u8]) + Send,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
     std::thread::scope(|scope| {
         let (full, pieces) = sync_channel(PIECES_WAITING);
         let (give_back, spare) = channel();
-        let writer = scope.spawn(move || drain(file, &pieces, &give_back));
+        let writer = scope.spawn(move || drain(file, seen, &pieces, &give_back));
         let mut out = Pieces { full, spare, piece: Vec::new() };
         let made = write(&mut out).and_then(|()| out.flush().map_err(io));
         drop(out); // the writer ends after the last piece
@@ -70,19 +92,25 @@ fn write_new(
 }
 
 /// Writes pieces as they come, synchronising often enough that the disk is at work from the start.
-fn drain(mut file: File, pieces: &Receiver<Vec<u8>>, give_back: &Sender<Vec<u8>>) -> io::Result<()> {
+fn drain(
+    mut file: Box<dyn NewFile>,
+    mut seen: impl FnMut(&[u8]),
+    pieces: &Receiver<Vec<u8>>,
+    give_back: &Sender<Vec<u8>>,
+) -> io::Result<()> {
     let mut unsynchronised = 0;
     for mut piece in pieces {
+        seen(&piece);
         file.write_all(&piece)?;
         unsynchronised += piece.len();
         if unsynchronised >= SYNCHRONISED {
-            file.sync_data()?;
+            file.synchronise()?;
             unsynchronised = 0;
         }
         piece.clear();
         let _ = give_back.send(piece); // unless nobody needs it any more
     }
-    file.sync_all()
+    file.synchronise()
 }
 
 /// Collects bytes into pieces for a writing thread: making data and writing them take turns otherwise.
@@ -110,18 +138,23 @@ impl Write for Pieces {
 }
 
 /// Synchronises the folder that `path` is in, after a rename there.
-#[cfg(unix)]
 pub(super) fn sync_folder(path: &Path) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder, e))
+    sync_entries(folder).map_err(|e| Error::io(folder, e))
+}
+
+/// Synchronises the names in `folder`.
+#[cfg(unix)]
+pub(super) fn sync_entries(folder: &Path) -> io::Result<()> {
+    File::open(folder).and_then(|f| f.sync_all())
 }
 
 /// Other systems offer no handle on a folder to synchronise; the rename itself is all there is.
 #[cfg(not(unix))]
-pub(super) fn sync_folder(_path: &Path) -> Result<()> {
+pub(super) fn sync_entries(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 

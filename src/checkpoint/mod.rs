@@ -4,9 +4,11 @@
 pub mod container; // the safetensors format: header, byte ranges, streaming writer
 pub mod disk; // whole-file replacement and bounded JSON
 pub mod copy; // weights from one folder into another
+pub mod draft; // a new folder that appears complete, with a manifest
 pub mod folder; // which files of a folder are read, and new folders
 mod fused; // experts that are one tensor on disk
 mod index; // which files a folder's weights are in
+pub mod manifest; // sizes and hashes of a folder's files
 mod mmap; // the one place that maps files
 pub mod tensors; // small files of named tensors, for parity and tests
 pub mod weights; // a model's weights: checked, loaded, written

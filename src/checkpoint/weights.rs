@@ -1,6 +1,7 @@
 //! A model's weights: opened and checked against the table of parameters, loaded as f32, written for transformers.
 
 use super::container::{Announced, Container, Entry, MOST_TENSORS, write_container};
+use super::draft::Target;
 use super::fused::apart;
 use super::index::open_files;
 use super::tensors::{reals, write_reals};
@@ -152,6 +153,12 @@ impl Weights {
     }
 }
 
+/// Names of the tensors on disk of a parameter in whose share of `values` some are infinite or not a number.
+pub fn not_finite<'a>(spec: &'a ParamSpec, values: &'a [f32]) -> impl Iterator<Item = String> + 'a {
+    let odd = |values: &[f32]| !values.iter().all(|x| x.is_finite());
+    tensors_of(spec, values).filter(move |(_, values)| odd(values)).map(|(tensor, _)| tensor.name.clone())
+}
+
 /// The tensors on disk of a parameter, each by its name and its share of the parameter's elements.
 pub fn tensors_of<'a>(spec: &'a ParamSpec, values: &'a [f32]) -> impl Iterator<Item = (&'a DiskTensor, &'a [f32])> {
     let share = (spec.elements() / spec.disk.len()).max(1);
@@ -188,23 +195,23 @@ pub(super) fn dtype_of(stored: StoredType) -> Dtype {
     }
 }
 
-/// Replaces `path` by the weights of `specs` under their names on disk. `load` is called once per parameter, in order,
-/// and appends its elements to an empty vector: no more than one has to be in memory.
+/// Replaces `target` by the weights of `specs` under their names on disk. `load` is called once per parameter, in
+/// order, and appends its elements to an empty vector: no more than one has to be in memory.
 ///
 /// Panics if `load` gives another number of elements than the spec has: a broken invariant of the caller.
 pub fn write_weights(
-    path: &Path,
+    target: impl Target,
     specs: &[ParamSpec],
     stored: StoredType,
     mut load: impl FnMut(&ParamSpec, &mut Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let dtype = dtype_of(stored);
+    let (dtype, path) = (dtype_of(stored), target.path());
     let announce = |t: &DiskTensor| Announced { name: t.name.clone(), dtype, shape: t.shape.clone() };
     let announced: Vec<Announced> = specs.iter().flat_map(|spec| spec.disk.iter().map(announce)).collect();
     let parts = specs.iter().flat_map(|spec| (0..spec.disk.len()).map(move |part| (spec, part)));
     let parts: Vec<(&ParamSpec, usize)> = parts.collect();
     let mut values = Vec::new();
-    write_container(path, &announced, |i, out| {
+    write_container(target, &announced, |i, out| {
         let (spec, part) = parts[i];
         if part == 0 {
             values.clear(); // and used again: fresh memory would cost as much time as the copy into it
@@ -213,6 +220,6 @@ pub fn write_weights(
         }
         // The tensors of a parameter are equal shares of it.
         let share = spec.elements() / spec.disk.len();
-        write_reals(out, dtype, &values[part * share..(part + 1) * share]).map_err(|e| Error::io(path, e))
+        write_reals(out, dtype, &values[part * share..(part + 1) * share]).map_err(|e| Error::io(&path, e))
     })
 }

@@ -13,8 +13,9 @@ use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{EVALUATE, Program, ProgramOptions};
 use crate::terminal::print;
-use crate::train::checkpoint::{self, model_folder};
+use crate::train::checkpoint::model_folder;
 use crate::train::journal;
+use crate::train::rotation::CHECKPOINTS;
 use crate::train::session::Session;
 use clap::Args;
 use std::path::PathBuf;
@@ -89,7 +90,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
 /// The configuration of the run that the model belongs to, if it is a run folder.
 fn run_config(args: &EvalArgs) -> Result<Option<Config>> {
     let file = args.model.join(journal::CONFIG);
-    let is_run = args.model.join(checkpoint::CHECKPOINTS).is_dir() && file.is_file();
+    let is_run = args.model.join(CHECKPOINTS).is_dir() && file.is_file();
     is_run.then(|| Config::resolve(Some(&file.to_string_lossy()), &[])).transpose()
 }
 

@@ -23,7 +23,7 @@ mod train;
 
 use crate::backend::{Backend, Device};
 use crate::checkpoint::folder::inside_if_there;
-use crate::checkpoint::weights::{Weights, tensors_of};
+use crate::checkpoint::weights::{Weights, not_finite};
 use crate::config::hf::read_config;
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
@@ -189,9 +189,7 @@ fn load_weights(
     let mut odd = Vec::new();
     load(&mut |spec| {
         let values = weights.load(spec)?;
-        let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
-        let found = tensors_of(spec, &values).filter(|(_, values)| !finite(values));
-        odd.extend(found.map(|(tensor, _)| tensor.name.clone()));
+        odd.extend(not_finite(spec, &values));
         Ok(values)
     })?;
     weights.refuse_not_finite(&odd)

@@ -6,7 +6,8 @@ use crate::checkpoint::folder::inside_if_there;
 use crate::config::Config;
 use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
-use crate::train::checkpoint::{CHECKPOINTS, model_folder};
+use crate::train::checkpoint::model_folder;
+use crate::train::rotation::CHECKPOINTS;
 use std::path::{Path, PathBuf};
 
 /// Keys under `[model]` that the weights' shapes follow from.

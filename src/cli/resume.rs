@@ -13,13 +13,15 @@ const FREE_MODEL_KEYS: [&str; 5] =
     ["aux_loss_alpha", "attention_dropout", "embed_dropout", "resid_dropout", "initializer_range"];
 
 /// Keys that decide what is reported, drawn and kept, or where activations stay, and no bit of what is learnt.
-const FREE_TRAIN_KEYS: [&str; 8] = [
+const FREE_TRAIN_KEYS: [&str; 10] = [
     "steps",
     "recompute",
     "eval_interval",
     "eval_batches",
     "checkpoint_interval",
     "keep",
+    "keep_best",
+    "milestone_interval",
     "sample_interval",
     "sample_prompt",
 ];

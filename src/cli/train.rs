@@ -14,6 +14,7 @@ use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::{self, TrainerState};
 use crate::train::journal::Journal;
+use crate::train::rotation;
 use crate::train::session::Session;
 use crate::train::trainer::{Outcome, Trainer};
 use clap::Args;
@@ -76,7 +77,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
 pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f64>> {
     let started = Instant::now();
     let (open, tokenizer) = configure(args, out, resume)?;
-    if resume && checkpoint::latest(out)?.is_some() {
+    if resume && rotation::any(out)? {
         resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
     }
     let mut config = open.clone();
@@ -193,8 +194,8 @@ fn start(
     journal: &mut Journal,
 ) -> Result<TrainerState> {
     if resume {
-        let passed = |e: &Error| note(format_args!("passed over a checkpoint: {}", printable(&e.to_string())));
-        if let Some((folder, state)) = checkpoint::load_newest(out, session, passed)? {
+        let say = |line: &str| note(printable(line));
+        if let Some((folder, state)) = checkpoint::load_newest(out, session, say)? {
             note(format_args!("going on from {} at step {}", folder.display(), state.step));
             if state.step >= config.train.steps {
                 note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));

@@ -54,12 +54,17 @@ impl StoredType {
 /// Writes `config.json` and `generation_config.json` into `dir`; refuses what [`check_representable`] refuses.
 pub fn write_config(dir: &Path, config: &ModelConfig, stored: StoredType) -> Result<()> {
     check_representable(config)?;
-    write_files(dir, config, &transformers_keys(config, stored))
+    write_files(dir, &files(config, &transformers_keys(config, stored)))
 }
 
 /// As [`write_config`] where transformers can represent the model; else the same keys and the missing ones under a
 /// model type of this program's own, which [`read_config`] understands and transformers refuses.
 pub fn write_own_config(dir: &Path, config: &ModelConfig, stored: StoredType) -> Result<()> {
+    write_files(dir, &own_config_files(config, stored))
+}
+
+/// Names and texts of the files that [`write_own_config`] writes.
+pub fn own_config_files(config: &ModelConfig, stored: StoredType) -> [(&'static str, String); 2] {
     let mut keys = transformers_keys(config, stored);
     if check_representable(config).is_err() {
         let own = json!({
@@ -74,10 +79,14 @@ pub fn write_own_config(dir: &Path, config: &ModelConfig, stored: StoredType) ->
             keys.extend(own);
         }
     }
-    write_files(dir, config, &keys)
+    files(config, &keys)
 }
 
-fn write_files(dir: &Path, c: &ModelConfig, keys: &Value) -> Result<()> {
+fn write_files(dir: &Path, files: &[(&str, String)]) -> Result<()> {
+    files.iter().try_for_each(|(name, text)| replace_text(&dir.join(name), text))
+}
+
+fn files(c: &ModelConfig, keys: &Value) -> [(&'static str, String); 2] {
     let generation = json!({
         "bos_token_id": c.bos_token_id,
         "eos_token_id": c.eos_token_id,
@@ -85,8 +94,7 @@ fn write_files(dir: &Path, c: &ModelConfig, keys: &Value) -> Result<()> {
         "temperature": 1.0,
         "top_p": 1.0,
     });
-    replace_text(&dir.join("config.json"), &format!("{keys:#}\n"))?;
-    replace_text(&dir.join("generation_config.json"), &format!("{generation:#}\n"))
+    [("config.json", format!("{keys:#}\n")), ("generation_config.json", format!("{generation:#}\n"))]
 }
 
 /// Every key, in the older style that all versions of transformers read.

@@ -73,8 +73,12 @@ pub struct TrainConfig {
     pub eval_batches: usize,
     /// Updates between checkpoints; 0 for one at the end; default 500.
     pub checkpoint_interval: u64,
-    /// Newest checkpoints that stay on disk, beside the best one; 0 for all; default 2.
+    /// Newest checkpoints that stay on disk; 0 for all; default 2.
     pub keep: usize,
+    /// Whether the checkpoint with the lowest validation loss stays too; default true.
+    pub keep_best: bool,
+    /// Checkpoints at multiples of this many updates stay too; 0 for none; default 0.
+    pub milestone_interval: u64,
     /// Whether every update sees the first window, to watch the model memorise it; default false.
     pub overfit: bool,
     /// Updates between sampled texts; 0 for none; default 0.
@@ -99,6 +103,8 @@ impl Default for TrainConfig {
             eval_batches: 8,
             checkpoint_interval: 500,
             keep: 2,
+            keep_best: true,
+            milestone_interval: 0,
             overfit: false,
             sample_interval: 0,
             sample_prompt: String::new(),

@@ -16,6 +16,12 @@ impl Tokenizer {
     /// transformers reads them. `max_length` is the model's longest sequence, `bos` the token that its configuration
     /// says texts begin with.
     pub fn write_hf(&self, dir: &Path, max_length: usize, bos: u32) -> Result<()> {
+        let files = self.hf_files(max_length, bos);
+        files.iter().try_for_each(|(name, text)| replace_text(&dir.join(name), text))
+    }
+
+    /// Names and texts of the files that [`Tokenizer::write_hf`] writes.
+    pub fn hf_files(&self, max_length: usize, bos: u32) -> Vec<(&'static str, String)> {
         let eos = String::from_utf8_lossy(&self.tokens[self.eos as usize].bytes).into_owned();
         let special = self.tokens.get(bos as usize).filter(|token| token.special);
         let bos = special.map_or(eos.clone(), |token| String::from_utf8_lossy(&token.bytes).into_owned());
@@ -23,12 +29,9 @@ impl Tokenizer {
             "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": eos,
             "model_max_length": max_length, "clean_up_tokenization_spaces": false,
         });
-        replace_text(&dir.join("tokenizer.json"), &self.json())?;
-        replace_text(&dir.join("tokenizer_config.json"), &format!("{config:#}\n"))?;
-        match self.chat_template() {
-            Some(template) => replace_text(&dir.join(CHAT_TEMPLATE), template),
-            None => Ok(()),
-        }
+        let mut files = vec![("tokenizer.json", self.json()), ("tokenizer_config.json", format!("{config:#}\n"))];
+        files.extend(self.chat_template().map(|template| (CHAT_TEMPLATE, template.to_owned())));
+        files
     }
 
     /// The template of chats, ChatML, if the vocabulary has its two special tokens.

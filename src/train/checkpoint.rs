@@ -1,20 +1,22 @@
-//! Checkpoints: each is a folder that transformers opens, with the optimizer's state beside it.
+//! Checkpoints: each is a folder that transformers opens, with the optimizer's state and a manifest beside it.
 
 use super::moments;
+use super::rotation::{CHECKPOINTS, list, name_of, remove_leftovers};
 use super::session::Session;
 use crate::checkpoint::disk::{read_json_object, replace_text};
-use crate::checkpoint::weights::{Weights, write_weights};
-use crate::config::hf::{StoredType, write_own_config};
+use crate::checkpoint::draft::{Disk, Draft, SystemDisk};
+use crate::checkpoint::manifest::{MANIFEST, verify};
+use crate::checkpoint::weights::{Weights, not_finite, write_weights};
+use crate::config::hf::{StoredType, own_config_files};
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
 use crate::kernels::state::{self as words, RESULT_WORDS};
 use crate::model::params::ParamSpec;
+use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Folder of checkpoints inside a run folder.
-pub const CHECKPOINTS: &str = "checkpoints";
 const STATE: &str = "trainer_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const MODEL: &str = "model.safetensors";
@@ -39,132 +41,132 @@ pub struct TrainerState {
     pub result: Option<[f32; RESULT_WORDS]>,
 }
 
-/// Writes `checkpoints/step-N` of the run folder: into a temporary folder first, then renamed.
+/// Writes `checkpoints/step-N` of the run folder: under a temporary name first, a manifest last, then renamed. What
+/// killed saves have left there is then removed.
 pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<PathBuf> {
-    let name = format!("step-{:08}", state.step);
-    let folder = run.join(CHECKPOINTS).join(&name);
-    let unfinished = run.join(CHECKPOINTS).join(format!("{name}.tmp"));
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |e| Error::io(path, e)
-    };
-    for stale in [&unfinished, &folder] {
-        if stale.exists() {
-            std::fs::remove_dir_all(stale).map_err(io(stale))?; // left by a stop, or about to be redone
-        }
+    save_on(&SystemDisk, run, session, tokenizer, state)
+}
+
+/// As [`save`] on another file system.
+pub fn save_on(
+    disk: &dyn Disk,
+    run: &Path,
+    session: &mut Session,
+    tokenizer: &Tokenizer,
+    state: &TrainerState,
+) -> Result<PathBuf> {
+    let (checkpoints, name) = (run.join(CHECKPOINTS), name_of(state.step));
+    if !checkpoints.is_dir() {
+        std::fs::create_dir_all(&checkpoints).map_err(|e| Error::write(&checkpoints, e))?;
+        disk.synchronise_folder(run).map_err(|e| Error::write(run, e))?;
     }
-    std::fs::create_dir_all(&unfinished).map_err(io(&unfinished))?;
+    let folder = checkpoints.join(&name);
+    let mut draft = Draft::new(disk, &folder)?;
+    fill(&mut draft, session, tokenizer, state)?;
+    draft.finish(state.step)?;
+    replace_text(&checkpoints.join("latest"), &format!("{name}\n"))?;
+    remove_leftovers(disk, run)?;
+    Ok(folder)
+}
+
+/// Writes every file of a checkpoint but the manifest.
+fn fill(draft: &mut Draft<'_>, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<()> {
     let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
     let mut next = 0..;
-    write_weights(&unfinished.join(MODEL), &specs, StoredType::F32, |_, values| {
+    write_weights(draft.file(MODEL), &specs, StoredType::F32, |_, values| {
         session.parameter_into(next.next().unwrap_or(0), values)
     })?;
-    moments::save(&unfinished.join(OPTIMIZER), session)?;
+    moments::save(draft.file(OPTIMIZER), session)?;
     let config = &session.program.config;
-    write_own_config(&unfinished, config, StoredType::F32)?;
-    tokenizer.write_hf(&unfinished, config.max_position_embeddings, config.bos_token_id)?;
+    let mut texts = own_config_files(config, StoredType::F32).to_vec();
+    texts.extend(tokenizer.hf_files(config.max_position_embeddings, config.bos_token_id));
     // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them anew.
     let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
     let result = result.try_into().ok();
     let text = serde_json::to_string_pretty(&TrainerState { result, ..state.clone() })
         .map_err(|e| Error::file(STATE, e.to_string()))?;
-    replace_text(&unfinished.join(STATE), &format!("{text}\n"))?;
-    std::fs::rename(&unfinished, &folder).map_err(io(&folder))?;
-    replace_text(&run.join(CHECKPOINTS).join("latest"), &format!("{name}\n"))?;
-    Ok(folder)
+    texts.push((STATE, text + "\n"));
+    texts.iter().try_for_each(|(name, text)| draft.text(name, text))
 }
 
-/// Notes that the checkpoint at `step` has the lowest validation loss.
-pub fn mark_best(run: &Path, step: u64) -> Result<()> {
-    replace_text(&run.join(CHECKPOINTS).join("best"), &format!("step-{step:08}\n"))
-}
-
-/// Removes all but the newest `keep` checkpoints and the best one; 0 keeps all.
-pub fn prune(run: &Path, keep: usize) -> Result<()> {
-    let all = list(run)?;
-    let best = named(run, "best");
-    let spared = |folder: &PathBuf| best.as_ref() == Some(folder);
-    if keep > 0 {
-        for old in all.iter().rev().skip(keep).filter(|folder| !spared(folder)) {
-            std::fs::remove_dir_all(old).map_err(|e| Error::io(old, e))?;
-        }
-    }
-    Ok(())
-}
-
-/// Finished checkpoints, oldest first.
-fn list(run: &Path) -> Result<Vec<PathBuf>> {
-    let folder = run.join(CHECKPOINTS);
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| Error::io(&folder, e))?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let step = name.strip_prefix("step-").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-        if step && path.join(STATE).is_file() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// The checkpoint that the text file `latest` or `best` names, if it is there.
-fn named(run: &Path, which: &str) -> Option<PathBuf> {
-    let name = std::fs::read_to_string(run.join(CHECKPOINTS).join(which)).ok()?;
-    let path = run.join(CHECKPOINTS).join(Path::new(name.trim()).file_name()?);
-    path.join(STATE).is_file().then_some(path)
-}
-
-/// The newest checkpoint of a run folder.
-pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
-    Ok(named(run, "latest").or(list(run)?.pop()))
-}
-
-/// The folder with weights that MODEL means: a run folder's latest checkpoint, or the folder itself.
+/// The folder with weights that MODEL means: the newest sound checkpoint of a run folder, or the folder itself. What is
+/// passed over or cannot be verified is said on standard error. The moments, which no model needs, are not looked into.
+///
+/// Errors: the folder's files are not those of its manifest; none of the run's checkpoints is sound.
 pub fn model_folder(model: &Path) -> Result<PathBuf> {
     if !model.is_dir() {
         return Err(Error::file(model, "is no folder; give a run folder, a checkpoint or a Hugging Face folder"));
     }
-    if model.join("config.json").is_file() {
+    let mut say = |line: &str| note(printable(line));
+    if model.join("config.json").is_file() || model.join(MANIFEST).is_file() {
+        check(model, &[OPTIMIZER], &mut say)?;
         return Ok(model.to_owned());
     }
-    latest(model)?.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))
+    let sound = newest(model, &mut say, |folder, say| check(folder, &[OPTIMIZER], say))?;
+    let (folder, ()) =
+        sound.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))?;
+    Ok(folder)
 }
 
-/// Loads the newest checkpoint of a run that is sound and tells `passed` about each newer one that is not.
+/// Loads the newest checkpoint of a run that is sound and says which newer ones are passed over, and why.
 ///
 /// Errors: there are checkpoints, but none is sound.
 pub fn load_newest(
     run: &Path,
     session: &mut Session,
-    mut passed: impl FnMut(&Error),
+    mut say: impl FnMut(&str),
 ) -> Result<Option<(PathBuf, TrainerState)>> {
-    let marked = named(run, "latest");
-    let others = list(run)?.into_iter().rev().filter(|folder| marked.as_ref() != Some(folder));
-    let mut newest = None;
-    for folder in marked.iter().cloned().chain(others) {
-        match load(&folder, session) {
-            Ok(state) => return Ok(Some((folder, state))),
+    newest(run, &mut say, |folder, say| {
+        check(folder, &[], say)?;
+        load(folder, session)
+    })
+}
+
+/// The newest checkpoint of a run for which `open` succeeds, and what it gives.
+fn newest<T>(
+    run: &Path,
+    say: &mut dyn FnMut(&str),
+    mut open: impl FnMut(&Path, &mut dyn FnMut(&str)) -> Result<T>,
+) -> Result<Option<(PathBuf, T)>> {
+    let mut first = None;
+    for (_, folder) in list(run)?.into_iter().rev() {
+        match open(&folder, say) {
+            Ok(opened) => return Ok(Some((folder, opened))),
             Err(e @ (Error::File { .. } | Error::Io { .. })) => {
-                passed(&e);
-                newest.get_or_insert(e);
+                say(&format!("passed over the checkpoint {}: {e}", folder.display()));
+                first.get_or_insert(e);
             }
             Err(e) => return Err(e),
         }
     }
-    let Some(reason) = newest else { return Ok(None) };
-    let folder = run.join(CHECKPOINTS);
+    let Some(reason) = first else { return Ok(None) };
     let hint = "move that folder away to start at step 0";
-    Err(Error::file(folder, format!("none of the checkpoints is sound ({reason}); {hint}")))
+    Err(Error::file(run.join(CHECKPOINTS), format!("none of the checkpoints is sound ({reason}); {hint}")))
 }
 
-/// Loads weights, moments and state from a checkpoint folder.
+/// Holds a folder to its manifest. One that has none may still be used, and if it is a checkpoint, that is said: older
+/// versions wrote those without.
+fn check(folder: &Path, unread: &[&str], say: &mut dyn FnMut(&str)) -> Result<()> {
+    if verify(folder, unread)?.is_none() && folder.join(STATE).is_file() {
+        say(&format!("{} has no {MANIFEST}, as older versions left it; it could not be verified", folder.display()));
+    }
+    Ok(())
+}
+
+/// Loads weights, moments and state from a checkpoint folder, whatever its manifest says.
+///
+/// Errors: they are another model's or optimizer's, or not finite.
 pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
     let weights = Weights::open(folder)?;
     weights.check(&specs)?;
-    session.load(|spec| weights.load(spec))?;
+    let mut odd = Vec::new();
+    session.load(|spec| {
+        let values = weights.load(spec)?;
+        odd.extend(not_finite(spec, &values));
+        Ok(values)
+    })?;
+    weights.refuse_not_finite(&odd)?;
     moments::load(&folder.join(OPTIMIZER), session)?;
     let path = folder.join(STATE);
     let value = serde_json::Value::Object(read_json_object(&path, STATE_BYTES)?);

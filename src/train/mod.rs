@@ -6,6 +6,7 @@ pub mod window; // the text of each update
 pub mod schedule; // the learning rate of an update
 pub mod moments; // the optimizer's state on the host and on disk
 pub mod checkpoint; // folders that transformers opens, and resumption
+pub mod rotation; // which checkpoints stay
 pub mod journal; // the run folder: metrics, log, samples, lock
 pub mod rows; // what metrics.jsonl holds
 pub mod events; // the same for TensorBoard

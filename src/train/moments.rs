@@ -3,6 +3,7 @@
 
 use super::session::Session;
 use crate::checkpoint::container::{Announced, Container, write_container};
+use crate::checkpoint::draft::Target;
 use crate::checkpoint::tensors::{reals, write_reals};
 use crate::checkpoint::weights::listed;
 use crate::error::{Error, Result};
@@ -65,12 +66,13 @@ fn trained(session: &Session) -> Vec<usize> {
 }
 
 /// Writes the moments of all parameters, one parameter at a time.
-pub(super) fn save(path: &Path, session: &mut Session) -> Result<()> {
+pub(super) fn save(target: impl Target, session: &mut Session) -> Result<()> {
+    let path = target.path();
     let of = |i| announced(session, i).into_iter().enumerate().map(move |(piece, tensor)| (i, piece, tensor));
     let pieces: Vec<(usize, usize, Announced)> = trained(session).into_iter().flat_map(of).collect();
     let tensors: Vec<Announced> = pieces.iter().map(|(_, _, tensor)| tensor.clone()).collect();
     let mut values = MomentValues::Whole(Default::default());
-    write_container(path, &tensors, |at, out| {
+    write_container(target, &tensors, |at, out| {
         let (i, piece, _) = pieces[at];
         if piece == 0 {
             values = session.moments(i)?;
@@ -80,13 +82,13 @@ pub(super) fn save(path: &Path, session: &mut Session) -> Result<()> {
             MomentValues::Coded { codes, .. } if piece % 2 == 0 => out.write_all(&codes[piece / 2]),
             MomentValues::Coded { absmax, .. } => write_reals(out, Dtype::F32, &absmax[piece / 2]),
         };
-        written.map_err(|e| Error::io(path, e))
+        written.map_err(|e| Error::io(&path, e))
     })
 }
 
 /// Reads what [`save`] wrote for a program of the same parameters and optimizer.
 ///
-/// Errors: the file holds other tensors, or factors that none can have been.
+/// Errors: the file holds other tensors, or moments or factors that none can have been.
 pub(super) fn load(path: &Path, session: &mut Session) -> Result<()> {
     let file = Container::open(path)?;
     let trained = trained(session);
@@ -99,12 +101,15 @@ pub(super) fn load(path: &Path, session: &mut Session) -> Result<()> {
             2 => MomentValues::Whole([floats(0), floats(1)]),
             _ => MomentValues::Coded { codes: [bytes(0).to_vec(), bytes(2).to_vec()], absmax: [floats(1), floats(3)] },
         };
-        if let MomentValues::Coded { absmax, .. } = &values {
-            // A NaN is none of them either.
-            if !absmax.iter().flatten().all(|&x| (0.0..=f32::MAX).contains(&x)) {
-                let name = &session.program.weights.all[i].spec.name;
-                return Err(Error::file(path, format!("a largest moment of {name} is negative or not finite")));
+        // A NaN is in no range.
+        let (numbers, range, which) = match &values {
+            MomentValues::Whole(both) => (both, f32::MIN..=f32::MAX, "a moment of NAME is not finite"),
+            MomentValues::Coded { absmax, .. } => {
+                (absmax, 0.0..=f32::MAX, "a largest moment of NAME is negative or not finite")
             }
+        };
+        if !numbers.iter().flatten().all(|x| range.contains(x)) {
+            return Err(Error::file(path, which.replace("NAME", &session.program.weights.all[i].spec.name)));
         }
         session.load_moments(i, &values)?;
     }

@@ -4,6 +4,7 @@ use super::checkpoint::{self, TrainerState};
 use super::journal::Journal;
 use super::pace::Pace;
 use super::progress::Progress;
+use super::rotation;
 use super::rows::{ExpertLoad, Row, TrainRow, ValRow};
 use super::schedule::learning_rate;
 use super::session::{Metrics, Session};
@@ -348,9 +349,9 @@ impl<'a> Trainer<'a> {
         self.state.best_val_loss = best.or(self.state.best_val_loss);
         checkpoint::save(&run, &mut self.session, self.tokenizer, &self.state)?;
         if best.is_some() {
-            checkpoint::mark_best(&run, self.state.step)?;
+            rotation::mark_best(&run, self.state.step)?;
         }
-        checkpoint::prune(&run, self.config.train.keep)?;
+        rotation::rotate(&run, self.state.step, &self.config.train)?;
         self.saved = Some(self.state.step);
         self.pace.restart(self.state.tokens);
         Ok(())

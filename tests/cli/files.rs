@@ -23,11 +23,12 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of the shared checkpoint, called `model`, in a folder of its own.
+/// A copy of the shared checkpoint, called `model`, in a folder of its own; without the manifest, to be changed.
 pub fn model() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model");
     copy(&shared().join(CHECKPOINT), &model);
+    fs::remove_file(model.join("manifest.json")).unwrap();
     (folder, model)
 }
 

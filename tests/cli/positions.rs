@@ -97,7 +97,9 @@ fn the_first_weights_are_those_of_the_model_and_the_rest_starts_afresh() {
     assert_eq!(before.0.last(), after.0.first());
     // A folder without its run is read from config.json and tokenizer.json; the weights are found again by config.toml.
     copy(&at.path().join("run/checkpoints/step-00000002"), &at.path().join("hf"));
-    fs::remove_file(at.path().join("hf/trainer_state.json")).unwrap();
+    for file in ["trainer_state.json", "manifest.json"] {
+        fs::remove_file(at.path().join("hf").join(file)).unwrap();
+    }
     succeeds(at.path(), &train(&["--model", "hf", "--out", "hf-run", "--steps", "2"]));
     assert_eq!(losses(&at.path().join("hf-run")), after);
     let text = fs::read_to_string(at.path().join("hf-run/config.toml")).unwrap();
