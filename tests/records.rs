@@ -105,7 +105,7 @@ const GOOD: [(&str, Shape, &str); 26] = [
 ];
 
 /// Lines and what is said of them.
-const BAD: [(&str, &str); 42] = [
+const BAD: [(&str, &str); 43] = [
     ("", "is not JSON: a line begins with { and ends with }"),
     ("\0\0", "is not JSON: a line begins with { and ends with }"),
     ("null", "is not JSON: a line begins with {"),
@@ -176,6 +176,10 @@ const BAD: [(&str, &str); 42] = [
         r#"{"chosen": "a", "rejected": {"role": "user", "content": "Hi"}}"#,
         r#"has text under "chosen", but messages under "rejected""#,
     ),
+    (
+        r#"{"conversations": "a", "chosen": "b", "rejected": "c"}"#,
+        r#"has a string under "conversations", not a list of"#,
+    ),
     (r#"{"instruction": "a", "input": [], "output": "b"}"#, r#"has a list under "input", not a string"#),
     (r#"{"question": "a", "answer": ["b"]}"#, r#"has a list under "answer", not a string"#),
 ];
@@ -196,6 +200,8 @@ fn what_is_wrong_with_a_line_is_one_sentence() {
         assert!(error.len() < 300 && !error.contains(char::is_control), "{line}: {error}");
     }
     assert!(read(b"{\"text\": \"\xff\"}").unwrap_err().contains("is not UTF-8: its byte 10 is 0xff"));
+    let long = format!(r#"{{"messages": [{{"role": "{}", "content": ""}}]}}"#, "x".repeat(1 << 20));
+    assert!(read(long.as_bytes()).unwrap_err().len() < 300, "a role of a megabyte");
     for key in ["meta", "messages", "prompt"] {
         for open in ["[", "{\"a\":"] {
             assert!(read(format!("{{\"{key}\": {}", open.repeat(100_000)).as_bytes()).is_err());

@@ -11,6 +11,8 @@ use std::fmt;
 
 /// Other keys of an object that an error names.
 const NAMED: usize = 8;
+/// Characters of a name that an error shows.
+const SHOWN: usize = 40;
 
 /// A value under its key, not looked into yet.
 #[derive(Clone, Copy)]
@@ -159,6 +161,15 @@ fn read<'a>(text: &'a str, keys: &'a [&'a str]) -> serde_json::Result<Object<'a>
     reader.end().map(|()| object)
 }
 
+/// The beginning of a name of the user's in quotes, all of it printable.
+pub fn quoted(name: &str) -> String {
+    let mut short: String = name.chars().take(SHOWN).collect();
+    if short.len() < name.len() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}
+
 /// What is wrong with an object, and where.
 fn refused(error: &serde_json::Error, place: &str) -> String {
     let what = if error.is_data() { "has" } else { "is not JSON:" };
@@ -194,7 +205,7 @@ impl<'a> Visitor<'a> for Keys<'a> {
             let Some(key) = self.0.iter().find(|key| **key == name) else {
                 map.next_value::<IgnoredAny>()?;
                 if object.others.len() < NAMED {
-                    object.others.push(format!("{name:.40?}"));
+                    object.others.push(quoted(&name));
                 }
                 continue;
             };
@@ -249,7 +260,7 @@ mod tests {
             format!("{{\"text\": \"{long}\", \"text\": \"{long}\"}}"),
         ] {
             let error = text(line.as_bytes(), "text").unwrap_err();
-            assert!(error.len() < 500 && !error.contains(char::is_control), "{error:.600}");
+            assert!(error.len() < 1000 && !error.contains(char::is_control), "{error:.1200}");
         }
     }
 }

@@ -200,10 +200,14 @@ pub fn read(line: &[u8]) -> Result<(Shape, Record), String> {
                 _ => Record::Completion { prompt, completion },
             }
         }
-        Shape::Preference | Shape::ConversationPreference => {
-            let key = if shape == Shape::Preference { "prompt" } else { "conversations" };
-            let prompt = object.get(key).filter(|value| !value.is_null()).map(content).transpose()?;
-            preference(key, prompt, part("chosen")?, part("rejected")?)?
+        Shape::Preference => {
+            let prompt = object.get("prompt").filter(|value| !value.is_null()).map(content).transpose()?;
+            preference(prompt, part("chosen")?, part("rejected")?)?
+        }
+        Shape::ConversationPreference => {
+            let (prompt, chosen) = (Content::Turns(turns(value("conversations")?)?), part("chosen")?);
+            alike(("conversations", &prompt), ("chosen", &chosen))?;
+            preference(Some(prompt), chosen, part("rejected")?)?
         }
         Shape::Instruction => {
             let input = object.get("input").filter(|value| !value.is_null());
@@ -219,9 +223,9 @@ pub fn read(line: &[u8]) -> Result<(Shape, Record), String> {
 fn shape(object: &Object) -> Result<Shape, String> {
     let found = SHAPES.iter().find(|(_, keys)| object.has(keys)).map(|(shape, _)| *shape);
     // Half a pair is no prompt, and no conversation either: which of both was meant is unknown.
-    let half = [("chosen", "rejected"), ("rejected", "chosen")].into_iter();
+    let lacks = |(one, other): &(&str, &str)| object.has(&[one]) && !object.has(&[other]);
+    let half = [("chosen", "rejected"), ("rejected", "chosen")].into_iter().find(lacks);
     let half = half.filter(|_| found != Some(Shape::Text));
-    let half = half.into_iter().find(|(one, other)| object.has(&[one]) && !object.has(&[other]));
     match (found, half) {
         (_, Some((one, other))) => Err(format!("has {one:?} without {other:?}; its keys are {}", object.keys())),
         (Some(shape), None) => Ok(shape),
@@ -277,7 +281,8 @@ fn turn(value: Value) -> Result<Turn, String> {
     };
     let (name, content) = (one_of("role", "from")?, one_of("content", "value")?);
     let role = Role::of(&name).ok_or_else(|| {
-        format!("has the unknown role {name:.40?}; known are system, user (human), assistant (gpt) and tool")
+        let known = "known are system, user (human), assistant (gpt) and tool";
+        format!("has the unknown role {}; {known}", jsonl::quoted(&name))
     })?;
     Ok(Turn { role, content })
 }
@@ -292,7 +297,7 @@ fn alike(a: (&str, &Content), b: (&str, &Content)) -> Result<(), String> {
 }
 
 /// A preference. A prompt of plain text beside messages is one that these repeat: published sets have it so.
-fn preference(key: &str, mut prompt: Option<Content>, chosen: Content, rejected: Content) -> Result<Record, String> {
+fn preference(mut prompt: Option<Content>, chosen: Content, rejected: Content) -> Result<Record, String> {
     alike(("chosen", &chosen), ("rejected", &rejected))?;
     if let (Some(Content::Text(text)), Content::Turns(chosen), Content::Turns(rejected)) = (&prompt, &chosen, &rejected)
         && [chosen, rejected].into_iter().all(|turns| asked(turns) == Some(text))
@@ -300,7 +305,7 @@ fn preference(key: &str, mut prompt: Option<Content>, chosen: Content, rejected:
         prompt = None;
     }
     if let Some(prompt) = &prompt {
-        alike((key, prompt), ("chosen", &chosen))?;
+        alike(("prompt", prompt), ("chosen", &chosen))?;
     }
     Ok(Record::Preference { prompt, chosen, rejected })
 }
