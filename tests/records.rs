@@ -169,7 +169,8 @@ const BAD: [(&str, &str); 43] = [
     (r#"{"prompt": "a", "chosen": "b"}"#, r#"has "chosen" without "rejected"; its keys are "prompt", "chosen""#),
     (r#"{"rejected": "a", "messages": []}"#, r#"has "rejected" without "chosen""#),
     (
-        r#"{"prompt": "Go", "chosen": [{"role": "user", "content": "a"}], "rejected": [{"role": "user", "content": "a"}]}"#,
+        r#"{"prompt": "Go", "chosen": [{"role": "user", "content": "a"}],
+        "rejected": [{"role": "user", "content": "a"}]}"#,
         r#"has text under "prompt", but messages under "chosen""#,
     ),
     (
