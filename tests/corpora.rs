@@ -167,7 +167,7 @@ fn a_json_line_is_a_document_and_the_split_keeps_documents_whole() {
     assert!(data.describe().starts_with("1 file, "), "{}", data.describe());
     fs::write(&file, lines("body")).unwrap();
     let error = fails(&plain, "gpt2", &cache);
-    assert!(error.contains("docs.jsonl") && error.contains("line 1 has no \"text\""), "{error}");
+    assert!(error.contains("docs.jsonl") && error.contains("line 1 has none of the known shapes"), "{error}");
     assert!(error.contains("data.text_field") && error.contains("and "), "{error}");
     let named = DataConfig { text_field: "body".into(), ..plain };
     assert_eq!(windows(&open(&named, &tokenizer, &cache)), seen);
@@ -349,9 +349,9 @@ fn text_that_is_no_good_is_named_with_its_place() {
         "latin.txt: is not UTF-8: byte 2200000 is 0xff",
         "missing: No such file",
         "cut.txt: is not UTF-8: byte 9 is 0xe4",
-        "x.jsonl: line 2 is no object with a text under \"text\"",
+        "x.jsonl: line 2 has a number under \"text\", not a string",
         "x.jsonl: line 3 is not JSON",
-        "x.jsonl: line 6 has no \"text\"; its keys are \"no\"",
+        "x.jsonl: line 6 has none of the known shapes; its keys are \"no\"",
         "empty: holds no text file and no tokens",
     ] {
         assert!(error.contains(words), "{words:?} is not in: {error}");

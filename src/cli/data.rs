@@ -1,8 +1,9 @@
 //! `hadal data`
 
 use super::output;
-use crate::config::data::{DataConfig, TokenType};
+use crate::config::data::{AUTO, DataConfig, TokenType};
 use crate::data::Cache;
+use crate::data::census::Census;
 use crate::data::corpus::Corpus;
 use crate::data::world::World;
 use crate::error::{Error, Result};
@@ -23,8 +24,8 @@ pub(super) struct DataArgs {
     /// byte, gpt2, cl100k, world, or a tokenizer.json
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: String,
-    /// Key of the text in a JSON line
-    #[arg(long, value_name = "KEY", default_value = "text")]
+    /// Key of the text in a JSON line; auto: tell by the first line's keys
+    #[arg(long, value_name = "KEY", default_value = AUTO)]
     text_field: String,
     /// Numbers in .bin files without a header
     #[arg(long, value_enum, default_value = "auto")]
@@ -76,7 +77,13 @@ fn count(args: DataArgs) -> Result<()> {
     print(format_args!("bytes_per_token {:.4}", totals.bytes as f64 / totals.tokens.max(1) as f64))?;
     print(format_args!("vocabulary {ids}"))?;
     print(format_args!("vocabulary_used {used}"))?;
-    print(format_args!("vocabulary_coverage {:.6}", used as f64 / ids.max(1) as f64))
+    print(format_args!("vocabulary_coverage {:.6}", used as f64 / ids.max(1) as f64))?;
+    if config.text_field == AUTO {
+        for (shape, Census { files, records, turns, empty }) in corpus.census()? {
+            print(format_args!("shape {shape} files {files} records {records} turns {turns} empty {empty}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes stories of the embedded world to the new file `out`.

@@ -16,7 +16,8 @@ pub struct DataConfig {
     pub tokenizer: String,
     /// Share of the tokens of each of `path`, at its end, that is held out where no `val_path` is; at least 0, below 1.
     pub val_fraction: f64,
-    /// Key of the text in a JSON line; default `text`.
+    /// Key of the text in a JSON line, or `auto` to tell by the keys of a file's first line which shape its lines have
+    /// ([`crate::data::record`]); default `auto`.
     pub text_field: String,
     /// Numbers in `.bin` files without a header: `u16`, `u32`, or `auto` to tell by the file; default `auto`.
     pub token_type: TokenType,
@@ -25,6 +26,9 @@ pub struct DataConfig {
     /// Seed of the embedded world's stories.
     pub world_seed: u64,
 }
+
+/// The `text_field` that leaves the shape of JSON lines to their keys.
+pub const AUTO: &str = "auto";
 
 /// Unsigned numbers of a headerless token file, lowest byte first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default, clap::ValueEnum)]
@@ -46,7 +50,7 @@ impl Default for DataConfig {
             val_path: Vec::new(),
             tokenizer: "world".into(),
             val_fraction: 0.1,
-            text_field: "text".into(),
+            text_field: AUTO.into(),
             token_type: TokenType::Auto,
             shuffle: true,
             world_seed: 1,

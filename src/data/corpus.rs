@@ -1,8 +1,10 @@
 //! The user's data: paths to sources of tokens.
 
 use super::cache::{Cache, Totals};
+use super::census::{self, Census};
 use super::files::{Found, Kind, canonical, find};
 use super::problems::Problems;
+use super::record::Shape;
 use super::shard;
 use super::survey::{Survey, survey};
 use super::tokenise::{Tokenising, Work, units};
@@ -11,7 +13,7 @@ use crate::config::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Tokens that windows run through without a break: all text of a source, or one token shard.
@@ -48,8 +50,8 @@ pub struct Source {
     pub path: PathBuf,
     /// What its files hold.
     pub kind: Kind,
-    /// Files in it.
-    pub files: usize,
+    /// Its files.
+    pub files: Vec<Found>,
     /// Counts of it.
     pub totals: Totals,
     /// Its tokens.
@@ -114,7 +116,18 @@ impl Corpus {
 
     /// Files of all sources.
     pub fn files(&self) -> usize {
-        self.sources.iter().map(|source| source.files).sum()
+        self.sources.iter().map(|source| source.files.len()).sum()
+    }
+
+    /// What the JSON lines hold, by their shapes.
+    ///
+    /// # Errors
+    /// If they cannot be read again, or have changed.
+    pub fn census(&self) -> Result<BTreeMap<Shape, Census>> {
+        let mut all = BTreeMap::new();
+        let lines = self.sources.iter().filter(|source| source.kind == Kind::Lines);
+        lines.map(|source| &source.files).try_for_each(|files| census::count(files, &mut all))?;
+        Ok(all)
     }
 
     /// How many ids of the vocabulary occur.
@@ -160,21 +173,21 @@ impl Opener<'_> {
         let mut source = Source {
             path: path.to_owned(),
             kind,
-            files: files.len(),
+            files,
             totals: Totals::default(),
             stretches: Vec::new(),
             survey: None,
         };
         match kind {
-            Kind::Tokens => self.tokens(&files, &mut source)?,
-            Kind::Text | Kind::Lines => self.text(&files, &mut source)?,
+            Kind::Tokens => self.tokens(&mut source)?,
+            Kind::Text | Kind::Lines => self.text(&mut source)?,
         }
         Ok((self.problems.count() == before).then_some(source))
     }
 
-    fn text(&mut self, files: &[Found], source: &mut Source) -> Result<()> {
+    fn text(&mut self, source: &mut Source) -> Result<()> {
         let mut parts = Vec::new();
-        for unit in units(files) {
+        for unit in units(&source.files) {
             let made = self.tokenising.unit(unit, &mut self.problems, &mut self.work);
             let made = made.or_else(|e| self.problems.add(e).map(|()| None))?;
             if let Some((tokens, totals)) = made {
@@ -186,9 +199,9 @@ impl Opener<'_> {
         Ok(())
     }
 
-    fn tokens(&mut self, files: &[Found], source: &mut Source) -> Result<()> {
+    fn tokens(&mut self, source: &mut Source) -> Result<()> {
         let mut all = Survey::default();
-        for file in files {
+        for file in &source.files {
             let opened = shard::open(file, self.config.token_type, self.tokenizer.vocab_size());
             let checked = opened.and_then(|tokens| survey(&tokens, self.tokenizer).map(|found| (tokens, found)));
             match checked {

@@ -1,68 +1,226 @@
-//! The text of a JSON line.
+//! JSON lines: the values that one object has under some of its keys.
+//!
+//! A value is a piece of the line until somebody asks for what is in it, so that the values of other keys, however long
+//! or deeply nested, cost one pass over their bytes. What is wrong is one sentence without the text of any value, which
+//! may be of megabytes.
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 
-/// Keys of a line that an error names.
+/// Other keys of an object that an error names.
 const NAMED: usize = 8;
+/// Characters of a name that an error shows.
+const SHOWN: usize = 40;
+
+/// A value under its key, not looked into yet.
+#[derive(Clone, Copy)]
+pub struct Value<'a> {
+    key: &'a str,
+    raw: &'a RawValue,
+}
+
+impl<'a> Value<'a> {
+    /// What it is, in words.
+    fn kind(self) -> &'static str {
+        match self.raw.get().as_bytes().first() {
+            Some(b'"') => "a string",
+            Some(b'[') => "a list",
+            Some(b'{') => "an object",
+            Some(b't' | b'f') => "true or false",
+            Some(b'n') => "null",
+            _ => "a number",
+        }
+    }
+
+    fn parsed<T: serde::Deserialize<'a>>(self) -> Result<T, String> {
+        serde_json::from_str(self.raw.get())
+            .map_err(|e| format!("has under {:?} what is not JSON: {}", self.key, words(&e)))
+    }
+
+    /// That it is not `wanted`.
+    pub fn is_no(self, wanted: &str) -> String {
+        format!("has {} under {:?}, not {wanted}", self.kind(), self.key)
+    }
+
+    /// Its key.
+    pub fn key(self) -> &'a str {
+        self.key
+    }
+
+    /// Whether it is a string.
+    pub fn is_string(self) -> bool {
+        self.raw.get().starts_with('"')
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(self) -> bool {
+        self.raw.get().starts_with('[')
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(self) -> bool {
+        self.raw.get().starts_with('{')
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.raw.get() == "null"
+    }
+
+    /// The string that it is.
+    pub fn string(self) -> Result<String, String> {
+        if self.is_string() { self.parsed() } else { Err(self.is_no("a string")) }
+    }
+
+    /// The truth value that it is.
+    pub fn truth(self) -> Result<bool, String> {
+        match self.raw.get() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(self.is_no("true or false")),
+        }
+    }
+
+    /// The values of the list that it is.
+    pub fn list(self) -> Result<Vec<Value<'a>>, String> {
+        if !self.is_list() {
+            return Err(self.is_no("a list"));
+        }
+        let raws: Vec<&RawValue> = self.parsed()?;
+        Ok(raws.into_iter().map(|raw| Value { key: self.key, raw }).collect())
+    }
+
+    /// What the object that it is has under `keys`.
+    pub fn object(self, keys: &'a [&'a str]) -> Result<Object<'a>, String> {
+        if !self.is_object() {
+            return Err(format!("is {}, not an object", self.kind()));
+        }
+        read(self.raw.get(), keys).map_err(|e| refused(&e, ""))
+    }
+}
+
+/// What an object has under the keys that were asked for.
+pub struct Object<'a> {
+    found: Vec<Value<'a>>,
+    /// The first of its other keys, escaped.
+    others: Vec<String>,
+}
+
+impl<'a> Object<'a> {
+    /// The value under `key`.
+    pub fn get(&self, key: &str) -> Option<Value<'a>> {
+        self.found.iter().find(|value| value.key == key).copied()
+    }
+
+    /// Whether all of `keys` are there.
+    pub fn has(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| self.get(key).is_some())
+    }
+
+    /// The first of its keys, in words.
+    pub fn keys(&self) -> String {
+        let known = self.found.iter().map(|value| format!("{:?}", value.key));
+        let keys: Vec<String> = known.chain(self.others.iter().cloned()).take(NAMED).collect();
+        if keys.is_empty() { "none".to_owned() } else { keys.join(", ") }
+    }
+}
+
+/// The values that the object in `line` has under `keys`, each of which it may have once; what is wrong with the line
+/// otherwise.
+pub fn object<'a>(line: &'a [u8], keys: &'a [&'a str]) -> Result<Object<'a>, String> {
+    let text = std::str::from_utf8(line).map_err(|e| {
+        let at = e.valid_up_to();
+        format!("is not UTF-8: its byte {at} is 0x{:02x}", line[at])
+    })?;
+    // The errors of another value would hold its text.
+    match text.trim_start().as_bytes().first() {
+        Some(b'{') => read(text, keys).map_err(|e| refused(&e, &format!(" at column {}", e.column()))),
+        Some(b'[' | b'"') => Err("is no object; a line begins with { and ends with }".to_owned()),
+        _ => Err("is not JSON: a line begins with { and ends with }".to_owned()),
+    }
+}
 
 /// The text that the object in `line` has under `field`; what is wrong with it otherwise.
 pub fn text(line: &[u8], field: &str) -> Result<String, String> {
-    if let Err(e) = std::str::from_utf8(line) {
-        let at = e.valid_up_to();
-        return Err(format!("is not UTF-8: its byte {at} is 0x{:02x}", line[at]));
-    }
-    let mut reader = serde_json::Deserializer::from_slice(line);
-    let found = Field(field).deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
-    match found {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(keys)) => {
-            let others = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-            Err(format!("has no {field:?}; its keys are {others}; set data.text_field to that of the text"))
-        }
-        Err(e) if e.is_data() => Err(format!("is no object with a text under {field:?}: {}", reason(&e))),
-        Err(e) => Err(format!("is not JSON: {}", reason(&e))),
-    }
+    let keys = [field];
+    let object = object(line, &keys)?;
+    let Some(value) = object.get(field) else {
+        return Err(format!(
+            "has no {field:?}; its keys are {}; set data.text_field to that of the text",
+            object.keys()
+        ));
+    };
+    value.string()
 }
 
-/// The words of an error with the column, without the line, which is always 1 here.
-fn reason(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column", " at column")
+fn read<'a>(text: &'a str, keys: &'a [&'a str]) -> serde_json::Result<Object<'a>> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let object = Keys(keys).deserialize(&mut reader)?;
+    reader.end().map(|()| object)
 }
 
-/// Reads the text under this key, or the names of the first other keys.
-struct Field<'f>(&'f str);
+/// The beginning of a name of the user's in quotes, all of it printable.
+pub fn quoted(name: &str) -> String {
+    let mut short: String = name.chars().take(SHOWN).collect();
+    if short.len() < name.len() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}
 
-impl<'de> DeserializeSeed<'de> for Field<'_> {
-    type Value = Result<String, Vec<String>>;
+/// What is wrong with an object, and where.
+fn refused(error: &serde_json::Error, place: &str) -> String {
+    let what = if error.is_data() { "has" } else { "is not JSON:" };
+    format!("{what} {}{place}", words(error))
+}
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+/// The words of an error without the place.
+fn words(error: &serde_json::Error) -> String {
+    error.to_string().split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// Reads what is under these keys, and the names of the first others.
+struct Keys<'a>(&'a [&'a str]);
+
+impl<'a> DeserializeSeed<'a> for Keys<'a> {
+    type Value = Object<'a>;
+
+    fn deserialize<D: serde::Deserializer<'a>>(self, deserializer: D) -> Result<Object<'a>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Field<'_> {
-    type Value = Result<String, Vec<String>>;
+impl<'a> Visitor<'a> for Keys<'a> {
+    type Value = Object<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut text, mut others) = (None, Vec::new());
-        while let Some(key) = map.next_key::<String>()? {
-            if key == self.0 {
-                text = Some(map.next_value::<String>()?);
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Object<'a>, A::Error> {
+        let mut object = Object { found: Vec::new(), others: Vec::new() };
+        while let Some(Key(name)) = map.next_key()? {
+            let Some(key) = self.0.iter().find(|key| **key == name) else {
+                map.next_value::<IgnoredAny>()?;
+                if object.others.len() < NAMED {
+                    object.others.push(quoted(&name));
+                }
                 continue;
+            };
+            if object.get(key).is_some() {
+                return Err(serde::de::Error::custom(format!("the key {key:?} twice")));
             }
-            map.next_value::<IgnoredAny>()?;
-            if others.len() < NAMED {
-                others.push(format!("{key:.40?}"));
-            }
+            object.found.push(Value { key, raw: map.next_value()? });
         }
-        Ok(text.ok_or(others))
+        Ok(object)
     }
 }
+
+/// A key, copied only where it holds escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
@@ -70,15 +228,18 @@ mod tests {
 
     #[test]
     fn a_line_gives_its_text_or_says_why_not() {
-        let line = r#"{"id": [1, {"text": "no"}], "text": "a\n\u00e9", "meta": null}"#.as_bytes();
+        let line = r#"{"id": [1, {"text": "no"}], "te\u0078t": "a\n\u00e9", "meta": null}"#.as_bytes();
         assert_eq!(text(line, "text").unwrap(), "a\n\u{e9}");
         for (line, words) in [
             (r#"{"body": "x", "id": 3}"#, "has no \"text\"; its keys are \"body\", \"id\"; set data.text_field"),
             ("{}", "its keys are none"),
-            (r#"{"text": 3}"#, "a text under \"text\""),
+            (r#"{"text": 3}"#, "has a number under \"text\", not a string"),
+            (r#"{"text": "\ud800"}"#, "has under \"text\" what is not JSON: "),
+            (r#"{"text": "a", "text": "b"}"#, "has the key \"text\" twice"),
             ("[1]", "is no object"),
             ("{\"text\": \"a", "is not JSON"),
             ("{\"text\": \"a\"} x", "is not JSON"),
+            ("\0", "is not JSON"),
         ] {
             let error = text(line.as_bytes(), "text").unwrap_err();
             assert!(error.contains(words), "{line}: {error}");
@@ -86,5 +247,20 @@ mod tests {
         assert!(text(b"{\"text\": \"\xff\"}", "text").unwrap_err().contains("its byte 10 is 0xff"));
         let deep = format!("{{\"text\": {}", "[".repeat(100_000));
         assert!(text(deep.as_bytes(), "text").is_err());
+    }
+
+    #[test]
+    fn an_error_is_short_and_printable_whatever_the_line() {
+        let (long, wild) = ("x".repeat(1 << 20), "\\u001b[2J".repeat(1000));
+        for line in [
+            format!("\"{long}\""),
+            format!("{{\"{long}\": 1}}"),
+            format!("{{\"text\": [\"{long}\"]}}"),
+            format!("{{\"{wild}\": 1, \"b{wild}\": 1}}"),
+            format!("{{\"text\": \"{long}\", \"text\": \"{long}\"}}"),
+        ] {
+            let error = text(line.as_bytes(), "text").unwrap_err();
+            assert!(error.len() < 1000 && !error.contains(char::is_control), "{error:.1200}");
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! Data to batches.
 //!
-//! In reading order: [`world`] (the embedded text); for the user's data `files` (which there are), `reader` and
-//! `tokenise` (text to tokens), `shard` (files that hold tokens), `cache` (tokens that stay), [`corpus`] (all of
-//! it); [`shuffle`] and `order` (in which order); and here the [`Dataset`] of either as numbered windows, which
-//! [`Batch`] puts together for the device and [`prefetch`] prepares ahead.
+//! In reading order: [`world`] (the embedded text); for the user's data `files` (which there are), `reader` (their
+//! parts), `jsonl`, [`record`] and `render` (JSON lines to text), `tokenise` (text to tokens), `shard` (files that hold
+//! tokens), `cache` (tokens that stay), [`corpus`] (all of it), [`census`] (what JSON lines hold); [`shuffle`] and
+//! `order` (in which order); and here the [`Dataset`] of either as numbered windows, which [`Batch`] puts together for
+//! the device and [`prefetch`] prepares ahead.
 
 pub mod batch;
 mod blocks;
 mod cache;
+pub mod census;
 pub mod corpus;
 mod files;
 mod jsonl;
@@ -16,6 +18,8 @@ mod order;
 pub mod prefetch;
 mod problems;
 mod reader;
+pub mod record;
+mod render;
 mod shard;
 pub mod shuffle;
 mod survey;

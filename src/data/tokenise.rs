@@ -7,7 +7,9 @@ use super::jsonl;
 use super::meter::Meter;
 use super::problems::Problems;
 use super::reader::{Batch, Part, Reader, What};
+use super::record::{self, Shape};
 use super::tokens::{Store, Tokens, Width};
+use crate::config::data::AUTO;
 use crate::error::{Error, Result};
 use crate::tokenizer::{Tokenizer, pieces};
 use rayon::prelude::*;
@@ -22,7 +24,7 @@ pub const UNIT: u64 = 256 << 20;
 pub struct Tokenising<'a> {
     /// The vocabulary.
     pub tokenizer: &'a Tokenizer,
-    /// Key of the text in a JSON line.
+    /// Key of the text in a JSON line, or [`AUTO`].
     pub text_field: &'a str,
     /// Where shards are kept.
     pub cache: &'a Cache,
@@ -97,12 +99,12 @@ impl Tokenising<'_> {
     ) -> Result<Totals> {
         let meter = Meter::new("tokenising", &files[0].path, files.iter().map(|file| file.bytes).sum());
         let (mut reader, mut batch, mut totals) = (Reader::new(files), Batch::default(), Totals::default());
+        let mut first = None;
         while reader.next(&mut batch, problems)? {
             let made: Vec<_> = batch.parts.par_iter().map(|part| self.part(part, &batch.bytes)).collect();
             for (part, made) in batch.parts.iter().zip(made) {
-                match made {
-                    Ok((ids, bytes)) => {
-                        let documents = u64::from(!matches!(part.what, What::Piece));
+                match made.and_then(|made| same_shape(&mut first, part, &made).map(|()| made)) {
+                    Ok(Made { ids, bytes, documents, .. }) => {
                         totals.add(Totals { tokens: ids.len() as u64, bytes, documents });
                         sink(&ids)?;
                     }
@@ -114,22 +116,61 @@ impl Tokenising<'_> {
         Ok(totals)
     }
 
-    /// Tokens and bytes of text of a part, or what is wrong with it.
-    fn part(&self, part: &Part, bytes: &[u8]) -> std::result::Result<(Vec<u32>, u64), String> {
+    /// What a part is made to, or what is wrong with it.
+    fn part(&self, part: &Part, bytes: &[u8]) -> std::result::Result<Made, String> {
         let bytes = &bytes[part.range.clone()];
         match part.what {
             What::Piece => {
                 let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-                Ok((self.tokenizer.encode_piece(text), text.len() as u64))
+                Ok(Made { ids: self.tokenizer.encode_piece(text), bytes: text.len() as u64, ..Made::default() })
             }
-            What::Line(number) => {
-                let text = jsonl::text(bytes, self.text_field).map_err(|reason| format!("line {number} {reason}"))?;
-                let mut ids: Vec<u32> =
-                    pieces(&text).into_iter().flat_map(|p| self.tokenizer.encode_piece(p)).collect();
-                ids.push(self.tokenizer.eos());
-                Ok((ids, text.len() as u64))
-            }
-            What::End => Ok((vec![self.tokenizer.eos()], 0)),
+            What::Line(number) => self.line(bytes).map_err(|reason| format!("line {number} {reason}")),
+            What::End => Ok(Made { ids: vec![self.tokenizer.eos()], documents: 1, ..Made::default() }),
+        }
+    }
+
+    /// The same for a JSON line.
+    fn line(&self, line: &[u8]) -> std::result::Result<Made, String> {
+        if self.text_field != AUTO {
+            return Ok(self.document(&jsonl::text(line, self.text_field)?, None));
+        }
+        let (shape, record) = record::read(line)?;
+        let text = record.text()?;
+        let unwanted = || Made { shape: Some(shape), ..Made::default() };
+        Ok(text.map_or_else(unwanted, |text| self.document(&text, Some(shape))))
+    }
+
+    fn document(&self, text: &str, shape: Option<Shape>) -> Made {
+        let mut ids: Vec<u32> = pieces(text).into_iter().flat_map(|p| self.tokenizer.encode_piece(p)).collect();
+        ids.push(self.tokenizer.eos());
+        Made { ids, bytes: text.len() as u64, documents: 1, shape }
+    }
+}
+
+/// What became of a part.
+#[derive(Default)]
+struct Made {
+    ids: Vec<u32>,
+    bytes: u64,
+    documents: u64,
+    /// The shape of a line, where it was told by its keys.
+    shape: Option<Shape>,
+}
+
+/// The first sound line of a file: number of the file, number of the line, shape.
+type First = (usize, u64, Shape);
+
+/// That a line has the shape of the `first` of its file.
+fn same_shape(first: &mut Option<First>, part: &Part, made: &Made) -> std::result::Result<(), String> {
+    let (What::Line(number), Some(shape)) = (&part.what, made.shape) else { return Ok(()) };
+    match *first {
+        Some((file, line, other)) if file == part.file && shape != other => {
+            Err(format!("line {number} has the shape {shape}, but line {line} {other}; give a file lines of one shape"))
+        }
+        Some((file, ..)) if file == part.file => Ok(()),
+        _ => {
+            *first = Some((part.file, *number, shape));
+            Ok(())
         }
     }
 }
