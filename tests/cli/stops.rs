@@ -94,18 +94,26 @@ fn a_run_stopped_at_fifty_moments_ends_like_one_without_stops() {
     ends_like_a_run_without_stops(50, 50);
 }
 
+/// Sends two signals, the second a moment after the first, and returns whether the run left before it could say that it
+/// was stopped.
+fn cut_short(at: &Path) -> bool {
+    let before = fs::read_to_string(at.join("run/metrics.jsonl")).unwrap().lines().count();
+    let mut child = start(at, &["--resume", "--allow-changes", "--set", "train.accumulation=1"]);
+    advanced(at, &mut child, before);
+    let both = format!("kill -INT {0}; sleep 0.002; kill -TERM {0}", child.id());
+    Command::new("sh").args(["-c", &both]).stderr(Stdio::null()).status().unwrap();
+    let (code, said) = ended(child);
+    assert!([130, 143].contains(&code), "{code}: {said}");
+    !said.contains("stopped by")
+}
+
 #[test]
 fn a_second_signal_ends_the_run_at_once_and_loses_no_checkpoint() {
     let at = tempfile::tempdir().unwrap();
     succeeds(at.path(), &train(&["--steps", "2", "--out", "run"]));
-    let mut child = start(at.path(), &["--resume", "--allow-changes", "--set", "train.accumulation=1"]);
-    advanced(at.path(), &mut child, 4); // two updates and two validations are there
-    send(&child, "-INT");
-    send(&child, "-INT");
-    let begun = Instant::now();
-    assert_eq!(ended(child).0, 130);
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    let (code, said) = ended(start(at.path(), &["--resume", "--set", "train.accumulation=1"]));
+    // A save takes some ten milliseconds. On a busy machine it may be over before the second signal comes.
+    assert!((0..8).any(|_| cut_short(at.path())), "no second signal cut a save short");
+    let (code, said) = ended(start(at.path(), &["--resume", "--allow-changes", "--set", "train.accumulation=1"]));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("going on from"), "{said}");
 }
