@@ -58,23 +58,13 @@ pub trait Target {
     fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()>;
 }
 
-impl Target for &Path {
+impl<P: AsRef<Path> + ?Sized> Target for &P {
     fn path(&self) -> PathBuf {
-        self.to_path_buf()
+        self.as_ref().to_path_buf()
     }
 
     fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-        replace_file(self, write)
-    }
-}
-
-impl Target for &PathBuf {
-    fn path(&self) -> PathBuf {
-        self.to_path_buf()
-    }
-
-    fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-        replace_file(self, write)
+        replace_file(self.as_ref(), write)
     }
 }
 
