@@ -101,6 +101,23 @@ impl Device {
         Ok(Device::Gpu { gpu, allowed, stored, note })
     }
 
+    /// The same device, opened again after it was lost, with the decisions that were made for it: a run goes on with
+    /// the same bits.
+    pub fn reopen(&self) -> Result<Device> {
+        match self {
+            Device::Cpu { note } => Ok(Device::Cpu { note: note.clone() }),
+            Device::Gpu { gpu, allowed, stored, note } => {
+                let before = &gpu.summary;
+                let same = |now: &AdapterSummary| (&now.name, &now.driver) == (&before.name, &before.driver);
+                let found = adapters();
+                let again = found.iter().filter(|now| same(now)).min_by_key(|now| now.index.abs_diff(before.index));
+                let again = again.ok_or_else(|| Error::Device(format!("{} is no longer there", before.name)))?;
+                let gpu = Gpu::open(again.index)?;
+                Ok(Device::Gpu { gpu, allowed: allowed.clone(), stored: *stored, note: note.clone() })
+            }
+        }
+    }
+
     /// What activations and the factors of products are stored as.
     pub fn stored(&self) -> Dtype {
         match self {

@@ -7,7 +7,6 @@
 mod bytes;
 mod chunk;
 mod file;
-mod guard;
 mod ranks;
 mod train;
 mod words;
@@ -18,6 +17,7 @@ pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
 pub use write::CHAT_TEMPLATE;
 
 use crate::error::{Error, Result};
+use crate::quiet::quietly;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
@@ -177,9 +177,9 @@ impl Tokenizer {
     pub fn encode_piece(&self, piece: &str) -> Vec<u32> {
         let tried = match &*self.engine {
             Engine::Byte => return piece.bytes().map(u32::from).collect(),
-            Engine::Tiktoken(bpe, None) => guard::quietly(|| words::encode(piece, |word| bpe.encode_ordinary(word))),
-            Engine::Tiktoken(bpe, Some(_)) => guard::quietly(|| bpe.encode_ordinary(piece)),
-            Engine::File { tokenizer, .. } => guard::quietly(|| tokenizer.encode_fast(piece, false))
+            Engine::Tiktoken(bpe, None) => quietly(|| words::encode(piece, |word| bpe.encode_ordinary(word))),
+            Engine::Tiktoken(bpe, Some(_)) => quietly(|| bpe.encode_ordinary(piece)),
+            Engine::File { tokenizer, .. } => quietly(|| tokenizer.encode_fast(piece, false))
                 .and_then(|r| r.map(|encoding| encoding.get_ids().to_vec()).map_err(|e| e.to_string())),
         };
         tried.unwrap_or_else(|_| {
@@ -193,7 +193,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> String {
         let known: Vec<u32> = ids.iter().copied().filter(|&id| (id as usize) < self.tokens.len()).collect();
         if let Engine::File { tokenizer, byte_level: false, .. } = &*self.engine
-            && let Ok(Ok(text)) = guard::quietly(|| tokenizer.decode(&known, false))
+            && let Ok(Ok(text)) = quietly(|| tokenizer.decode(&known, false))
         {
             return text;
         }

@@ -48,7 +48,7 @@ impl Run {
     }
 
     fn state(step: u64) -> TrainerState {
-        TrainerState { step, tokens: 0, seed: 1, best_val_loss: None, result: None }
+        TrainerState { step, ..TrainerState::first(1) }
     }
 
     fn set(&mut self, seed: u64) {

@@ -226,5 +226,5 @@ fn the_best_loss_survives_the_text_of_a_checkpoint_bit_for_bit() {
 }
 
 fn start() -> TrainerState {
-    TrainerState { step: 0, tokens: 0, seed: 1, best_val_loss: None, result: None }
+    TrainerState::first(1)
 }

@@ -197,7 +197,7 @@ fn session(kind: OptimizerKind, binding_limit: u64) -> Session {
 /// A checkpoint of `session` in `run`.
 fn checkpoint(run: &Path, session: &mut Session) -> std::path::PathBuf {
     let tokenizer = hadal::tokenizer::Tokenizer::load("byte").unwrap();
-    let state = TrainerState { step: 0, tokens: 0, seed: 1, best_val_loss: None, result: None };
+    let state = TrainerState::first(1);
     save(run, session, &tokenizer, &state).unwrap()
 }
 

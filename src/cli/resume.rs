@@ -13,7 +13,7 @@ const FREE_MODEL_KEYS: [&str; 5] =
     ["aux_loss_alpha", "attention_dropout", "embed_dropout", "resid_dropout", "initializer_range"];
 
 /// Keys that decide what is reported, drawn and kept, or where activations stay, and no bit of what is learnt.
-const FREE_TRAIN_KEYS: [&str; 10] = [
+const FREE_TRAIN_KEYS: [&str; 11] = [
     "steps",
     "recompute",
     "eval_interval",
@@ -24,6 +24,7 @@ const FREE_TRAIN_KEYS: [&str; 10] = [
     "milestone_interval",
     "sample_interval",
     "sample_prompt",
+    "device_retries",
 ];
 
 /// The run's own configuration, which a resumed run starts from unless it names another.

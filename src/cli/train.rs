@@ -12,10 +12,10 @@ use crate::model::program::Program;
 use crate::sample::Sampler;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
-use crate::train::checkpoint::{self, TrainerState};
 use crate::train::journal::Journal;
 use crate::train::rotation;
 use crate::train::session::Session;
+use crate::train::start::{self, Machine, Source};
 use crate::train::trainer::{Outcome, Trainer};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -90,11 +90,10 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let specs = parameters(&config.model);
     let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
     // Samples are drawn by a second program, with weights of its own, which the cap counts in.
-    let sampler = match config.train.sample_interval {
-        0 => None,
-        _ => Some(Sampler::program(&config.model, length, &device)),
+    let beside = match config.train.sample_interval {
+        0 => 0,
+        _ => Sampler::program(&config.model, length, &device).plan().bytes(),
     };
-    let beside = sampler.as_ref().map_or(0, |program| program.plan().bytes());
     let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
     fit::decide(&mut config, target, cap);
     let program = fit::program(&config, target);
@@ -107,10 +106,9 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     if beside > 0 {
         note(format_args!("  {:<20} {:>10.4} GiB", "for samples, beside", gib(beside)));
     }
-    let mut session = Session::new(program, &device, cap).map_err(|e| match (e, cap) {
-        (Error::Memory(text), Some(cap)) => Error::Memory(format!("{text}; {}", fit::advice(&open, target, cap))),
-        (e, _) => e,
-    })?;
+    let mut source = Machines { config: &config, open: &open, device, target, cap, profile: args.profile, used: false };
+    let mut machine = source.machine()?;
+    let session = &mut machine.session;
     let tuning = session.executor().tuning().map(|text| format!("  {:<20} {text}", "tiles"));
     let allocated = session.executor().allocated().map(|[held, set_aside]| {
         let [held, set_aside] = [held, set_aside].map(gib);
@@ -118,16 +116,22 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     });
     let measured = || tuning.iter().chain(&allocated);
     measured().for_each(note);
-    if args.profile {
-        session.executor().profile()?;
-    }
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
     let mut journal = Journal::create(out, &open, resume)?;
     head.iter().chain(measured()).try_for_each(|line| journal.log(line))?;
-    let state = start(&open, out, resume, &mut session, &mut journal)?;
-    let sampler = sampler.map(|program| Sampler::of(program, &device)).transpose()?;
-    let outcome = Trainer::new(&config, session, &dataset, &tokenizer, journal, state, sampler)?.run(args.profile)?;
-    note(verdict(&outcome, &dataset, &device, out, started.elapsed()));
+    let state = match resume {
+        true => start::resume(&mut source, &config, session, &mut journal, &mut |line| note(printable(line)))?,
+        false => start::begin(&mut source, &config, session)?,
+    };
+    if resume {
+        journal.set_config(&open)?;
+        if state.step >= config.train.steps {
+            note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));
+        }
+    }
+    let trainer = Trainer::new(&config, &mut source, machine, &dataset, &tokenizer, journal, state)?;
+    let outcome = trainer.run(args.profile)?;
+    note(verdict(&outcome, &dataset, &source.device, out, started.elapsed()));
     Ok(dataset.entropy_per_token())
 }
 
@@ -185,37 +189,47 @@ fn configure(args: &RunArgs, out: &Path, resume: bool) -> Result<(Config, Tokeni
     Ok((config, tokenizer))
 }
 
-/// The weights of the newest checkpoint, or those that the run begins with.
-fn start(
-    config: &Config,
-    out: &Path,
-    resume: bool,
-    session: &mut Session,
-    journal: &mut Journal,
-) -> Result<TrainerState> {
-    if resume {
-        let say = |line: &str| note(printable(line));
-        if let Some((folder, state)) = checkpoint::load_newest(out, session, say)? {
-            note(format_args!("going on from {} at step {}", folder.display(), state.step));
-            if state.step >= config.train.steps {
-                note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));
-            }
-            journal.set_config(config)?;
-            journal.trim(state.step)?;
-            return Ok(state);
+/// The device of a run, and what it computes with there.
+struct Machines<'a> {
+    config: &'a Config,
+    /// The configuration before anything was decided for this device.
+    open: &'a Config,
+    device: Device,
+    target: Target,
+    cap: Option<u64>,
+    profile: bool,
+    /// Whether a machine was made: another wants the device opened anew.
+    used: bool,
+}
+
+impl Source for Machines<'_> {
+    fn machine(&mut self) -> Result<Machine> {
+        if std::mem::replace(&mut self.used, true) {
+            self.device = self.device.reopen()?;
         }
-        note(format_args!("{} holds no finished checkpoint: starting at step 0", out.display()));
-        journal.set_config(config)?;
-        journal.restart()?;
-    }
-    match &config.train.model {
-        None => session.load(|spec| Ok(initial(spec, config.train.seed)))?,
-        Some(folder) => {
-            note(format_args!("starting from the weights in {}", folder.display()));
-            load_weights(folder, &config.model, |values| session.load(values))?;
+        let (device, target, train) = (&self.device, self.target, &self.config.train);
+        let program = fit::program(self.config, target);
+        let mut session = Session::new(program, device, self.cap).map_err(|e| match (e, self.cap) {
+            (Error::Memory(text), Some(cap)) => Error::Memory(format!("{text}; {}", fit::advice(self.open, target, cap))),
+            (e, _) => e,
+        })?;
+        if self.profile {
+            session.executor().profile()?;
         }
+        let sampler = (train.sample_interval > 0)
+            .then(|| Sampler::new(&self.config.model, train.sequence_length, device))
+            .transpose()?;
+        Ok(Machine { session, sampler })
     }
-    Ok(TrainerState { step: 0, tokens: 0, seed: config.train.seed, best_val_loss: None, result: None })
+
+    fn first_weights(&mut self, session: &mut Session) -> Result<()> {
+        let config = self.config;
+        let Some(folder) = &config.train.model else {
+            return session.load(|spec| Ok(initial(spec, config.train.seed)));
+        };
+        note(format_args!("starting from the weights in {}", folder.display()));
+        load_weights(folder, &config.model, |values| session.load(values))
+    }
 }
 
 /// The first of runs/NAME-1, runs/NAME-2, ... that does not exist.

@@ -34,6 +34,17 @@ pub enum Recompute {
     Block,
 }
 
+/// What a run does when updates in a row were not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNonFinite {
+    /// Ends with exit code 7 and names what went bad first.
+    #[default]
+    Stop,
+    /// Goes back to the newest sound checkpoint and on from there at a lower learning rate; the fourth time it stops.
+    RollBack,
+}
+
 /// How the losses of one accumulation window become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -85,6 +96,16 @@ pub struct TrainConfig {
     pub sample_interval: u64,
     /// Text that the samples continue; empty for the start of a text; default empty.
     pub sample_prompt: String,
+    /// Times that a run opens its device again after it was lost or hung, counted from the start of the program, before
+    /// it ends with exit code 4; default 3.
+    pub device_retries: u32,
+    /// K: updates in a row that are not finite before `on_non_finite` applies; default 5. In mixed precision those do
+    /// not count that only lower the loss scale.
+    pub non_finite_limit: u32,
+    /// What is done then: `stop` or `roll_back`; default `stop`.
+    pub on_non_finite: OnNonFinite,
+    /// Factor on the learning rate from a `roll_back` on, above 0 and at most 1; default 0.5.
+    pub roll_back_rate: f64,
 }
 
 impl Default for TrainConfig {
@@ -108,6 +129,10 @@ impl Default for TrainConfig {
             overfit: false,
             sample_interval: 0,
             sample_prompt: String::new(),
+            device_retries: 3,
+            non_finite_limit: 5,
+            on_non_finite: OnNonFinite::Stop,
+            roll_back_rate: 0.5,
         }
     }
 }
@@ -126,6 +151,7 @@ impl TrainConfig {
             ("train.sequence_length", self.sequence_length as u64),
             ("train.steps", self.steps),
             ("train.eval_batches", self.eval_batches as u64),
+            ("train.non_finite_limit", self.non_finite_limit.into()),
         ];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(Error::config(*key, "is 0, and must be at least 1"));
@@ -136,7 +162,8 @@ impl TrainConfig {
                 return Err(Error::config(key, format!("is {number}, and must be at most {}", i64::MAX)));
             }
         }
-        Ok(())
+        let rate = self.roll_back_rate;
+        demand(rate > 0.0 && rate <= 1.0, "train.roll_back_rate", rate, "above 0 and at most 1")
     }
 }
 

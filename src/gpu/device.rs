@@ -2,6 +2,7 @@
 
 use super::cache::PipelineCache;
 use super::tuned::Tuning;
+use super::wait::Finished;
 use crate::error::{Error, Result};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -66,7 +67,10 @@ pub struct Gpu {
     pub cache: Option<PipelineCache>,
     /// Which way portable kernels go, as far as it was measured.
     pub tuning: Tuning,
+    /// Submissions that are done, as far as wgpu has noticed.
+    pub(super) finished: Finished,
     fault: Arc<Mutex<Option<String>>>,
+    lost: Arc<OnceLock<String>>,
 }
 
 /// Features that kernels may use; each is requested only where the adapter has it.
@@ -180,40 +184,31 @@ impl Gpu {
         });
         let (device, queue) = pollster::block_on(request)
             .map_err(|e| Error::device(format!("{} could not be opened: {e}", summary.name)))?;
-        let fault = Arc::new(Mutex::new(None));
-        let keep = |fault: Arc<Mutex<Option<String>>>| {
-            move |text: String| {
-                if let Ok(mut slot) = fault.lock() {
-                    slot.get_or_insert(text);
-                }
+        // Without a handler of its own wgpu answers an error with a panic.
+        let (fault, lost) = (Arc::new(Mutex::new(None)), Arc::new(OnceLock::new()));
+        let slot: Arc<Mutex<Option<String>>> = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            if let Ok(mut slot) = slot.lock() {
+                slot.get_or_insert(e.to_string());
             }
-        };
-        let on_error = keep(fault.clone());
-        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| on_error(e.to_string())));
-        let on_lost = keep(fault.clone());
+        }));
+        let slot = lost.clone();
         device.set_device_lost_callback(move |reason, text| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                on_lost(format!("the device was lost: {text}"));
-            }
+            let _ = slot.set(format!("the device was lost ({reason:?}) {text}")); // called once
         });
         let cache = PipelineCache::open(&device);
         let tuning = Tuning::open(&summary);
-        Ok(Arc::new(Gpu { summary, device, queue, cache, tuning, fault }))
+        let finished = Finished::default();
+        Ok(Arc::new(Gpu { summary, device, queue, cache, tuning, finished, fault, lost }))
     }
 
-    /// The first fault since the last call, as an error.
+    /// The first fault since the last call, as an error; once the device is lost, that.
     pub fn check(&self) -> Result<()> {
-        match self.fault.lock().ok().and_then(|mut slot| slot.take()) {
+        let fault = self.fault.lock().ok().and_then(|mut slot| slot.take());
+        match self.lost.get().cloned().or(fault) {
             Some(text) => Err(Error::device(format!("{}: {text}", self.summary.name))),
             None => Ok(()),
         }
-    }
-
-    /// Waits until all submitted work is done.
-    pub fn wait(&self) -> Result<()> {
-        let done = self.device.poll(wgpu::PollType::wait_indefinitely());
-        self.check()?;
-        done.map(|_| ()).map_err(|e| Error::device(format!("{}: {e}", self.summary.name)))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::device::Gpu;
 use super::pipeline::{Allowed, Pipeline, Pipelines};
 use super::profile::Profiler;
-use super::transfer::{Downloads, PIECE, Uploads};
+use super::transfer::{Downloads, Mapped, PIECE, Uploads};
 use super::tune::{Report, for_steps};
 use crate::error::{Error, Result};
 use crate::graph::plan::Plan;
@@ -30,7 +30,7 @@ struct Pending {
     tag: u64,
     buffer: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
-    mapped: Arc<std::sync::atomic::AtomicBool>,
+    mapped: Mapped,
 }
 
 /// One program on one device.
@@ -128,16 +128,15 @@ impl GpuExecutor {
         let mut values = Vec::new();
         while let Some(pending) = self.pending.front() {
             if wait {
-                let submission_index = Some(pending.submission.clone());
-                let polled = self.gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
-                polled.map_err(Error::device)?;
+                self.gpu.wait_for(&pending.submission)?;
                 wait = false;
             } else {
-                self.gpu.device.poll(wgpu::PollType::Poll).map_err(Error::device)?;
+                self.gpu.poll()?;
             }
-            self.gpu.check()?;
-            if !pending.mapped.load(std::sync::atomic::Ordering::Acquire) {
-                break;
+            match pending.mapped.get() {
+                Some(true) => {}
+                Some(false) => return Err(Error::device("a read-back failed: it could not be mapped")),
+                None => break,
             }
             let Some(done) = self.pending.pop_front() else { break };
             let view = done.buffer.slice(..).get_mapped_range().map_err(Error::device)?;
@@ -180,6 +179,15 @@ fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Vec<wgpu::Buffer>> {
             plan.bytes() as f64 / f64::from(1 << 30)
         ))),
     }
+}
+
+/// The first number of `bytes` whose exponent has all bits set: infinite or NaN.
+fn first_not_finite(bytes: &[u8], half: bool) -> Option<usize> {
+    if half {
+        let words = bytes.as_chunks::<2>().0;
+        return words.iter().position(|&word| u16::from_le_bytes(word) & 0x7c00 == 0x7c00);
+    }
+    bytes.as_chunks::<4>().0.iter().position(|&word| u32::from_le_bytes(word) & 0x7f80_0000 == 0x7f80_0000)
 }
 
 /// Where a tensor lies. Vectors of four are bound whole: sizes are rounded up, which every buffer has room for.
@@ -236,9 +244,34 @@ impl Executor for GpuExecutor {
             return self.gpu.check();
         }
         for steps in self.recordings[recording].chunks(DISPATCHES_A_SUBMISSION) {
-            self.gpu.queue.submit([self.encode(steps)]);
+            self.gpu.submit(self.encode(steps));
         }
         self.gpu.check()
+    }
+
+    fn run_one(&mut self, recording: usize, step: usize) -> Result<()> {
+        self.gpu.submit(self.encode(&self.recordings[recording][step..=step]));
+        self.gpu.check()
+    }
+
+    fn clear(&mut self, tensor: Tensor) -> Result<()> {
+        let Some(buffer) = self.buffer(tensor) else { return Ok(()) };
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        encoder.clear_buffer(buffer, 0, None);
+        self.gpu.submit(encoder.finish());
+        self.gpu.check()
+    }
+
+    fn first_not_finite(&mut self, tensor: Tensor) -> Result<Option<usize>> {
+        let Some(slot) = self.plan.slot(tensor) else { return Ok(None) };
+        let info = self.tensors.info(tensor);
+        let (size, half, mut before, mut found) = (info.bytes(), info.dtype == Dtype::F16, 0, None);
+        self.downloads.read(&self.gpu, &self.buffers[slot], size.next_multiple_of(4), |bytes| {
+            let bytes = &bytes[..bytes.len().min(size as usize - before)];
+            found = found.or_else(|| first_not_finite(bytes, half).map(|i| before / if half { 2 } else { 4 } + i));
+            before += bytes.len();
+        })?;
+        Ok(found)
     }
 
     fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
@@ -274,11 +307,11 @@ impl Executor for GpuExecutor {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let source = self.buffer(tensor).unwrap_or_else(|| panic!("{}: not planned", self.tensors.info(tensor).name));
         encoder.copy_buffer_to_buffer(source, 0, &buffer, 0, size);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        let mapped = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let flag = mapped.clone();
-        buffer.slice(..).map_async(wgpu::MapMode::Read, move |outcome| {
-            flag.store(outcome.is_ok(), std::sync::atomic::Ordering::Release);
+        let submission = self.gpu.submit(encoder.finish());
+        let mapped = Mapped::default();
+        let outcome = mapped.clone();
+        buffer.slice(..).map_async(wgpu::MapMode::Read, move |done| {
+            let _ = outcome.set(done.is_ok()); // called once
         });
         self.pending.push_back(Pending { tag, buffer, submission, mapped });
         Ok(())

@@ -12,3 +12,4 @@ pub mod timing;
 pub mod transfer;
 pub mod tune;
 pub mod tuned;
+pub mod wait;

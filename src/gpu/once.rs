@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::kernels::Kernel;
 use crate::kernels::case::{Case, Data};
 use half::f16;
-use wgpu::util::DeviceExt;
 
 /// Runs `case` on the device and returns every binding's content afterwards.
 pub fn run_once(
@@ -48,7 +47,7 @@ pub fn run_choice(
         let [x, y, z] = choice.grid;
         pass.dispatch_workgroups(x, y, z);
     }
-    gpu.queue.submit([encoder.finish()]);
+    gpu.submit(encoder.finish());
     gpu.check()?;
     let contents = case.data.iter().zip(&buffers).enumerate();
     contents.map(|(i, (data, buffer))| download(gpu, data, buffer, case.halves.has(i))).collect()
@@ -61,11 +60,7 @@ fn upload(gpu: &Gpu, data: &Data, half: bool) -> wgpu::Buffer {
         Data::Index(x) => bytemuck::cast_slice(x).to_vec(),
     };
     narrow.resize(narrow.len().next_multiple_of(4), 0); // the unit of copies
-    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-        label: None,
-        contents: &narrow,
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
-    })
+    gpu.buffer_of(&narrow, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
 }
 
 fn download(gpu: &Gpu, like: &Data, buffer: &wgpu::Buffer, half: bool) -> Result<Data> {
@@ -92,7 +87,7 @@ pub fn read_buffer(gpu: &Gpu, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8
     });
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size);
-    gpu.queue.submit([encoder.finish()]);
+    gpu.submit(encoder.finish());
     staging.slice(..).map_async(wgpu::MapMode::Read, |_| ());
     gpu.wait()?;
     let bytes = match staging.slice(..).get_mapped_range() {

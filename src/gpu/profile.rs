@@ -58,7 +58,7 @@ impl Profiler {
         let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
         let used = 2 * self.waiting.len() as u32;
         encoder.resolve_query_set(&self.queries, 0..used, &self.resolved, 0);
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder.finish());
         let bytes = read_buffer(gpu, &self.resolved, u64::from(used) * 8)?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
         for (form, times) in self.waiting.drain(..).zip(ticks.chunks_exact(2)) {

@@ -131,7 +131,7 @@ pub(super) fn average(
     }
     let commands = encoder.finish();
     let started = Instant::now();
-    gpu.queue.submit([commands]);
+    gpu.submit(commands);
     gpu.wait()?;
     Ok(started.elapsed().as_secs_f64() / count as f64)
 }

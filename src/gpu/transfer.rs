@@ -12,7 +12,7 @@ pub const PIECE: usize = 16 << 20;
 const PIECES: usize = 4;
 
 /// Outcome of a mapping that was asked for.
-type Mapped = Arc<OnceLock<bool>>;
+pub(super) type Mapped = Arc<OnceLock<bool>>;
 
 /// A staging buffer that the device is at work on.
 struct Busy {
@@ -31,7 +31,7 @@ impl Busy {
     ) -> Busy {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         copy(&mut encoder);
-        let submission = gpu.queue.submit([encoder.finish()]);
+        let submission = gpu.submit(encoder.finish());
         let mapped = Mapped::default();
         let outcome = mapped.clone();
         buffer.map_async(mode, .., move |done| {
@@ -44,10 +44,7 @@ impl Busy {
     fn wait(self, gpu: &Gpu) -> Result<wgpu::Buffer> {
         let failed = |reason: &str| Error::device(format!("{}: a transfer failed: {reason}", gpu.summary.name));
         loop {
-            let submission_index = Some(self.submission.clone());
-            let polled = gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
-            gpu.check()?;
-            polled.map_err(|e| failed(&e.to_string()))?;
+            gpu.wait_for(&self.submission)?;
             match self.mapped.get() {
                 Some(true) => return Ok(self.buffer),
                 Some(false) => return Err(failed("the staging buffer could not be mapped")),
@@ -123,6 +120,21 @@ impl Downloads {
             buffer.unmap();
             self.free.push(buffer);
         }
+    }
+}
+
+impl Gpu {
+    /// A buffer that holds `bytes` from the next submission on. Where the device is lost it holds nothing, and whoever
+    /// waits is told.
+    pub fn buffer_of(&self, bytes: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes.len() as u64,
+            usage: usage | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&buffer, 0, bytes);
+        buffer
     }
 }
 

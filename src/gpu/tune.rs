@@ -231,17 +231,12 @@ impl Noise {
                 encoder.copy_buffer_to_buffer(block, 0, target.buffer, offset, block.size().min(end - offset));
             }
         }
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder.finish());
     }
 }
 
 fn block(gpu: &Gpu, half: bool) -> wgpu::Buffer {
-    use wgpu::util::DeviceExt;
-    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-        label: Some("noise"),
-        contents: &noise(half),
-        usage: wgpu::BufferUsages::COPY_SRC,
-    })
+    gpu.buffer_of(&noise(half), wgpu::BufferUsages::COPY_SRC)
 }
 
 /// Makes the jobs' buffers what they were: zeros, as a device hands them out.
@@ -255,7 +250,7 @@ fn clear(gpu: &Gpu, jobs: &[Job<'_>]) {
             encoder.clear_buffer(binding.buffer, 0, None);
         }
     }
-    gpu.queue.submit([encoder.finish()]);
+    gpu.submit(encoder.finish());
 }
 
 /// What came of tuning, in a few words.
@@ -365,15 +360,10 @@ fn index_buffers<'a>(
     step: &Step,
     binding: &impl Fn(Tensor) -> (wgpu::BufferBinding<'a>, usize),
 ) -> Vec<wgpu::Buffer> {
-    use wgpu::util::DeviceExt;
     let sizes: Vec<usize> = step.tensors.iter().map(|&tensor| binding(tensor).1).collect();
     let contents = step.kernel.tunable.map(|tunable| (tunable.indices)(&step.params, &sizes)).unwrap_or_default();
     let made = contents.iter().map(|values| {
-        gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-            label: Some("typical indices"),
-            contents: bytemuck::cast_slice(values),
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-        })
+        gpu.buffer_of(bytemuck::cast_slice(values), wgpu::BufferUsages::STORAGE)
     });
     made.collect()
 }

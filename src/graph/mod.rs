@@ -28,6 +28,12 @@ pub trait Executor {
     fn upload_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()>;
     /// Runs recording number `recording` of the program. May return before the device has finished.
     fn run(&mut self, recording: usize) -> Result<()>;
+    /// Runs dispatch number `step` of that recording alone, for those who look for what went wrong.
+    fn run_one(&mut self, recording: usize, step: usize) -> Result<()>;
+    /// Makes every number of a tensor 0, and of those that share its memory.
+    fn clear(&mut self, tensor: Tensor) -> Result<()>;
+    /// Waits for all work and looks, by their bits, for the first number of a tensor of floats that is infinite or NaN.
+    fn first_not_finite(&mut self, tensor: Tensor) -> Result<Option<usize>>;
     /// Waits for all work and reads a tensor of floats, behind what `values` holds.
     fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()>;
     /// Waits for all work and reads a tensor of floats.

@@ -178,6 +178,25 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
         Ok(())
     }
 
+    fn run_one(&mut self, recording: usize, step: usize) -> Result<()> {
+        let step = self.recordings[recording].steps[step].clone();
+        self.run_step(&step);
+        Ok(())
+    }
+
+    fn clear(&mut self, tensor: Tensor) -> Result<()> {
+        match self.plan.slot(tensor).map(|slot| &mut self.memory[slot]) {
+            Some(Memory::Real(x)) => x.fill(F::zero()),
+            Some(Memory::Index(x)) => x.fill(0),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn first_not_finite(&mut self, tensor: Tensor) -> Result<Option<usize>> {
+        Ok(self.get(tensor).iter().position(|x| !x.is_finite()))
+    }
+
     fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
         values.extend(self.get(tensor).iter().map(|x| x.wide() as f32));
         Ok(())

@@ -3,7 +3,7 @@
 //! The `tokenizers` crate trusts its input: several crafted files make it panic. So the JSON is checked first, part by
 //! part against a list of what is understood, and building and encoding run where a panic becomes an error.
 
-use super::guard::quietly;
+use crate::quiet::quietly;
 use crate::checkpoint::folder::inside_if_there;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};

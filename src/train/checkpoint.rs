@@ -35,10 +35,39 @@ pub struct TrainerState {
     pub seed: u64,
     /// Lowest validation loss of a checkpoint so far.
     pub best_val_loss: Option<f64>,
+    /// What became of updates that were not finite.
+    #[serde(default)]
+    pub numerics: Numerics,
     /// Words that stay from update to update (`kernels::state`): loss scale, counts, bias corrections. Absent
     /// before the first update.
     #[serde(default)]
     pub result: Option<[f32; RESULT_WORDS]>,
+}
+
+/// What a run remembers of updates that were not finite, so that one that goes on from a checkpoint decides as one
+/// without a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Numerics {
+    /// The last so many updates were not finite.
+    pub in_a_row: u32,
+    /// Times that the run went back to a checkpoint for it.
+    pub roll_backs: u32,
+    /// Factor on the learning rate that is left of these.
+    pub rate: f64,
+}
+
+impl Default for Numerics {
+    fn default() -> Self {
+        Numerics { in_a_row: 0, roll_backs: 0, rate: 1.0 }
+    }
+}
+
+impl TrainerState {
+    /// Before the first update of a run with this seed.
+    pub fn first(seed: u64) -> TrainerState {
+        TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, numerics: Numerics::default(), result: None }
+    }
 }
 
 /// Writes `checkpoints/step-N` of the run folder: under a temporary name first, a manifest last, then renamed. What

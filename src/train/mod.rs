@@ -2,6 +2,10 @@
 
 pub mod session; // a program on a device
 pub mod trainer; // the loop
+pub mod start; // where it begins and goes on
+mod results; // what comes back of updates
+mod faults; // devices that fail, updates that are not finite
+pub mod diagnosis; // what went bad first
 pub mod window; // the text of each update
 pub mod schedule; // the learning rate of an update
 pub mod moments; // the optimizer's state on the host and on disk

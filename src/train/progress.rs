@@ -61,9 +61,14 @@ impl Progress {
         }
     }
 
+    /// Begins to measure the time of an update anew: the run went back to an earlier one.
+    pub fn restart(&mut self) {
+        self.pace = Pace { origin: None };
+    }
+
     /// Leaves the last state on the screen.
-    pub fn finish(self) {
-        if let Some(bar) = self.bar {
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
             bar.abandon();
         }
     }

@@ -6,13 +6,15 @@ use crate::config::rope::RopeType;
 use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::graph::op::Weight;
-use crate::graph::{Dtype, Executor, Tensor};
+use crate::graph::run_cpu::CpuExecutor;
+use crate::graph::{Dtype, Executor, Tensor, Tensors};
 use crate::kernels::state;
 use crate::model::inputs::Inputs;
 use crate::model::moments::Kept;
 use crate::model::params::ParamSpec;
 use crate::model::positions;
 use crate::model::program::Program;
+use crate::quiet::quietly;
 use crate::reference::adamw8bit::maps;
 use std::sync::mpsc::sync_channel;
 
@@ -64,7 +66,12 @@ impl Metrics {
 impl Session {
     /// Allocates buffers for `program` on `device`, at most `cap` bytes.
     pub fn new(program: Program, device: &Device, cap: Option<u64>) -> Result<Self> {
-        let mut executor = device.executor(&program, cap)?;
+        let executor = device.executor(&program, cap)?;
+        Session::on(program, executor)
+    }
+
+    /// A program on an executor that was made for it.
+    pub fn on(program: Program, mut executor: Box<dyn Executor>) -> Result<Self> {
         let length = program.inputs.size.length;
         let table = positions::table(&program.config, length, length);
         executor.upload(program.inputs.rope_table, &table)?;
@@ -77,6 +84,14 @@ impl Session {
         let mut words = [0; 8];
         words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
         Ok(Session { program, executor, words, rotated_for: length })
+    }
+
+    /// Frees the buffers, also those of a device that is lost. Nothing can be run or read any more.
+    pub fn close(&mut self) {
+        let nothing = CpuExecutor::<f32>::new(&Tensors::default(), &[]);
+        let closed = std::mem::replace(&mut self.executor, Box::new(nothing));
+        // A driver may complain about a device that is lost; there is nothing left to lose.
+        let _ = quietly(|| drop(closed));
     }
 
     /// Fills all parameters, in order. `values` runs on a thread of its own, one parameter ahead of the upload.
@@ -265,6 +280,11 @@ impl Session {
     pub fn metrics(&mut self) -> Result<Metrics> {
         let words = self.executor.download(self.program.inputs.loss.metrics)?;
         Ok(Metrics::of(&words))
+    }
+
+    /// The program and its executor.
+    pub fn parts(&mut self) -> (&Program, &mut dyn Executor) {
+        (&self.program, self.executor.as_mut())
     }
 
     /// The executor, for asynchronous reads and profiles.

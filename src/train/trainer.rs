@@ -5,17 +5,17 @@ use super::journal::Journal;
 use super::pace::Pace;
 use super::progress::Progress;
 use super::rotation;
-use super::rows::{ExpertLoad, Row, TrainRow, ValRow};
+use super::results::{Arrived, LOADS, METRICS, PARTS, RESULT, Waiting};
+use super::rows::{Row, ValRow};
 use super::schedule::learning_rate;
-use super::session::{Metrics, Session};
+use super::session::Session;
+use super::start::{Machine, Source};
 use super::window::{validation, weigh, window};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::data::batch::Batch;
 use crate::data::prefetch::prefetch;
 use crate::error::{Error, Result};
-use crate::graph::Dtype;
-use crate::kernels::state;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::sample::{Sampler, Sampling};
@@ -26,58 +26,36 @@ use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
-/// Updates in a row whose gradient is not finite before the run stops.
-const NON_FINITE_LIMIT: u32 = 5;
 /// Updates that the host may run ahead of the results it has read.
 const AHEAD: usize = 2;
 /// Tokens of a sample.
 const SAMPLE_TOKENS: usize = 120;
 
-/// An update whose results have not been read yet.
-struct Waiting {
-    step: u64,
-    learning_rate: f64,
-    targets: u64,
-}
-
-/// What is read of an update, in this order; its tag is [`PARTS`] times the update's number plus this.
-const METRICS: u64 = 0;
-const LOADS: u64 = 1;
-const RESULT: u64 = 2;
-const PARTS: u64 = 3;
-
-/// What has arrived of the oldest update so far.
-#[derive(Default)]
-struct Arrived {
-    metrics: Option<Metrics>,
-    /// Pairs of each expert, layer by layer.
-    loads: Vec<f32>,
-}
-
 /// One training run.
 pub struct Trainer<'a> {
-    config: &'a Config,
-    session: Session,
-    dataset: &'a Dataset,
-    tokenizer: &'a Tokenizer,
-    journal: Journal,
-    progress: Progress,
-    state: TrainerState,
+    pub(super) config: &'a Config,
+    pub(super) source: &'a mut dyn Source,
+    pub(super) session: Session,
+    pub(super) dataset: &'a Dataset,
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) journal: Journal,
+    pub(super) progress: Progress,
+    pub(super) state: TrainerState,
     /// Step of the newest checkpoint, if this run made it or began there.
-    saved: Option<u64>,
-    stop: Stop,
-    waiting: VecDeque<Waiting>,
-    arrived: Arrived,
-    pace: Pace,
-    non_finite: u32,
-    validation: Vec<Batch>,
-    sampler: Option<Sampler>,
+    pub(super) saved: Option<u64>,
+    pub(super) stop: Stop,
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) arrived: Arrived,
+    pub(super) pace: Pace,
+    pub(super) device_retries: u32,
+    pub(super) validation: Vec<Batch>,
+    pub(super) sampler: Option<Sampler>,
     /// A picture in the making.
-    drawing: Option<JoinHandle<Result<()>>>,
+    pub(super) drawing: Option<JoinHandle<Result<()>>>,
     /// Step and loss of the last validation.
-    evaluated: Option<(u64, f64)>,
+    pub(super) evaluated: Option<(u64, f64)>,
     /// Validation losses: of the first weights, and the last one.
-    last_losses: (Option<f64>, Option<f64>),
+    pub(super) last_losses: (Option<f64>, Option<f64>),
 }
 
 /// How a run ended.
@@ -92,15 +70,15 @@ pub struct Outcome {
 }
 
 impl<'a> Trainer<'a> {
-    /// A run on `session` that starts or goes on at `state`.
+    /// A run on `machine`, which is `source`'s and holds the weights and moments, that starts or goes on at `state`.
     pub fn new(
         config: &'a Config,
-        session: Session,
+        source: &'a mut dyn Source,
+        Machine { session, sampler }: Machine,
         dataset: &'a Dataset,
         tokenizer: &'a Tokenizer,
         journal: Journal,
         state: TrainerState,
-        sampler: Option<Sampler>,
     ) -> Result<Self> {
         let validation = validation(config, dataset)?;
         let progress = Progress::new(state.step, config.train.steps, config.log.interval);
@@ -109,6 +87,7 @@ impl<'a> Trainer<'a> {
             saved: (state.step > 0).then_some(state.step),
             stop: Stop::listen()?,
             config,
+            source,
             session,
             dataset,
             tokenizer,
@@ -118,7 +97,7 @@ impl<'a> Trainer<'a> {
             waiting: VecDeque::new(),
             arrived: Arrived::default(),
             pace: Pace::default(),
-            non_finite: 0,
+            device_retries: 0,
             sampler,
             drawing: None,
             evaluated: None,
@@ -127,16 +106,24 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains to the configured number of updates; with `profile`, prints the time of each kernel at the end. If a
-    /// signal asks to stop, what is learnt is saved first, and the error names the signal.
-    pub fn run(self, profile: bool) -> Result<Outcome> {
+    /// signal asks to stop, what is learnt is saved first, and the error names the signal. A device that fails is opened
+    /// again, and the run goes on from its newest checkpoint.
+    pub fn run(mut self, profile: bool) -> Result<Outcome> {
         let (config, dataset) = (self.config, self.dataset);
-        std::thread::scope(|scope| {
-            let windows = prefetch(scope, self.state.step..config.train.steps, |step| window(config, dataset, step));
-            self.train(&windows, profile)
-        })
+        loop {
+            let outcome = std::thread::scope(|scope| {
+                let steps = self.state.step..config.train.steps;
+                let windows = prefetch(scope, steps, |step| window(config, dataset, step));
+                self.train(&windows, profile)
+            });
+            match outcome {
+                Err(error) => self.survive(error)?,
+                done => return done,
+            }
+        }
     }
 
-    fn train(mut self, windows: &Receiver<Result<Vec<Batch>>>, profile: bool) -> Result<Outcome> {
+    fn train(&mut self, windows: &Receiver<Result<Vec<Batch>>>, profile: bool) -> Result<Outcome> {
         let train = &self.config.train;
         if self.state.step == 0 {
             self.evaluate(0)?;
@@ -179,7 +166,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Saves all updates that were finished; an unfinished window begins anew when the run goes on.
-    fn interrupt(mut self, signal: Signal) -> Result<Outcome> {
+    fn interrupt(&mut self, signal: Signal) -> Result<Outcome> {
         self.collect_all()?;
         let step = self.state.step;
         if step > 0 {
@@ -196,15 +183,10 @@ impl<'a> Trainer<'a> {
     /// One window and its update; does not wait for the device. Leaves a window unfinished if a signal asks to stop.
     fn update(&mut self, step: u64, mut window: Vec<Batch>) -> Result<()> {
         let train = &self.config.train;
-        let (batch, passes) = (train.micro_batch, train.accumulation);
         let targets = weigh(&mut window, train.loss_reduction);
-        let rate = learning_rate(self.config, step);
-        self.session.run(RESET)?;
-        self.session.set_sequences(batch * passes)?;
-        self.session.set_learning_rate(rate)?;
+        let rate = self.begin_window(step)?;
         for (i, micro) in window.iter().enumerate() {
-            self.session.set_keys(train.seed, step, i as u64)?;
-            self.session.feed(micro)?;
+            self.feed(step, i, micro)?;
             self.session.run(if i == 0 { FIRST_MICRO_STEP } else { MICRO_STEP })?;
             if i + 1 < window.len() && self.stop.requested().is_some() {
                 return Ok(());
@@ -222,6 +204,22 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Clears the sums and writes what the update after `step` others needs; gives its learning rate.
+    pub(super) fn begin_window(&mut self, step: u64) -> Result<f64> {
+        let train = &self.config.train;
+        let rate = learning_rate(self.config, step) * self.state.numerics.rate;
+        self.session.run(RESET)?;
+        self.session.set_sequences(train.micro_batch * train.accumulation)?;
+        self.session.set_learning_rate(rate)?;
+        Ok(rate)
+    }
+
+    /// Writes what micro-step number `i` of the update after `step` others needs.
+    pub(super) fn feed(&mut self, step: u64, i: usize, micro: &Batch) -> Result<()> {
+        self.session.set_keys(self.config.train.seed, step, i as u64)?;
+        self.session.feed(micro)
+    }
+
     fn collect_all(&mut self) -> Result<()> {
         while !self.waiting.is_empty() {
             self.collect(true)?;
@@ -229,77 +227,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Turns results that have arrived into rows; with `wait`, waits for the oldest.
-    fn collect(&mut self, wait: bool) -> Result<()> {
-        for (tag, words) in self.session.executor().arrived(wait)? {
-            match tag % PARTS {
-                METRICS => self.arrived.metrics = Some(Metrics::of(&words)),
-                LOADS => self.arrived.loads = words,
-                _ => {
-                    let Arrived { metrics, loads } = std::mem::take(&mut self.arrived);
-                    let (Some(metrics), Some(done)) = (metrics, self.waiting.pop_front()) else { continue };
-                    self.record(&done, &metrics, &loads, &words)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn record(&mut self, done: &Waiting, metrics: &Metrics, loads: &[f32], result: &[f32]) -> Result<()> {
-        self.state.step = done.step + 1;
-        self.state.tokens = self.state.tokens.saturating_add(done.targets);
-        let rate = self.pace.rate(self.state.tokens);
-        let (expert_load, dropped) = self.spread(loads);
-        let row = TrainRow {
-            step: self.state.step,
-            loss: metrics.loss(),
-            balance_loss: metrics.balance,
-            lr: done.learning_rate,
-            grad_norm: f64::from(result[state::RESULT_NORM]),
-            tokens: self.state.tokens,
-            tokens_per_second: rate,
-            loss_scale: f64::from(result[state::RESULT_LOSS_SCALE]),
-            skipped: result[state::RESULT_SKIPPED] as u64,
-            expert_load,
-            dropped,
-        };
-        if let Some(line) = self.progress.update(&row) {
-            self.journal.log(&line)?;
-        }
-        self.journal.record(&Row::Train(row))?;
-        if result[state::RESULT_FINITE] == 1.0 {
-            self.non_finite = 0;
-            return Ok(());
-        }
-        let (step, scale) = (self.state.step, result[state::RESULT_LOSS_SCALE]);
-        if self.session.program.stored == Dtype::F16 && scale > 1.0 {
-            // Too large a scale, as at the beginning of a run in mixed precision: it halves until gradients fit.
-            return self.say(&format!("step {step}: a gradient overflowed; update skipped, loss scale now {scale}"));
-        }
-        self.non_finite += 1;
-        self.say(&format!("step {step}: the gradient is not finite; the update was skipped"))?;
-        match self.non_finite {
-            NON_FINITE_LIMIT => Err(Error::Numerics(format!(
-                "step {step}: {NON_FINITE_LIMIT} gradients in a row were not finite; lower optimizer.learning_rate \
-                 and go on from the last checkpoint with --resume"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// How evenly a window fell on the experts, and how many pairs of a token and an expert are missing.
-    fn spread(&self, loads: &[f32]) -> (Vec<ExpertLoad>, u64) {
-        let (model, train) = (&self.config.model, &self.config.train);
-        let layers = (0..model.num_hidden_layers).filter(|&layer| model.is_moe(layer));
-        let rows = layers.zip(loads.chunks(model.n_routed_experts.max(1)));
-        let spread: Vec<ExpertLoad> = rows.map(|(layer, pairs)| ExpertLoad::of(layer, pairs)).collect();
-        let tokens = train.accumulation * train.micro_batch * train.sequence_length;
-        let expected = spread.len() * tokens * model.num_experts_per_tok;
-        let taken: f64 = loads.iter().map(|&x| f64::from(x)).sum();
-        (spread, (expected as f64 - taken).max(0.0) as u64)
-    }
-
-    fn say(&mut self, line: &str) -> Result<()> {
+    pub(super) fn say(&mut self, line: &str) -> Result<()> {
         self.progress.say(line);
         self.journal.log(line)
     }
@@ -365,7 +293,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn finish_drawing(&mut self) -> Result<()> {
+    pub(super) fn finish_drawing(&mut self) -> Result<()> {
         let Some(drawing) = self.drawing.take() else { return Ok(()) };
         drawing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }

@@ -108,7 +108,7 @@ pub fn train(
         checkpoint::load(folder, &mut session).unwrap()
     } else {
         session.load(|spec| Ok(initial(spec, seed))).unwrap();
-        TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, result: None }
+        TrainerState::first(seed)
     };
     if let Start::AtScale(scale) = start {
         session.load_result(&state::first_result(scale)).unwrap();

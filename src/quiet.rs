@@ -1,4 +1,4 @@
-//! Turns a panic of a library on hostile input into an error, without a word on the terminal.
+//! Turns a panic of a library, on hostile input or a lost device, into an error, without a word on the terminal.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};

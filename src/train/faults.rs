@@ -1,0 +1,137 @@
+//! What a run does about a device that fails and about updates that are not finite: it goes back to its newest sound
+//! checkpoint as `--resume` does, or ends with a reason.
+
+use super::diagnosis;
+use super::start::{self, Machine};
+use super::trainer::Trainer;
+use super::window::{weigh, window};
+use crate::config::train::OnNonFinite;
+use crate::error::{Error, Result};
+use crate::graph::Dtype;
+use crate::kernels::state;
+use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP};
+
+/// Times that a run goes back because updates were not finite.
+const ROLL_BACKS: u32 = 3;
+
+impl Trainer<'_> {
+    /// Makes the run ready to go on after `error`, or gives the error that it ends with.
+    pub(super) fn survive(&mut self, error: Error) -> Result<()> {
+        let survived = match error {
+            Error::Numerics(reason) => self.not_finite(&reason),
+            other => Err(other),
+        };
+        match survived {
+            Err(Error::Device(reason)) => self.change_device(reason),
+            other => other,
+        }
+    }
+
+    /// Opens the device again, as often as is allowed, and goes back to the newest sound checkpoint.
+    fn change_device(&mut self, mut reason: String) -> Result<()> {
+        let most = self.config.train.device_retries;
+        while self.device_retries < most {
+            self.device_retries += 1;
+            let (step, time) = (self.state.step, self.device_retries);
+            self.say(&format!("step {step}: {reason}; opening the device again ({time} of {most})"))?;
+            match self.reopen() {
+                Err(Error::Device(again)) => reason = again,
+                done => return done,
+            }
+        }
+        Err(Error::Device(match most {
+            0 => reason,
+            _ => format!("{reason}; given up after train.device_retries={most}; go on with --resume"),
+        }))
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        self.session.close(); // its memory is wanted
+        self.sampler = None;
+        let Machine { session, sampler } = self.source.machine()?;
+        (self.session, self.sampler) = (session, sampler);
+        self.go_back()
+    }
+
+    /// The state of the newest sound checkpoint, or of step 0, and nothing of what came after it.
+    fn go_back(&mut self) -> Result<()> {
+        self.finish_drawing()?;
+        self.forget_waiting();
+        let (mut said, config) = (Vec::new(), self.config);
+        let say = &mut |line: &str| said.push(line.to_owned());
+        self.state = start::resume(self.source, config, &mut self.session, &mut self.journal, say)?;
+        self.saved = (self.state.step > 0).then_some(self.state.step);
+        self.evaluated = None;
+        self.progress.restart();
+        said.iter().try_for_each(|line| self.say(line))
+    }
+
+    /// Notes that an update was skipped because it was not finite.
+    ///
+    /// Errors: it was the last that `train.non_finite_limit` allows.
+    pub(super) fn skipped(&mut self, result: &[f32]) -> Result<()> {
+        let (step, scale) = (self.state.step, result[state::RESULT_LOSS_SCALE]);
+        if self.session.program.stored == Dtype::F16 && scale > 1.0 {
+            // Too large a scale, as at the beginning of a run in mixed precision: it halves until gradients fit.
+            return self.say(&format!("step {step}: a gradient overflowed; update skipped, loss scale now {scale}"));
+        }
+        self.state.numerics.in_a_row += 1;
+        self.say(&format!("step {step}: loss or gradient is not finite; the update was skipped"))?;
+        let (times, limit) = (self.state.numerics.in_a_row, self.config.train.non_finite_limit);
+        if times < limit {
+            return Ok(());
+        }
+        Err(Error::Numerics(format!("step {step}: {times} updates in a row were not finite")))
+    }
+
+    /// Finds out what went bad, and goes back to the newest sound checkpoint where that is the policy.
+    fn not_finite(&mut self, reason: &str) -> Result<()> {
+        let train = &self.config.train;
+        let found = self.diagnose(self.state.step - 1)?;
+        let before = self.state.numerics;
+        if train.on_non_finite == OnNonFinite::Stop || before.roll_backs >= ROLL_BACKS {
+            let back = match before.roll_backs {
+                0 => String::new(),
+                times => format!(" after {times} roll-backs"),
+            };
+            let hint = "lower optimizer.learning_rate and go on from the last checkpoint with --resume";
+            return Err(Error::Numerics(format!("{reason}{back}; {found}; {hint}")));
+        }
+        self.say(&format!("{reason}; {found}"))?;
+        self.go_back()?;
+        let numerics = &mut self.state.numerics;
+        (numerics.in_a_row, numerics.roll_backs) = (0, before.roll_backs + 1);
+        numerics.rate = before.rate * train.roll_back_rate;
+        let (step, times, rate) = (self.state.step, numerics.roll_backs, numerics.rate);
+        self.say(&format!("step {step}: rolled back ({times} of {ROLL_BACKS}); learning rate times {rate} from here"))
+    }
+
+    /// Runs the update after `step` others again, without changing anything, and says what went bad first.
+    fn diagnose(&mut self, step: u64) -> Result<String> {
+        self.forget_waiting();
+        let mut micro_steps = window(self.config, self.dataset, step)?;
+        weigh(&mut micro_steps, self.config.train.loss_reduction);
+        self.begin_window(step)?;
+        for (i, micro) in micro_steps.iter().enumerate() {
+            self.feed(step, i, micro)?;
+            let (program, executor) = self.session.parts();
+            let name = if i == 0 { FIRST_MICRO_STEP } else { MICRO_STEP };
+            let found = match diagnosis::before(program, executor)? {
+                None => diagnosis::during(program, executor, name)?,
+                found => found,
+            };
+            if let Some(found) = found {
+                return Ok(found.to_string());
+            }
+        }
+        Ok("run again, the same update is finite, so the device or its memory may be at fault".to_owned())
+    }
+
+    /// Lets go of updates whose results have not been read.
+    fn forget_waiting(&mut self) {
+        // What does not arrive, because the device is lost, is forgotten with the device.
+        while self.session.executor().arrived(true).is_ok_and(|values| !values.is_empty()) {}
+        self.waiting.clear();
+        self.arrived = Default::default();
+    }
+}

@@ -1,0 +1,87 @@
+//! What comes back of updates, and the rows that it becomes.
+
+use super::rows::{ExpertLoad, Row, TrainRow};
+use super::session::Metrics;
+use super::trainer::Trainer;
+use crate::error::Result;
+use crate::kernels::state;
+
+/// An update whose results have not been read yet.
+pub(super) struct Waiting {
+    pub step: u64,
+    pub learning_rate: f64,
+    pub targets: u64,
+}
+
+/// What is read of an update, in this order; its tag is [`PARTS`] times the update's number plus this.
+pub(super) const METRICS: u64 = 0;
+pub(super) const LOADS: u64 = 1;
+pub(super) const RESULT: u64 = 2;
+pub(super) const PARTS: u64 = 3;
+
+/// What has arrived of the oldest update so far.
+#[derive(Default)]
+pub(super) struct Arrived {
+    metrics: Option<Metrics>,
+    /// Pairs of each expert, layer by layer.
+    loads: Vec<f32>,
+}
+
+impl Trainer<'_> {
+    /// Turns results that have arrived into rows; with `wait`, waits for the oldest.
+    pub(super) fn collect(&mut self, wait: bool) -> Result<()> {
+        for (tag, words) in self.session.executor().arrived(wait)? {
+            match tag % PARTS {
+                METRICS => self.arrived.metrics = Some(Metrics::of(&words)),
+                LOADS => self.arrived.loads = words,
+                _ => {
+                    let Arrived { metrics, loads } = std::mem::take(&mut self.arrived);
+                    let (Some(metrics), Some(done)) = (metrics, self.waiting.pop_front()) else { continue };
+                    self.record(&done, &metrics, &loads, &words)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, done: &Waiting, metrics: &Metrics, loads: &[f32], result: &[f32]) -> Result<()> {
+        self.state.step = done.step + 1;
+        self.state.tokens = self.state.tokens.saturating_add(done.targets);
+        let rate = self.pace.rate(self.state.tokens);
+        let (expert_load, dropped) = self.spread(loads);
+        let row = TrainRow {
+            step: self.state.step,
+            loss: metrics.loss(),
+            balance_loss: metrics.balance,
+            lr: done.learning_rate,
+            grad_norm: f64::from(result[state::RESULT_NORM]),
+            tokens: self.state.tokens,
+            tokens_per_second: rate,
+            loss_scale: f64::from(result[state::RESULT_LOSS_SCALE]),
+            skipped: result[state::RESULT_SKIPPED] as u64,
+            expert_load,
+            dropped,
+        };
+        if let Some(line) = self.progress.update(&row) {
+            self.journal.log(&line)?;
+        }
+        self.journal.record(&Row::Train(row))?;
+        if result[state::RESULT_FINITE] != 1.0 {
+            return self.skipped(result);
+        }
+        self.state.numerics.in_a_row = 0;
+        Ok(())
+    }
+
+    /// How evenly a window fell on the experts, and how many pairs of a token and an expert are missing.
+    fn spread(&self, loads: &[f32]) -> (Vec<ExpertLoad>, u64) {
+        let (model, train) = (&self.config.model, &self.config.train);
+        let layers = (0..model.num_hidden_layers).filter(|&layer| model.is_moe(layer));
+        let rows = layers.zip(loads.chunks(model.n_routed_experts.max(1)));
+        let spread: Vec<ExpertLoad> = rows.map(|(layer, pairs)| ExpertLoad::of(layer, pairs)).collect();
+        let tokens = train.accumulation * train.micro_batch * train.sequence_length;
+        let expected = spread.len() * tokens * model.num_experts_per_tok;
+        let taken: f64 = loads.iter().map(|&x| f64::from(x)).sum();
+        (spread, (expected as f64 - taken).max(0.0) as u64)
+    }
+}

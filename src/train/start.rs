@@ -1,0 +1,53 @@
+//! Where a run begins and goes on: what it computes with, its newest checkpoint or its first weights.
+
+use super::checkpoint::{self, TrainerState};
+use super::journal::Journal;
+use super::session::Session;
+use crate::config::Config;
+use crate::error::Result;
+use crate::sample::Sampler;
+
+/// What a run computes with.
+pub struct Machine {
+    /// The program that trains.
+    pub session: Session,
+    /// The program that draws samples, where some are wanted.
+    pub sampler: Option<Sampler>,
+}
+
+/// Where a run gets these: at its start, and anew after its device failed.
+pub trait Source {
+    /// Opens the device and makes room for everything; no weights yet.
+    fn machine(&mut self) -> Result<Machine>;
+    /// Loads the weights of step 0.
+    fn first_weights(&mut self, session: &mut Session) -> Result<()>;
+}
+
+/// Loads the first weights of a new run.
+pub fn begin(source: &mut dyn Source, config: &Config, session: &mut Session) -> Result<TrainerState> {
+    source.first_weights(session)?;
+    Ok(TrainerState::first(config.train.seed))
+}
+
+/// Loads the newest sound checkpoint and cuts the journal there; the first weights and an empty journal where the run
+/// has none yet. Says which.
+///
+/// Errors: there are checkpoints, but none is sound.
+pub fn resume(
+    source: &mut dyn Source,
+    config: &Config,
+    session: &mut Session,
+    journal: &mut Journal,
+    say: &mut dyn FnMut(&str),
+) -> Result<TrainerState> {
+    let run = journal.folder().to_owned();
+    if let Some((folder, state)) = checkpoint::load_newest(&run, session, &mut *say)? {
+        say(&format!("going on from {} at step {}", folder.display(), state.step));
+        journal.trim(state.step)?;
+        return Ok(state);
+    }
+    say(&format!("{} holds no finished checkpoint: starting at step 0", run.display()));
+    let state = begin(source, config, session)?;
+    journal.restart()?;
+    Ok(state)
+}
