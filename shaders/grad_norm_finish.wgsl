@@ -1,6 +1,7 @@
 // From the sum of the partials, of a gradient that is S = loss scale times too large: norm = sqrt(sum) / S,
-// clip = min(1, clip_norm / (norm + 1e-6)) / S (1 / S without a clip_norm), flag = 1 if the sum is finite, else 0.
-// Then what the next update begins with: after a finite gradient the corrections 1 - beta^t move on and S doubles each
+// clip = min(1, clip_norm / (norm + 1e-6)) / S (1 / S without a clip_norm), flag = 1 if the sum and the window's loss in
+// metrics are finite, else 0.
+// Then what the next update begins with: after a finite one the corrections 1 - beta^t move on and S doubles each
 // growth_interval; after another S halves and the update counts as skipped. growth_interval 0 leaves S alone.
 // One workgroup; updates result.
 // Reference: src/reference/grad_norm_finish.rs.
@@ -17,7 +18,8 @@ struct Params {
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> partials: array<f32>;     // (partials)
-@group(0) @binding(1) var<storage, read_write> result: array<f32>; // (8)
+@group(0) @binding(1) var<storage, read> metrics: array<f32>;      // (8)
+@group(0) @binding(2) var<storage, read_write> result: array<f32>; // (8)
 
 @compute @workgroup_size(#{THREADS})
 fn main(@builtin(local_invocation_index) lane: u32) {
@@ -31,7 +33,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         let norm = sqrt(sum) / scale;
         result[RESULT_NORM] = norm;
         result[RESULT_CLIP] = select(1.0, min(1.0, p.clip_norm / (norm + 1e-6)), p.clip_norm > 0.0) / scale;
-        if (is_finite(sum)) {
+        if (is_finite(sum) && is_finite(metrics[METRIC_LOSS])) {
             result[RESULT_FINITE] = 1.0;
             result[RESULT_CORRECTION1] = p.beta1 * result[RESULT_CORRECTION1] + (1.0 - p.beta1);
             result[RESULT_CORRECTION2] = p.beta2 * result[RESULT_CORRECTION2] + (1.0 - p.beta2);

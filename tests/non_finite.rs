@@ -7,7 +7,7 @@ use hadal::gpu::once::run_once;
 use hadal::gpu::pipeline::{Allowed, Pipelines};
 use hadal::kernels::case::{Case, Data, run_reference, uniform};
 use hadal::kernels::state::{
-    RESULT_CLEAN, RESULT_CLIP, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE, RESULT_LOSS_SCALE,
+    METRIC_LOSS, METRIC_WORDS, RESULT_CLEAN, RESULT_CLIP, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE, RESULT_LOSS_SCALE,
     RESULT_SKIPPED, RESULT_WORDS, STATE_WORDS, first_result,
 };
 use hadal::kernels::{Kernel, adamw, adamw8bit, grad_norm, grad_norm_finish};
@@ -33,7 +33,12 @@ fn outcomes(kernel: &Kernel, case: &Case, binding: usize) -> Vec<Vec<f64>> {
 /// The results for a gradient of two workgroups whose element 4999 is `odd`, after one clean update, at a loss scale
 /// of 4.
 fn results(odd: f64) -> Vec<Vec<f64>> {
-    let count = 8000;
+    results_at_loss(odd, 5.0)
+}
+
+fn results_at_loss(odd: f64, loss: f64) -> Vec<Vec<f64>> {
+    let (count, mut metrics) = (8000, vec![0.0; METRIC_WORDS]);
+    metrics[METRIC_LOSS] = loss;
     let mut gradient = uniform(1, count);
     gradient[4999] = odd;
     let sums = grad_norm::partials(count as u32);
@@ -46,8 +51,8 @@ fn results(odd: f64) -> Vec<Vec<f64>> {
         .flat_map(|partials| {
             let mut result = first_result(4.0).map(f64::from);
             (result[RESULT_CLEAN], result[RESULT_CORRECTION1], result[RESULT_CORRECTION2]) = (1.0, 0.25, 0.5);
-            let case = Case::new("finish", &finish).real(partials).real(result.to_vec());
-            outcomes(&grad_norm_finish::KERNEL, &case, 1)
+            let case = Case::new("finish", &finish).real(partials).real(metrics.clone()).real(result.to_vec());
+            outcomes(&grad_norm_finish::KERNEL, &case, 2)
         })
         .collect()
 }
@@ -58,6 +63,13 @@ fn one_bad_element_clears_the_finite_flag() {
     // The last one is finite, but its square is not.
     for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e30] {
         assert!(results(odd).iter().all(|result| result[RESULT_FINITE] == 0.0), "{odd}");
+    }
+}
+
+#[test]
+fn a_bad_loss_clears_the_finite_flag_too() {
+    for loss in [f64::NAN, f64::INFINITY] {
+        assert!(results_at_loss(1.0, loss).iter().all(|result| result[RESULT_FINITE] == 0.0), "{loss}");
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     Args, Bind, Kernel, KernelSpec,
     case::{Case, uniform},
     read,
-    state::{LARGEST_LOSS_SCALE, RESULT_CLEAN, RESULT_LOSS_SCALE, RESULT_SKIPPED, RESULT_WORDS},
+    state::{LARGEST_LOSS_SCALE, METRIC_WORDS, RESULT_CLEAN, RESULT_LOSS_SCALE, RESULT_SKIPPED, RESULT_WORDS},
     update,
 };
 use crate::reference::{self, Real};
@@ -40,15 +40,15 @@ impl KernelSpec for Spec {
     const SUMMARY: &'static str =
         "gradient norm, clip factor and finite flag; moves loss scale and bias corrections on";
     const SHADER: &'static str = include_str!("../../shaders/grad_norm_finish.wgsl");
-    const BINDS: &'static [Bind] = &[read("partials"), update("result")];
+    const BINDS: &'static [Bind] = &[read("partials"), read("metrics"), update("result")];
 
     fn grid(_: &Params) -> [u32; 3] {
         [1, 1, 1]
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
-        let [partials, result] = args.all();
-        reference::grad_norm_finish::grad_norm_finish(p, partials.real(), result.real_mut());
+        let [partials, metrics, result] = args.all();
+        reference::grad_norm_finish::grad_norm_finish(p, partials.real(), metrics.real(), result.real_mut());
     }
 
     fn cases() -> Vec<Case> {
@@ -74,5 +74,6 @@ fn case(partials: u32, size: f64, clip_norm: f32, growth_interval: u32, [scale, 
     (result[RESULT_LOSS_SCALE], result[RESULT_CLEAN], result[RESULT_SKIPPED]) = (scale, clean, skipped);
     Case::new(name, &Params { partials, clip_norm, beta1: 0.75, beta2: 0.875, growth_interval })
         .real(squares.collect())
+        .uniform(3, METRIC_WORDS)
         .real(result)
 }

@@ -219,7 +219,7 @@ impl Program {
             beta2: optimizer.beta2 as f32,
             growth_interval: if self.stored == Dtype::F16 { GROWTH_INTERVAL } else { 0 },
         };
-        r.step(&grad_norm_finish::KERNEL, &params, &[partials, result]);
+        r.step(&grad_norm_finish::KERNEL, &params, &[partials, self.inputs.loss.metrics, result]);
         for &(moments, _, weight_decay) in &parts {
             let d = gradient(r.tensors, moments.parameter);
             let zeroed = !overwritten.contains(&d);

@@ -12,11 +12,12 @@ use hadal::model::inputs::BatchSize;
 use hadal::model::params::{initial, parameters};
 use hadal::model::program::{Program, ProgramOptions};
 use hadal::tokenizer::Tokenizer;
-use hadal::train::checkpoint::{self, TrainerState};
+use hadal::train::checkpoint;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::rotation::CHECKPOINTS;
 use hadal::train::rows::Row;
 use hadal::train::session::Session;
+use hadal::train::start::{self, Machine, Source};
 use hadal::train::trainer::Trainer;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,6 +84,22 @@ pub fn text(config: &Config) -> (Tokenizer, Dataset) {
     (tokenizer, dataset)
 }
 
+/// A device that is opened once.
+pub struct Steady<'a> {
+    pub config: &'a Config,
+    pub device: &'a Device,
+}
+
+impl Source for Steady<'_> {
+    fn machine(&mut self) -> hadal::error::Result<Machine> {
+        Ok(Machine { session: session(self.config, self.device), sampler: None })
+    }
+
+    fn first_weights(&mut self, session: &mut Session) -> hadal::error::Result<()> {
+        session.load(|spec| Ok(initial(spec, self.config.train.seed)))
+    }
+}
+
 /// What a run begins with.
 pub enum Start<'a> {
     /// Fresh weights.
@@ -101,19 +118,20 @@ pub fn train(
     run: &Path,
     start: Start<'_>,
 ) -> Vec<Row> {
-    let mut session = session(config, device);
+    let mut source = Steady { config, device };
+    let mut machine = source.machine().unwrap();
+    let session = &mut machine.session;
     let journal = Journal::create(run, config, false).unwrap();
-    let seed = config.train.seed;
     let state = if let Start::From(folder) = start {
-        checkpoint::load(folder, &mut session).unwrap()
+        checkpoint::load(folder, session).unwrap()
     } else {
-        session.load(|spec| Ok(initial(spec, seed))).unwrap();
-        TrainerState::first(seed)
+        start::begin(&mut source, config, session).unwrap()
     };
     if let Start::AtScale(scale) = start {
         session.load_result(&state::first_result(scale)).unwrap();
     }
-    Trainer::new(config, session, dataset, tokenizer, journal, state, None).unwrap().run(false).unwrap();
+    let trainer = Trainer::new(config, &mut source, machine, dataset, tokenizer, journal, state).unwrap();
+    trainer.run(false).unwrap();
     read_rows(run).unwrap()
 }
 

@@ -6,7 +6,7 @@ use hadal::gpu::device::Gpu;
 use hadal::gpu::once::run_once;
 use hadal::gpu::pipeline::{Allowed, Pipelines};
 use hadal::kernels::case::{Case, Data};
-use hadal::kernels::state::{
+use hadal::kernels::state::{METRIC_WORDS, 
     RESULT_CLEAN, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE, RESULT_SKIPPED, first_result,
 };
 use hadal::kernels::{Kernel, grad_norm_finish};
@@ -35,6 +35,7 @@ pub static BUGS: &[ShaderBug] = &[
 /// What an update does wrong whose gradient is not finite. A comparison with a reference cannot judge infinities.
 static SKIPPED: &[ShaderBug] = &[
     bug("counts as finite", "grad_norm_finish", "result[RESULT_FINITE] = 0.0;", ""),
+    bug("is finite at any loss", "grad_norm_finish", "is_finite(sum) && is_finite(metrics[METRIC_LOSS])", "true"),
     bug("counts as clean", "grad_norm_finish", "result[RESULT_CLEAN] = 0.0;", ""),
     bug("is not counted", "grad_norm_finish", "result[RESULT_SKIPPED] += 1.0;", ""),
     bug("leaves the loss scale", "grad_norm_finish", "max(0.5 * scale, 1.0)", "scale"),
@@ -60,9 +61,9 @@ fn skips(gpu: &Gpu, kernel: &Kernel) -> Result<(), String> {
         let mut before = first_result(scale).map(f64::from);
         (before[RESULT_CLEAN], before[RESULT_SKIPPED]) = (2.0, 5.0);
         (before[RESULT_CORRECTION1], before[RESULT_CORRECTION2]) = (0.25, 0.5);
-        let case = Case::new("infinite", &p).real(vec![1.0, f64::INFINITY]).real(before.to_vec());
+        let case = Case::new("infinite", &p).real(vec![1.0, f64::INFINITY]).real(vec![0.0; METRIC_WORDS]).real(before.to_vec());
         let after = run_once(gpu, &mut pipelines, &Allowed::portable(), kernel, &case).map_err(|e| e.to_string())?;
-        let Some(Data::Real(words)) = after.into_iter().nth(1) else { panic!("the result holds floats") };
+        let Some(Data::Real(words)) = after.into_iter().nth(2) else { panic!("the result holds floats") };
         let right = [0.0, expected, 0.0, 6.0, 0.25, 0.5];
         if words[RESULT_FINITE..] != right {
             return Err(format!("{:?} after a skipped update, not {right:?}", &words[RESULT_FINITE..]));
