@@ -4,24 +4,28 @@
 mod common;
 #[path = "common/runs.rs"]
 mod runs;
+#[path = "faults/hooked.rs"]
+mod hooked;
+#[path = "faults/poison.rs"]
+mod poison;
 
 use hadal::backend::Device;
 use hadal::config::Config;
 use hadal::data::Dataset;
 use hadal::error::{Error, Result};
 use hadal::gpu::device::Gpu;
-use hadal::graph::{Executor, Tensor};
+use hadal::graph::Executor;
 use hadal::model::params::initial;
 use hadal::tokenizer::Tokenizer;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::session::Session;
 use hadal::train::start::{self, Machine, Source};
 use hadal::train::trainer::{Outcome, Trainer};
+use hooked::{Call, Hooked};
 use rand::{RngExt, SeedableRng};
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 const STEPS: u64 = 9;
@@ -34,98 +38,6 @@ fn config() -> Config {
     config.train.eval_interval = 4;
     config.train.keep = 2;
     config
-}
-
-/// An executor that loses its device at one of the calls that are made of it and its successors.
-struct Losing {
-    inner: Box<dyn Executor>,
-    gpu: Option<Arc<Gpu>>,
-    calls: Rc<Cell<u64>>,
-    /// Numbers of calls.
-    moments: Rc<Vec<u64>>,
-    gone: bool,
-}
-
-impl Losing {
-    fn tick(&mut self) -> Result<()> {
-        self.calls.set(self.calls.get() + 1);
-        if self.moments.contains(&self.calls.get()) {
-            match &self.gpu {
-                Some(gpu) => gpu.device.destroy(), // what wgpu then does is the question
-                None => self.gone = true,
-            }
-        }
-        if self.gone { Err(Error::Device("the processor fell out".to_owned())) } else { Ok(()) }
-    }
-}
-
-impl Executor for Losing {
-    fn upload(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
-        self.tick()?;
-        self.inner.upload(tensor, values)
-    }
-
-    fn upload_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
-        self.tick()?;
-        self.inner.upload_indices(tensor, values)
-    }
-
-    fn run(&mut self, recording: usize) -> Result<()> {
-        self.tick()?;
-        self.inner.run(recording)
-    }
-
-    fn run_one(&mut self, recording: usize, step: usize) -> Result<()> {
-        self.inner.run_one(recording, step)
-    }
-
-    fn clear(&mut self, tensor: Tensor) -> Result<()> {
-        self.inner.clear(tensor)
-    }
-
-    fn first_not_finite(&mut self, tensor: Tensor) -> Result<Option<usize>> {
-        self.inner.first_not_finite(tensor)
-    }
-
-    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
-        self.tick()?;
-        self.inner.download_into(tensor, values)
-    }
-
-    fn download_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>> {
-        self.tick()?;
-        self.inner.download_indices(tensor)
-    }
-
-    fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {
-        self.tick()?;
-        self.inner.read_later(tensor, tag)
-    }
-
-    fn arrived(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>> {
-        self.tick()?;
-        self.inner.arrived(wait)
-    }
-
-    fn profile(&mut self) -> Result<()> {
-        self.inner.profile()
-    }
-
-    fn profiled(&self) -> Vec<(String, f64, u64)> {
-        self.inner.profiled()
-    }
-
-    fn allocated(&self) -> Option<[u64; 2]> {
-        self.inner.allocated()
-    }
-
-    fn tuning(&self) -> Option<String> {
-        self.inner.tuning()
-    }
-
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
 }
 
 /// A device that fails at some moments.
@@ -143,9 +55,19 @@ impl Source for Unlucky<'_> {
         self.opened += 1;
         let program = runs::program(self.config, &self.device);
         let gpu = if let Device::Gpu { gpu, .. } = &self.device { Some(gpu.clone()) } else { None };
-        let inner = self.device.executor(&program, None)?;
-        let (calls, moments) = (self.calls.clone(), self.moments.clone());
-        let session = Session::on(program, Box::new(Losing { inner, gpu, calls, moments, gone: false }))?;
+        let (inner, after) =
+            (self.device.executor(&program, None)?, Box::new(|_: &Call<'_>, _: &mut dyn Executor| Ok(())));
+        let (calls, moments, mut gone) = (self.calls.clone(), self.moments.clone(), false);
+        let before = Box::new(move |_: &Call<'_>, _: &mut dyn Executor| {
+            calls.set(calls.get() + 1);
+            match &gpu {
+                Some(gpu) if moments.contains(&calls.get()) => gpu.device.destroy(), // what wgpu then does is the question
+                Some(_) => {}
+                None => gone |= moments.contains(&calls.get()),
+            }
+            if gone { Err(Error::Device("the processor fell out".to_owned())) } else { Ok(()) }
+        });
+        let session = Session::on(program, Box::new(Hooked { inner, before, after, lengths: None }))?;
         Ok(Machine { session, sampler: None })
     }
 
@@ -153,6 +75,9 @@ impl Source for Unlucky<'_> {
         session.load(|spec| Ok(initial(spec, self.config.train.seed)))
     }
 }
+
+/// Calls before the trainer has taken over are counted from here: no moment is there.
+const BEFORE: u64 = 1 << 40;
 
 type Text = (Tokenizer, Dataset);
 
@@ -165,7 +90,7 @@ fn train(
     run: &Path,
     moments: Vec<u64>,
 ) -> (Result<Outcome>, u64, u32) {
-    let (calls, moments) = (Rc::new(Cell::new(0)), Rc::new(moments));
+    let (calls, moments) = (Rc::new(Cell::new(BEFORE)), Rc::new(moments));
     let device = device.reopen().unwrap();
     let mut source = Unlucky { config, device, calls: calls.clone(), moments: Rc::new(Vec::new()), opened: 0 };
     source.moments = moments;
@@ -235,9 +160,9 @@ fn a_run_whose_device_is_lost_at_any_of_fifty_moments_ends_in_the_same_bytes() {
 
 #[test]
 fn a_device_that_keeps_failing_ends_the_run_with_exit_code_4_and_leaves_its_checkpoints() {
-    for (retries, device) in [(0, runs::cpu()), (2, runs::cpu())].into_iter().chain(
-        common::gpu().map(|gpu| (1, runs::gpu(&gpu))),
-    ) {
+    for (retries, device) in
+        [(0, runs::cpu()), (2, runs::cpu())].into_iter().chain(common::gpu().map(|gpu| (1, runs::gpu(&gpu))))
+    {
         let (mut config, folder) = (config(), tempfile::tempdir().unwrap());
         config.train.device_retries = retries;
         let text = runs::text(&config);
@@ -259,7 +184,7 @@ fn a_device_that_keeps_failing_ends_the_run_with_exit_code_4_and_leaves_its_chec
     }
 }
 
-/// Stops a run for good at `count` random calls, one after the other, and goes on each time.
+/// Stops runs for good at `count` random calls, up to four a run, each time in what is left of it; lets them end.
 fn resumes_alike(device: &Device, count: usize, seed: u64) {
     let (mut config, folder) = (config(), tempfile::tempdir().unwrap());
     config.train.device_retries = 0;
@@ -269,16 +194,21 @@ fn resumes_alike(device: &Device, count: usize, seed: u64) {
     outcome.unwrap();
     let expected = evidence(&whole);
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    for _ in 0..count {
-        let moment = rng.random_range(1..=calls);
-        let (outcome, ..) = train(&config, device, &text, &run, vec![moment]);
-        assert_eq!(outcome.unwrap_err().exit_code(), 4);
-        let (outcome, ..) = train(&config, device, &text, &run, Vec::new());
-        outcome.unwrap();
-        assert_eq!(runs::difference(&evidence(&run), &expected), None, "{moment} of {calls}");
+    let mut stops = 0;
+    while stops < count {
+        let mut moments = Vec::new();
+        loop {
+            let moment = if moments.len() < 4 { rng.random_range(1..=calls / 2) } else { u64::MAX };
+            let (outcome, ..) = train(&config, device, &text, &run, vec![moment]);
+            let Err(error) = outcome else { break };
+            assert_eq!(error.exit_code(), 4, "{error}");
+            moments.push(moment);
+            stops += 1;
+        }
+        assert_eq!(runs::difference(&evidence(&run), &expected), None, "{moments:?} of {calls}");
         std::fs::remove_dir_all(&run).unwrap();
     }
-    println!("{count} of {count} stops among {calls} calls on {}: the same bytes", device.describe());
+    println!("{stops} of {stops} stops among {calls} calls on {}: the same bytes", device.describe());
 }
 
 #[test]

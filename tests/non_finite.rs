@@ -7,8 +7,8 @@ use hadal::gpu::once::run_once;
 use hadal::gpu::pipeline::{Allowed, Pipelines};
 use hadal::kernels::case::{Case, Data, run_reference, uniform};
 use hadal::kernels::state::{
-    METRIC_LOSS, METRIC_WORDS, RESULT_CLEAN, RESULT_CLIP, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE, RESULT_LOSS_SCALE,
-    RESULT_SKIPPED, RESULT_WORDS, STATE_WORDS, first_result,
+    METRIC_LOSS, METRIC_WORDS, RESULT_CLEAN, RESULT_CLIP, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE,
+    RESULT_LOSS_SCALE, RESULT_SKIPPED, RESULT_WORDS, STATE_WORDS, first_result,
 };
 use hadal::kernels::{Kernel, adamw, adamw8bit, grad_norm, grad_norm_finish};
 use hadal::reference::adamw8bit::maps;

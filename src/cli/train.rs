@@ -210,7 +210,9 @@ impl Source for Machines<'_> {
         let (device, target, train) = (&self.device, self.target, &self.config.train);
         let program = fit::program(self.config, target);
         let mut session = Session::new(program, device, self.cap).map_err(|e| match (e, self.cap) {
-            (Error::Memory(text), Some(cap)) => Error::Memory(format!("{text}; {}", fit::advice(self.open, target, cap))),
+            (Error::Memory(text), Some(cap)) => {
+                Error::Memory(format!("{text}; {}", fit::advice(self.open, target, cap)))
+            }
             (e, _) => e,
         })?;
         if self.profile {

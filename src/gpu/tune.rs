@@ -362,9 +362,7 @@ fn index_buffers<'a>(
 ) -> Vec<wgpu::Buffer> {
     let sizes: Vec<usize> = step.tensors.iter().map(|&tensor| binding(tensor).1).collect();
     let contents = step.kernel.tunable.map(|tunable| (tunable.indices)(&step.params, &sizes)).unwrap_or_default();
-    let made = contents.iter().map(|values| {
-        gpu.buffer_of(bytemuck::cast_slice(values), wgpu::BufferUsages::STORAGE)
-    });
+    let made = contents.iter().map(|values| gpu.buffer_of(bytemuck::cast_slice(values), wgpu::BufferUsages::STORAGE));
     made.collect()
 }
 

@@ -77,9 +77,7 @@ impl Gpu {
     ///
     /// Errors: the device is lost; it hangs. One that hangs is never freed: that would wait for it.
     pub fn wait_at_most(&self, submission: Option<&wgpu::SubmissionIndex>, limit: Duration) -> Result<()> {
-        let turn = || {
-            self.turn(wgpu::PollType::Wait { submission_index: submission.cloned(), timeout: Some(limit) })
-        };
+        let turn = || self.turn(wgpu::PollType::Wait { submission_index: submission.cloned(), timeout: Some(limit) });
         match outlast(|| self.finished.count(), turn)? {
             Waited::Done => Ok(()),
             Waited::TimeUp => {

@@ -3,9 +3,9 @@
 //! The `tokenizers` crate trusts its input: several crafted files make it panic. So the JSON is checked first, part by
 //! part against a list of what is understood, and building and encoding run where a panic becomes an error.
 
-use crate::quiet::quietly;
 use crate::checkpoint::folder::inside_if_there;
 use crate::error::{Error, Result};
+use crate::quiet::quietly;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::io::Read;

@@ -110,9 +110,8 @@ pub fn during(program: &Program, executor: &mut dyn Executor, recording: &str) -
 
 /// The layer of a dispatch that reads or writes something of a parameter: of one outside of the layers, none.
 fn layer_of_step(program: &Program, step: &Step) -> Option<Option<usize>> {
-    let of_parameter = |&&tensor: &&Tensor| {
-        matches!(program.tensors.info(tensor).role, Role::Parameter | Role::Copy | Role::Gradient)
-    };
+    let of_parameter =
+        |&&tensor: &&Tensor| matches!(program.tensors.info(tensor).role, Role::Parameter | Role::Copy | Role::Gradient);
     step.tensors.iter().find(of_parameter).map(|&tensor| layer_of(&program.tensors.info(tensor).name))
 }
 

@@ -6,8 +6,8 @@ use hadal::gpu::device::Gpu;
 use hadal::gpu::once::run_once;
 use hadal::gpu::pipeline::{Allowed, Pipelines};
 use hadal::kernels::case::{Case, Data};
-use hadal::kernels::state::{METRIC_WORDS, 
-    RESULT_CLEAN, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE, RESULT_SKIPPED, first_result,
+use hadal::kernels::state::{
+    METRIC_WORDS, RESULT_CLEAN, RESULT_CORRECTION1, RESULT_CORRECTION2, RESULT_FINITE, RESULT_SKIPPED, first_result,
 };
 use hadal::kernels::{Kernel, grad_norm_finish};
 
@@ -61,7 +61,10 @@ fn skips(gpu: &Gpu, kernel: &Kernel) -> Result<(), String> {
         let mut before = first_result(scale).map(f64::from);
         (before[RESULT_CLEAN], before[RESULT_SKIPPED]) = (2.0, 5.0);
         (before[RESULT_CORRECTION1], before[RESULT_CORRECTION2]) = (0.25, 0.5);
-        let case = Case::new("infinite", &p).real(vec![1.0, f64::INFINITY]).real(vec![0.0; METRIC_WORDS]).real(before.to_vec());
+        let case = Case::new("infinite", &p)
+            .real(vec![1.0, f64::INFINITY])
+            .real(vec![0.0; METRIC_WORDS])
+            .real(before.to_vec());
         let after = run_once(gpu, &mut pipelines, &Allowed::portable(), kernel, &case).map_err(|e| e.to_string())?;
         let Some(Data::Real(words)) = after.into_iter().nth(2) else { panic!("the result holds floats") };
         let right = [0.0, expected, 0.0, 6.0, 0.25, 0.5];
