@@ -73,7 +73,8 @@ pub fn before(program: &Program, executor: &mut dyn Executor) -> Result<Option<F
 }
 
 /// Runs a recording of a micro-step on the batch that was fed, one dispatch after the other; stops at the first that
-/// writes a number which is not finite. What it writes is cleared before: old numbers may have gone bad, too.
+/// writes a number which is not finite. Activations are cleared before: old numbers may have gone bad, too. Gradients
+/// are left to [`clear_gradients`].
 pub fn during(program: &Program, executor: &mut dyn Executor, recording: &str) -> Result<Option<Finding>> {
     let number = program.recording(recording);
     let steps = &program.recordings[number].steps;
@@ -106,6 +107,12 @@ pub fn during(program: &Program, executor: &mut dyn Executor, recording: &str) -
         }
     }
     Ok(None)
+}
+
+/// Makes all gradients zeros, as updates leave those that the next micro-step adds to.
+pub fn clear_gradients(program: &Program, executor: &mut dyn Executor) -> Result<()> {
+    let gradients = program.tensors.iter().filter(|(_, info)| info.role == Role::Gradient);
+    gradients.into_iter().try_for_each(|(tensor, _)| executor.clear(tensor))
 }
 
 /// The layer of a dispatch that reads or writes something of a parameter: of one outside of the layers, none.

@@ -87,7 +87,10 @@ impl Trainer<'_> {
     /// Finds out what went bad, and goes back to the newest sound checkpoint where that is the policy.
     fn not_finite(&mut self, reason: &str) -> Result<()> {
         let train = &self.config.train;
+        self.forget_waiting();
         let found = self.diagnose(self.state.step - 1)?;
+        let (program, executor) = self.session.parts();
+        diagnosis::clear_gradients(program, executor)?;
         let before = self.state.numerics;
         if train.on_non_finite == OnNonFinite::Stop || before.roll_backs >= ROLL_BACKS {
             let back = match before.roll_backs {
@@ -106,9 +109,8 @@ impl Trainer<'_> {
         self.say(&format!("step {step}: rolled back ({times} of {ROLL_BACKS}); learning rate times {rate} from here"))
     }
 
-    /// Runs the update after `step` others again, without changing anything, and says what went bad first.
+    /// Runs the micro-steps of the update after `step` others again, and says what went bad first.
     fn diagnose(&mut self, step: u64) -> Result<String> {
-        self.forget_waiting();
         let mut micro_steps = window(self.config, self.dataset, step)?;
         weigh(&mut micro_steps, self.config.train.loss_reduction);
         self.begin_window(step)?;

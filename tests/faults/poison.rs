@@ -13,6 +13,7 @@ use hadal::kernels::Access;
 use hadal::kernels::state::{RESULT_CORRECTION1, RESULT_FINITE, RESULT_SKIPPED, STATE_LEARNING_RATE};
 use hadal::model::params::initial;
 use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, RESET, UPDATE};
+use hadal::train::checkpoint::Numerics;
 use hadal::train::diagnosis::{self, Finding};
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::moments::MomentValues;
@@ -110,7 +111,9 @@ fn diagnose(session: &mut Session, batch: &Batch) -> Option<Finding> {
     prepare(session, batch);
     let (program, executor) = session.parts();
     let found = diagnosis::before(program, executor).unwrap();
-    found.or_else(|| diagnosis::during(program, executor, FIRST_MICRO_STEP).unwrap())
+    let found = found.or_else(|| diagnosis::during(program, executor, FIRST_MICRO_STEP).unwrap());
+    diagnosis::clear_gradients(program, executor).unwrap();
+    found
 }
 
 /// A session with moments, and what it lasts on.
@@ -301,13 +304,19 @@ fn watched(session: Session, before: Before) -> Session {
 }
 
 fn train(config: &Config, limit: f32, run: &Path) -> Result<Outcome> {
+    train_as(config, limit, run, None)
+}
+
+/// The same from a checkpoint with another memory of what was not finite.
+fn train_as(config: &Config, limit: f32, run: &Path, numerics: Option<Numerics>) -> Result<Outcome> {
     let (text, resume, mut source) = (runs::text(config), run.exists(), Sick { config, limit });
     let mut machine = source.machine()?;
     let mut journal = Journal::create(run, config, resume)?;
-    let state = match resume {
+    let mut state = match resume {
         true => start::resume(&mut source, config, &mut machine.session, &mut journal, &mut |_| ())?,
         false => start::begin(&mut source, config, &mut machine.session)?,
     };
+    state.numerics = numerics.unwrap_or(state.numerics);
     Trainer::new(config, &mut source, machine, &text.1, &text.0, journal, state)?.run(false)
 }
 
@@ -357,6 +366,13 @@ fn a_roll_back_goes_on_from_the_newest_checkpoint_at_a_lower_rate_which_outlives
     assert_eq!(rates(&again), found);
     let [a, b] = [&run, &again].map(|run| runs::evidence(run, 9, Vec::new()));
     assert_eq!(runs::difference(&a, &b), None);
+    // Nothing of the bad updates, nor of the search in them, is left in what goes on.
+    for step in ["step-00000008", "step-00000009"] {
+        std::fs::remove_dir_all(again.join("checkpoints").join(step)).unwrap();
+    }
+    let numerics = Numerics { in_a_row: 0, roll_backs: 1, rate: 0.5 };
+    train_as(&config, 1.0, &again, Some(numerics)).unwrap();
+    assert_eq!(runs::difference(&a, &runs::evidence(&again, 9, Vec::new())), None);
 }
 
 #[test]
