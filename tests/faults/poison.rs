@@ -159,22 +159,20 @@ impl Patient {
         assert!(lasting(&mut self.session) == self.before);
     }
 
-    /// Whether the update was skipped and nothing that lasts is other than `before`; else it must be as if nothing had
-    /// happened, because nobody reads that number.
-    fn caught(&mut self, batch: &Batch, before: &[u32], what: &str) -> bool {
+    /// Makes the update. If it was skipped, nothing that lasts may be other than `before`.
+    fn caught(&mut self, batch: &Batch, before: &[u32], what: &str) -> Fate {
         update(&mut self.session, batch, FIRST_MICRO_STEP);
         let (result, after) = (self.session.result().unwrap(), lasting(&mut self.session));
         if result[RESULT_FINITE] == 1.0 {
-            assert!(after == self.healthy, "{what}: an update was made of it");
-            return false;
+            return if after == self.healthy { Fate::Unread } else { Fate::Swallowed };
         }
         assert_eq!(result[RESULT_SKIPPED], self.result[RESULT_SKIPPED] + 1.0, "{what}");
         assert!(after == before, "{what}: something changed");
-        true
+        Fate::Caught
     }
 
-    /// Poisons a dispatch; whether that mattered.
-    fn dispatch(&mut self, poison: Poison) -> bool {
+    /// Poisons a dispatch.
+    fn dispatch(&mut self, poison: Poison) -> Fate {
         let (before, batch) = (self.before.clone(), self.batch.clone());
         let name = self.session.program.tensors.info(poison.tensor).name.clone();
         let what = format!("{name} after dispatch {}, {:08x}", poison.step, poison.bits);
@@ -195,7 +193,7 @@ impl Patient {
         values[element] = f32::from_bits(bits);
         self.session.load_parameter(i, &values).unwrap();
         let (before, batch) = (lasting(&mut self.session), self.batch.clone());
-        assert!(self.caught(&batch, &before, &spec.name), "{}, number {element}: not caught", spec.name);
+        assert_eq!(self.caught(&batch, &before, &spec.name), Fate::Caught, "{}, number {element}", spec.name);
         let found = diagnose(&mut self.session, &batch).unwrap();
         assert_eq!((found.tensor.as_str(), found.index), (spec.name.as_str(), element));
         let of_expert = spec.shape.len() == 3;
@@ -207,11 +205,27 @@ impl Patient {
     fn data(&mut self, element: usize, bits: u32) {
         let (before, mut batch) = (self.before.clone(), self.batch.clone());
         batch.loss_weights[element] = f32::from_bits(bits);
-        assert!(self.caught(&batch, &before, "data"));
+        assert_eq!(self.caught(&batch, &before, "data"), Fate::Caught);
         assert_eq!(diagnose(&mut self.session, &batch).unwrap().tensor, "loss_weights");
         self.restore();
     }
 }
+
+/// What became of a bad number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The update was skipped.
+    Caught,
+    /// Nothing reads that number: the update is that of a healthy session, bit for bit.
+    Unread,
+    /// An update was made of it that is another one.
+    Swallowed,
+}
+
+/// Infinities that mean something where they stand: a logit of a probability of 0, and a sum so large that backward
+/// takes every share of it for 0. Only a fault of the memory can put one there alone, since a pass that computes one has
+/// NaN beside it; the update is then made of a gradient that is finite. NaN in these places is caught.
+const MEANINGFUL: [&str; 2] = ["log_sum_exp inf", "logits -inf"];
 
 /// Poisons `count` places that matter, a fifth of them parameters, on every device.
 fn is_caught(count: usize, seed: u64) {
@@ -220,7 +234,7 @@ fn is_caught(count: usize, seed: u64) {
     for device in &devices {
         let (mut patient, mut rng) = (Patient::new(device), rand_chacha::ChaCha8Rng::seed_from_u64(seed));
         let number = patient.session.program.weights.all.len();
-        let (mut caught, mut unread) = (0, Vec::new());
+        let (mut caught, mut unread, mut swallowed) = (0, Vec::new(), Vec::new());
         for n in 0..count / 5 {
             let i = rng.random_range(0..number);
             let spec = &patient.session.program.weights.all[i].spec;
@@ -240,13 +254,17 @@ fn is_caught(count: usize, seed: u64) {
             if caught >= count {
                 break;
             }
+            let (bits, name) = (BAD[n % 4], patient.session.program.tensors.info(tensor).name.clone());
             let elements = patient.session.program.tensors.elements(tensor);
-            let poison = Poison { step, tensor, element: rng.random_range(0..elements), bits: BAD[n % 4] };
+            let poison = Poison { step, tensor, element: rng.random_range(0..elements), bits };
             match patient.dispatch(poison) {
-                true => caught += 1,
-                false => unread.push(patient.session.program.tensors.info(tensor).name.clone()),
+                Fate::Caught => caught += 1,
+                Fate::Unread => unread.push(name),
+                Fate::Swallowed => swallowed.push(format!("{name} {}", f32::from_bits(bits))),
             }
         }
+        assert!(swallowed.iter().all(|what: &String| MEANINGFUL.contains(&what.as_str())), "{swallowed:?}");
+        println!("{} infinities taken at their word: {swallowed:?}", swallowed.len());
         println!("{caught} caught on {}; read by nothing, so that nothing changed: {unread:?}", device.describe());
     }
 }
