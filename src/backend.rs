@@ -3,9 +3,10 @@
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::device::{AdapterSummary, Gpu, adapters};
-use crate::gpu::executor::GpuExecutor;
+use crate::gpu::executor::{GpuExecutor, allocate};
 use crate::gpu::pipeline::Allowed;
 use crate::gpu::self_test;
+use crate::graph::plan::Plan;
 use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor};
 use crate::model::program::Program;
@@ -151,8 +152,21 @@ impl Device {
                 Ok(Box::new(CpuExecutor::<f32>::new(&program.tensors, &program.recordings)))
             }
             Device::Gpu { gpu, allowed, .. } => {
+                if let Some(free) = available_memory().filter(|&free| gpu.summary.is_software() && bytes > free) {
+                    return Err(too_large(bytes, free, "that the machine has free"));
+                }
                 Ok(Box::new(GpuExecutor::new(gpu.clone(), &program.tensors, &program.recordings, allowed)?))
             }
+        }
+    }
+
+    /// Whether the device has room for a plan now: it says so if its buffers can be made, which are freed at once.
+    pub fn has_room(&self, plan: &Plan) -> bool {
+        let in_memory = || available_memory().is_none_or(|free| plan.bytes() <= free);
+        match self {
+            Device::Cpu { .. } => in_memory(),
+            Device::Gpu { gpu, .. } if gpu.summary.is_software() => in_memory(),
+            Device::Gpu { gpu, .. } => allocate(gpu, plan).map(drop).and_then(|()| gpu.wait()).is_ok(),
         }
     }
 

@@ -68,13 +68,16 @@ pub(super) struct Fit {
     pub plan: Plan,
 }
 
-/// The least recompute with which `micro_batch` sequences need at most `limit` bytes, and none of whose tensors needs
-/// more than a binding holds; else the most that is allowed, as an error.
-fn fit(config: &Config, micro_batch: usize, target: Target, limit: u64) -> Result<Fit, Fit> {
+/// Whether there is room for a plan.
+pub(super) type Room<'a> = &'a dyn Fn(&Plan) -> bool;
+
+/// The least recompute with which there is room for `micro_batch` sequences, and none of whose tensors needs more than
+/// a binding holds; else the most that is allowed, as an error.
+fn fit(config: &Config, micro_batch: usize, target: Target, room: Room<'_>) -> Result<Fit, Fit> {
     let mut last = None;
     for recompute in allowed(config) {
         let plan = program(&with(config, micro_batch, recompute), target).plan();
-        let fits = plan.bytes() <= limit && plan.largest() <= target.binding_limit;
+        let fits = plan.largest() <= target.binding_limit && room(&plan);
         let found = Fit { micro_batch, recompute, plan };
         if fits {
             return Ok(found);
@@ -90,21 +93,21 @@ pub(super) fn decide(config: &mut Config, target: Target, limit: Option<u64>) {
     config.train.recompute = match (config.train.recompute, limit) {
         (Recompute::Auto, None) => Recompute::None,
         (Recompute::Auto, Some(limit)) => {
-            let (Ok(found) | Err(found)) = fit(config, config.train.micro_batch, target, limit);
+            let (Ok(found) | Err(found)) = fit(config, config.train.micro_batch, target, &|plan| plan.bytes() <= limit);
             found.recompute
         }
         (chosen, _) => chosen,
     };
 }
 
-/// The largest micro-batch that fits into `limit` bytes; where not even one sequence does, what that needs.
-pub(super) fn largest(config: &Config, target: Target, limit: u64) -> Result<Fit, Fit> {
+/// The largest micro-batch that there is room for; where not even one sequence does, what that needs.
+pub(super) fn largest(config: &Config, target: Target, room: Room<'_>) -> Result<Fit, Fit> {
     let length = config.train.sequence_length;
     let fits = |micro_batch: usize| {
         let passes = config.model.check_pass("train.micro_batch", micro_batch.saturating_mul(length), "").is_ok();
-        passes.then(|| fit(config, micro_batch, target, limit).ok()).flatten()
+        passes.then(|| fit(config, micro_batch, target, room).ok()).flatten()
     };
-    let mut largest = fit(config, 1, target, limit)?;
+    let mut largest = fit(config, 1, target, room)?;
     while let Some(found) = fits(largest.micro_batch * 2) {
         largest = found;
     }
@@ -117,10 +120,10 @@ pub(super) fn largest(config: &Config, target: Target, limit: u64) -> Result<Fit
 }
 
 /// What a refused run is told.
-pub(super) fn advice(config: &Config, target: Target, limit: u64) -> String {
-    let Ok(found) = largest(config, target, limit) else { return "not even train.micro_batch=1 fits".to_owned() };
+pub(super) fn advice(config: &Config, target: Target, room: Room<'_>) -> String {
+    let Ok(found) = largest(config, target, room) else { return "not even train.micro_batch=1 fits".to_owned() };
     let text = format!("the largest micro-batch that fits is train.micro_batch={}", found.micro_batch);
-    let block = largest(&with(config, 1, Recompute::Block), target, limit);
+    let block = largest(&with(config, 1, Recompute::Block), target, room);
     match block.ok().filter(|block| block.micro_batch > found.micro_batch) {
         Some(block) => format!("{text}, or {} with train.recompute=block", block.micro_batch),
         None => text,

@@ -43,8 +43,8 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     print(summary(&decided, &parameters(&config.model), &program(&decided, target)))?;
     print(policies(&config, target))?;
     let (Some(memory), Some(limit)) = (args.vram, limit) else { return Ok(()) };
-    let Fit { micro_batch, recompute, plan } =
-        largest(&config, target, limit).map_err(|least| Error::Memory(too_much(&least.plan, memory, args.binding)))?;
+    let Fit { micro_batch, recompute, plan } = largest(&config, target, &|plan| plan.bytes() <= limit)
+        .map_err(|least| Error::Memory(too_much(&least.plan, memory, args.binding)))?;
     print(format_args!("with {micro_batch} sequences a pass: {}", table(&plan)))?;
     print(format_args!(
         "largest micro-batch within {:.2} GiB: {micro_batch} ({:.2} GiB, and {:.2} left to the driver; recompute {})",

@@ -7,6 +7,7 @@ use crate::backend::Device;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::graph::plan::Plan;
 use crate::model::params::{ParamSpec, initial, parameters};
 use crate::model::program::Program;
 use crate::sample::Sampler;
@@ -202,6 +203,16 @@ struct Machines<'a> {
     used: bool,
 }
 
+impl Machines<'_> {
+    /// The largest micro-batch that there is room for, by trying.
+    fn advice(&self) -> String {
+        // Without a cap nothing but the user decides what is recomputed.
+        let config = if self.cap.is_some() { self.open } else { self.config };
+        let room = |plan: &Plan| self.cap.is_none_or(|cap| plan.bytes() <= cap) && self.device.has_room(plan);
+        fit::advice(config, self.target, &room)
+    }
+}
+
 impl Source for Machines<'_> {
     fn machine(&mut self) -> Result<Machine> {
         if std::mem::replace(&mut self.used, true) {
@@ -209,11 +220,9 @@ impl Source for Machines<'_> {
         }
         let (device, target, train) = (&self.device, self.target, &self.config.train);
         let program = fit::program(self.config, target);
-        let mut session = Session::new(program, device, self.cap).map_err(|e| match (e, self.cap) {
-            (Error::Memory(text), Some(cap)) => {
-                Error::Memory(format!("{text}; {}", fit::advice(self.open, target, cap)))
-            }
-            (e, _) => e,
+        let mut session = Session::new(program, device, self.cap).map_err(|e| match e {
+            Error::Memory(text) => Error::Memory(format!("{text}; {}", self.advice())),
+            e => e,
         })?;
         if self.profile {
             session.executor().profile()?;

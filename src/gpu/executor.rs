@@ -150,7 +150,7 @@ impl GpuExecutor {
 }
 
 /// All buffers of a plan, or an error that says how much was asked for.
-fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Vec<wgpu::Buffer>> {
+pub fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Vec<wgpu::Buffer>> {
     let limits = &gpu.summary.limits;
     let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
     if plan.largest() > limit {
