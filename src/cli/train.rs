@@ -7,7 +7,7 @@ use crate::backend::Device;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::model::params::{ParamSpec, initial, parameters};
+use crate::model::params::{ParamSpec, parameters, start_values};
 use crate::model::program::Program;
 use crate::sample::Sampler;
 use crate::terminal::{note, printable};
@@ -209,10 +209,10 @@ fn start(
         journal.restart()?;
     }
     match &config.train.model {
-        None => session.load(|spec| Ok(initial(spec, config.train.seed)))?,
+        None => session.load(start_values(config.train.seed))?,
         Some(folder) => {
             note(format_args!("starting from the weights in {}", folder.display()));
-            load_weights(folder, &config.model, |values| session.load(values))?;
+            load_weights(folder, &config.model, |fill| session.load(fill))?;
         }
     }
     Ok(TrainerState { step: 0, tokens: 0, seed: config.train.seed, best_val_loss: None, result: None })

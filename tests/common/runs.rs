@@ -9,7 +9,7 @@ use hadal::gpu::pipeline::Allowed;
 use hadal::graph::Dtype;
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
-use hadal::model::params::{initial, parameters};
+use hadal::model::params::{parameters, start_values};
 use hadal::model::program::{Program, ProgramOptions};
 use hadal::tokenizer::Tokenizer;
 use hadal::train::checkpoint::{self, TrainerState};
@@ -107,7 +107,7 @@ pub fn train(
     let state = if let Start::From(folder) = start {
         checkpoint::load(folder, &mut session).unwrap()
     } else {
-        session.load(|spec| Ok(initial(spec, seed))).unwrap();
+        session.load(start_values(seed)).unwrap();
         TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, result: None }
     };
     if let Start::AtScale(scale) = start {
