@@ -112,8 +112,8 @@ impl Sampler {
     }
 
     /// Fills all weights.
-    pub fn load(&mut self, values: impl FnMut(&ParamSpec) -> Result<Vec<f32>> + Send) -> Result<()> {
-        self.session.load(values)
+    pub fn load(&mut self, fill: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send) -> Result<()> {
+        self.session.load(fill)
     }
 
     /// Fills parameter number `i`.
@@ -176,7 +176,7 @@ mod tests {
     use crate::backend::Backend;
     use crate::config::rope::{RopeScaling, RopeType};
     use crate::config::train::Precision;
-    use crate::model::params::initial;
+    use crate::model::params::start_values;
 
     #[test]
     fn dynamic_positions_follow_the_tokens_and_not_the_window() {
@@ -190,7 +190,7 @@ mod tests {
         let device = Device::open(Backend::Cpu, None, Precision::F32).unwrap();
         let logits = |model: &ModelConfig, window: usize, tokens: u32| {
             let mut sampler = Sampler::new(model, window, &device).unwrap();
-            sampler.load(|spec| Ok(initial(spec, 4))).unwrap();
+            sampler.load(start_values(4)).unwrap();
             sampler.logits(&(0..20).collect::<Vec<_>>()).unwrap(); // another length before
             sampler.logits(&(0..tokens).collect::<Vec<_>>()).unwrap()
         };

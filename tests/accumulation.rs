@@ -14,7 +14,7 @@ use hadal::graph::{Dtype, Executor};
 use hadal::kernels::adamw;
 use hadal::kernels::case::indices;
 use hadal::kernels::state::METRIC_BALANCE;
-use hadal::model::params::initial;
+use hadal::model::params::start_values;
 use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, RESET, UPDATE};
 use hadal::train::session::{Metrics, Session, feed};
 use hadal::train::window::weigh;
@@ -45,7 +45,7 @@ fn balances(seq_aux: bool) -> [f64; 2] {
         let window = window(together);
         let program = program(&ModelConfig { seq_aux, ..tiny() }, NO_LIMIT, window[0].batch, LENGTH);
         let mut cpu = CpuExecutor::<f64>::new(&program.tensors, &program.recordings);
-        hadal::check::model::fill(&program, &mut cpu, |spec| Ok(initial(spec, 3))).unwrap();
+        hadal::check::model::fill(&program, &mut cpu, start_values(3)).unwrap();
         cpu.upload_indices(program.inputs.state, &state_words(PASSES)).unwrap();
         for batch in &window {
             feed(&mut cpu, &program.inputs, batch).unwrap();
@@ -68,7 +68,7 @@ fn on_cpu<F: CpuReal>(together: bool, reduction: LossReduction) -> Vec<f64> {
     let mut window = window(together);
     let program = program_for(&window[0]);
     let mut cpu = CpuExecutor::<F>::new(&program.tensors, &program.recordings);
-    hadal::check::model::fill(&program, &mut cpu, |spec| Ok(initial(spec, 3))).unwrap();
+    hadal::check::model::fill(&program, &mut cpu, start_values(3)).unwrap();
     weigh(&mut window, reduction);
     cpu.upload_indices(program.inputs.state, &state_words(PASSES)).unwrap();
     for batch in &window {
@@ -83,7 +83,7 @@ fn on_device(device: &Device, together: bool) -> (Vec<f64>, Metrics) {
     let mut window = window(together);
     weigh(&mut window, LossReduction::Tokens);
     let mut session = Session::new(program_for(&window[0]), device, None).unwrap();
-    session.load(|spec| Ok(initial(spec, 3))).unwrap();
+    session.load(start_values(3)).unwrap();
     session.run(RESET).unwrap();
     session.set_sequences(PASSES).unwrap();
     for batch in &window {
@@ -144,7 +144,7 @@ fn sessions_on_the_cpu_and_on_the_adapter_accumulate_to_the_gradient_of_one_batc
 /// `cleared`, gradients are zeroed before each window, and every micro-step adds to them.
 fn updates(program: Program, device: &Device, passes: usize, cleared: bool) -> (Vec<f64>, Vec<f32>) {
     let mut session = Session::new(program, device, None).unwrap();
-    session.load(|spec| Ok(initial(spec, 3))).unwrap();
+    session.load(start_values(3)).unwrap();
     session.set_sequences(passes).unwrap();
     session.set_learning_rate(1e-2).unwrap();
     let losses = (0..4).map(|step| {

@@ -6,7 +6,7 @@ mod runs;
 use hadal::checkpoint::disk::NewFile;
 use hadal::checkpoint::draft::{Disk, SystemDisk};
 use hadal::checkpoint::manifest::{Listed, MANIFEST, Manifest, verify};
-use hadal::model::params::initial;
+use hadal::model::params::{initial, start_values};
 use hadal::tokenizer::Tokenizer;
 use hadal::train::checkpoint::{TrainerState, load_newest, model_folder, save, save_on};
 use hadal::train::rotation::{CHECKPOINTS, rotate};
@@ -52,7 +52,7 @@ impl Run {
     }
 
     fn set(&mut self, seed: u64) {
-        self.session.load(|spec| Ok(initial(spec, seed))).unwrap();
+        self.session.load(start_values(seed)).unwrap();
     }
 
     /// Saves the weights of `seed` as the checkpoint of `step`.

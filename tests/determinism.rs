@@ -13,7 +13,7 @@ use hadal::config::model::{ModelConfig, ScoringFunc, TopkMethod};
 use hadal::config::train::OptimizerKind;
 use hadal::graph::Executor;
 use hadal::graph::run_cpu::CpuExecutor;
-use hadal::model::params::initial;
+use hadal::model::params::start_values;
 use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use hadal::train::checkpoint::TrainerState;
 use hadal::train::moments::MomentValues;
@@ -180,7 +180,7 @@ fn replaying_a_recording_gives_the_bits_of_recording_it_afresh() {
         let session = || -> Session {
             let program = Fixture::new("replay", dropping(), NO_LIMIT).program();
             let mut session = Session::new(program, device as &Device, None).unwrap();
-            session.load(|spec| Ok(initial(spec, 3))).unwrap();
+            session.load(start_values(3)).unwrap();
             session
         };
         let replayed = two_windows(&mut session(), None);

@@ -18,7 +18,7 @@ use hadal::kernels::case::{Case, Data, run_reference, uniform};
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
 use hadal::model::moments::Kept;
-use hadal::model::params::{initial, parameters};
+use hadal::model::params::{parameters, start_values};
 use hadal::model::program::{Program, ProgramOptions};
 use hadal::reference::adamw8bit::maps;
 use hadal::train::checkpoint::{TrainerState, load, save};
@@ -177,7 +177,7 @@ fn parts_of_a_parameter_hold_whole_blocks() {
 fn session(kind: OptimizerKind, binding_limit: u64) -> Session {
     let config = config();
     let mut session = Session::new(program(&config, kind, binding_limit), &runs::cpu(), None).unwrap();
-    session.load(|spec| Ok(initial(spec, 3))).unwrap();
+    session.load(start_values(3)).unwrap();
     for i in 0..session.program.weights.all.len() {
         let n = session.program.weights.all[i].spec.elements();
         let values = |seed| uniform(seed, n).into_iter().map(|x| x as f32).collect::<Vec<f32>>();

@@ -15,7 +15,7 @@ use hadal::data::batch::{Batch, IGNORED};
 use hadal::graph::Dtype;
 use hadal::kernels::case::indices;
 use hadal::model::inputs::BatchSize;
-use hadal::model::params::{initial, parameters};
+use hadal::model::params::{ParamSpec, initial, parameters, start_values};
 use hadal::model::program::{EVALUATE, FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
 use hadal::reference::model as judge;
 use hadal::train::rows::Row;
@@ -104,7 +104,7 @@ fn windows_that_part_after_one_token_leave_half_a_bit_each() {
 fn session(config: &ModelConfig, device: &hadal::backend::Device, length: usize) -> Session {
     let program = models::program(config, NO_LIMIT, 1, length);
     let mut session = Session::new(program, device, None).unwrap();
-    session.load(|spec| Ok(initial(spec, 3))).unwrap();
+    session.load(start_values(3)).unwrap();
     session
 }
 
@@ -144,7 +144,7 @@ fn the_untrained_loss_is_that_of_normal_logits() {
     let (batches, n) = (8, 256);
     let program = models::program(&config, NO_LIMIT, 16, 16);
     let mut session = Session::new(program, &runs::cpu(), None).unwrap();
-    session.load(|spec| Ok(initial(spec, 3))).unwrap();
+    session.load(start_values(3)).unwrap();
     let batch = |i: u64| Batch::new(indices(2 * i, n, 512), indices(2 * i + 1, n, 512), 16, 16);
     let metrics = session.evaluate(&(0..batches).map(batch).collect::<Vec<_>>()).unwrap();
     // Final hidden rows have length sqrt(d), so that logits are normal with variance d sigma^2 = 0.64.
@@ -195,7 +195,11 @@ fn trajectory(case: &parity::Case) -> (Vec<f64>, Vec<f64>) {
     };
     let program = Program::new(&config, &case.specs, &options);
     let mut session = Session::new(program, &runs::cpu(), None).unwrap();
-    session.load(|spec| Ok(case.params[&spec.name].iter().map(|&x| x as f32).collect())).unwrap();
+    let fill = |spec: &ParamSpec, values: &mut [f32]| {
+        values.iter_mut().zip(&case.params[&spec.name]).for_each(|(value, &x)| *value = x as f32);
+        Ok(())
+    };
+    session.load(fill).unwrap();
     session.feed(&batch).unwrap();
     let update = |_| {
         session.run(RESET).unwrap();

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::graph::Step;
 use crate::kernels::case::indices;
 use crate::model::inputs::BatchSize;
-use crate::model::params::{initial, parameters};
+use crate::model::params::{parameters, start_values};
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
 use crate::train::session::Session;
 use serde::Serialize;
@@ -88,7 +88,7 @@ impl<'d> Bench<'d> {
         };
         let program = Program::new(&config.model, &parameters(&config.model), &options);
         let mut session = Session::new(program, device, cap)?;
-        session.load(|spec| Ok(initial(spec, 1)))?;
+        session.load(start_values(1))?;
         let ids = indices(1, size.tokens(), config.model.vocab_size as u32);
         let targets = indices(2, size.tokens(), config.model.vocab_size as u32);
         let mut batch = Batch::new(ids, targets, size.batch, size.length);

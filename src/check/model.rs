@@ -16,7 +16,7 @@ use crate::graph::{Dtype, Executor, Tensors};
 use crate::kernels::case::{indices, uniform};
 use crate::kernels::state;
 use crate::model::inputs::BatchSize;
-use crate::model::params::{ParamSpec, initial, parameters};
+use crate::model::params::{ParamSpec, parameters, start_values};
 use crate::model::positions;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, REFRESH, RESET, UPDATE};
 use crate::reference::adamw8bit::maps;
@@ -110,11 +110,12 @@ pub fn wide_program() -> Program {
 pub fn fill(
     program: &Program,
     executor: &mut dyn Executor,
-    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    mut values: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()>,
 ) -> Result<()> {
     let inputs = &program.inputs;
     for parameter in &program.weights.all {
-        let data = values(&parameter.spec)?;
+        let mut data = vec![0.0; parameter.spec.elements()];
+        values(&parameter.spec, &mut data)?;
         upload(executor, &parameter.weight, &data)?;
     }
     let length = inputs.size.length;
@@ -150,7 +151,7 @@ pub fn check_model(
     gpu: &Arc<Gpu>,
     allowed: &Allowed,
     program: &Program,
-    mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    mut values: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()>,
 ) -> Result<Vec<Finding>> {
     let mut findings = steps(gpu, allowed, program, &mut values)?;
     findings.extend(whole(gpu, allowed, program, &mut values)?);
@@ -158,16 +159,19 @@ pub fn check_model(
 }
 
 /// Initial values as the default source of weights, but for selection biases, which at zero would decide nothing.
-pub fn initial_values(spec: &ParamSpec) -> Result<Vec<f32>> {
-    let bias = || uniform(3, spec.elements()).into_iter().map(|x| 0.25 * x as f32).collect();
-    Ok(if spec.trained { initial(spec, 3) } else { bias() })
+pub fn initial_values(spec: &ParamSpec, values: &mut [f32]) -> Result<()> {
+    if spec.trained {
+        return start_values(3)(spec, values);
+    }
+    values.iter_mut().zip(uniform(3, spec.elements())).for_each(|(value, x)| *value = 0.25 * x as f32);
+    Ok(())
 }
 
 fn steps(
     gpu: &Gpu,
     allowed: &Allowed,
     program: &Program,
-    values: &mut impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    values: &mut impl FnMut(&ParamSpec, &mut [f32]) -> Result<()>,
 ) -> Result<Vec<Finding>> {
     let mut cpu = CpuExecutor::<f64>::new(&program.tensors, &program.recordings);
     fill(program, &mut cpu, values)?;
@@ -189,7 +193,7 @@ fn whole(
     gpu: &Arc<Gpu>,
     allowed: &Allowed,
     program: &Program,
-    values: &mut impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    values: &mut impl FnMut(&ParamSpec, &mut [f32]) -> Result<()>,
 ) -> Result<Vec<Finding>> {
     let mut judge = CpuExecutor::<f64>::new(&program.tensors, &program.recordings);
     let mut device = GpuExecutor::new(gpu.clone(), &program.tensors, &program.recordings, allowed)?;

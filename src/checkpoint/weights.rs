@@ -111,16 +111,18 @@ impl Weights {
         copy || name.ends_with(FREQUENCIES)
     }
 
-    /// Reads one parameter as f32: its tensors on disk one after the other.
-    pub fn load(&self, spec: &ParamSpec) -> Result<Vec<f32>> {
-        let mut values = Vec::with_capacity(spec.elements());
+    /// Reads one parameter as f32 into `values`, as many as it has elements: its tensors on disk one after the other.
+    pub fn load(&self, spec: &ParamSpec, values: &mut [f32]) -> Result<()> {
+        let mut rest = values;
         for tensor in &spec.disk {
             self.stream(tensor, |piece| {
-                values.extend_from_slice(piece);
+                let (target, after) = std::mem::take(&mut rest).split_at_mut(piece.len());
+                target.copy_from_slice(piece);
+                rest = after;
                 Ok(())
             })?;
         }
-        Ok(values)
+        Ok(())
     }
 
     /// Hands one tensor to `take` as f32, a piece at a time.

@@ -64,7 +64,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
                 let weights = Weights::open(&folder)?;
                 weights.check(&parameters(&config))?;
                 let program = small_program(&config, device.binding_limit(), device.stored());
-                findings.extend(check_model(gpu, allowed, &program, |spec| weights.load(spec))?);
+                findings.extend(check_model(gpu, allowed, &program, |spec, values| weights.load(spec, values))?);
             }
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn run(args: DumpArgs) -> Result<()> {
     };
     let program = Program::new(&config, &parameters(&config), &options);
     let mut session = Session::new(program, &device, None)?;
-    load_weights(&folder, &config, |values| session.load(values))?;
+    load_weights(&folder, &config, |fill| session.load(fill))?;
     batch.set_weight(batch.counted());
     session.feed(&batch)?;
     session.set_keys(0, 0, 0)?;

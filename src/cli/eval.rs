@@ -49,7 +49,11 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let tokenizer = model_tokenizer(&folder, &config)?;
     let run = run_config(&args)?;
     let known = run.as_ref().map(|c| c.train.sequence_length);
-    let length = args.length.or(known).unwrap_or(config.max_position_embeddings.min(512)).min(config.longest());
+    let longest = config.longest();
+    if args.length.is_some_and(|length| length > longest) {
+        return Err(Error::Usage(format!("--length is more than the {longest} positions that the model takes")));
+    }
+    let length = args.length.or(known).unwrap_or(config.max_position_embeddings.min(512)).min(longest);
     config.check_pass("--batch", args.batch.saturating_mul(length), "lower it")?;
     let (data, seed) = source(&args, run.as_ref())?;
     let dataset = Dataset::open(&data, &tokenizer, length, seed)?;
@@ -72,7 +76,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         recompute: Recompute::None,
     };
     let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
-    load_weights(&folder, &config, |values| session.load(values))?;
+    load_weights(&folder, &config, |fill| session.load(fill))?;
     let batches: Vec<Batch> = all.chunks(size.batch).map(|chunk| Batch::padded(chunk, size.batch)).collect();
     let metrics = session.evaluate(&batches)?;
     print(format_args!("loss {:.6}", metrics.loss()))?;

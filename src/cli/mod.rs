@@ -169,8 +169,8 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-/// Where the elements of each parameter come from.
-type Values<'a> = dyn FnMut(&ParamSpec) -> Result<Vec<f32>> + Send + 'a;
+/// What fills a parameter's elements.
+type Fill<'a> = dyn FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send + 'a;
 
 /// Opens a model folder's weights and checks that they are those of a model so configured.
 fn open_weights(folder: &Path, config: &ModelConfig) -> Result<Weights> {
@@ -180,17 +180,13 @@ fn open_weights(folder: &Path, config: &ModelConfig) -> Result<Weights> {
 }
 
 /// Loads a model folder's weights into a session-like consumer. Refuses them in the end if some are not finite.
-fn load_weights(
-    folder: &Path,
-    config: &ModelConfig,
-    mut load: impl FnMut(&mut Values<'_>) -> Result<()>,
-) -> Result<()> {
+fn load_weights(folder: &Path, config: &ModelConfig, mut load: impl FnMut(&mut Fill<'_>) -> Result<()>) -> Result<()> {
     let weights = open_weights(folder, config)?;
     let mut odd = Vec::new();
-    load(&mut |spec| {
-        let values = weights.load(spec)?;
-        odd.extend(not_finite(spec, &values));
-        Ok(values)
+    load(&mut |spec, values| {
+        weights.load(spec, values)?;
+        odd.extend(not_finite(spec, values));
+        Ok(())
     })?;
     weights.refuse_not_finite(&odd)
 }

@@ -50,7 +50,7 @@ pub(super) fn run(args: SampleArgs) -> Result<()> {
     config.check_pass("--window", wanted.min(limit), "lower it")?;
     let device = args.device.open(Precision::F32)?;
     let mut sampler = Sampler::new(&config, wanted.min(limit), &device)?;
-    load_weights(&folder, &config, |values| sampler.load(values))?;
+    load_weights(&folder, &config, |fill| sampler.load(fill))?;
     let text = sampler.text(&tokenizer, &args.prompt, args.tokens, &sampling)?;
     print(if std::io::stdout().is_terminal() { printable(&text) } else { text })
 }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::graph::plan::Plan;
-use crate::model::params::{ParamSpec, initial, parameters};
+use crate::model::params::{ParamSpec, parameters, start_values};
 use crate::model::program::Program;
 use crate::sample::Sampler;
 use crate::terminal::{note, printable};
@@ -236,10 +236,10 @@ impl Source for Machines<'_> {
     fn first_weights(&mut self, session: &mut Session) -> Result<()> {
         let config = self.config;
         let Some(folder) = &config.train.model else {
-            return session.load(|spec| Ok(initial(spec, config.train.seed)));
+            return session.load(start_values(config.train.seed));
         };
         note(format_args!("starting from the weights in {}", folder.display()));
-        load_weights(folder, &config.model, |values| session.load(values))
+        load_weights(folder, &config.model, |fill| session.load(fill))
     }
 }
 

@@ -84,19 +84,33 @@ struct Stretch {
     first: u64,
     words: usize,
     values: Vec<f32>,
+    /// How many of the first values are wrong, and what stands in their place.
+    wrong: usize,
+    mended: Vec<f32>,
     /// Where the first number after it begins.
     exit: u64,
 }
 
 impl Stretch {
+    fn new(first: u64, words: usize) -> Self {
+        Stretch { first, words, values: Vec::with_capacity(words), wrong: 0, mended: Vec::new(), exit: 0 }
+    }
+
     fn end(&self) -> u64 {
         self.first + self.words as u64
+    }
+
+    /// Its numbers, in two pieces.
+    fn pieces(&self) -> [&[f32]; 2] {
+        [&self.mended, &self.values[self.wrong..]]
     }
 
     /// Draws as if a number began at the first word.
     fn draw(&mut self, rng: &ChaCha8Rng, sigma: f64) {
         let mut words = Words::new(rng, self.first, self.words);
         self.values.clear();
+        self.mended.clear();
+        self.wrong = 0;
         while words.next < self.words {
             self.values.push(words.draw(sigma));
         }
@@ -110,49 +124,46 @@ impl Stretch {
         }
         let mut guess = Words::new(rng, self.first, MORE);
         let mut truth = Words::new(rng, entry, MORE);
-        let (mut wrong, mut right) = (0, Vec::new());
         while guess.at() != truth.at() && guess.at().min(truth.at()) < self.end() {
             if guess.at() < truth.at() {
                 guess.draw(sigma);
-                wrong += 1;
+                self.wrong += 1;
             } else {
-                right.push(truth.draw(sigma));
+                self.mended.push(truth.draw(sigma));
             }
         }
         if guess.at() != truth.at() {
             self.exit = truth.at(); // they met nowhere in the stretch
         }
-        self.values.splice(..wrong, right);
     }
 }
 
-/// The first `count` numbers of `rng`'s stream, of mean 0 and standard deviation `sigma`.
-pub fn normal(rng: &ChaCha8Rng, sigma: f64, count: usize) -> Vec<f32> {
-    in_stretches(rng, sigma, count, STRETCH)
+/// Fills `values` with the first numbers of `rng`'s stream, of mean 0 and standard deviation `sigma`.
+pub fn normal(rng: &ChaCha8Rng, sigma: f64, values: &mut [f32]) {
+    in_stretches(rng, sigma, values, STRETCH);
 }
 
-fn in_stretches(rng: &ChaCha8Rng, sigma: f64, count: usize, words: usize) -> Vec<f32> {
-    let mut all = vec![0.0; count];
-    let wave = WAVE.min(count.div_ceil(words));
-    let first = |i: usize| Stretch { first: (i * words) as u64, words, values: Vec::with_capacity(words), exit: 0 };
-    let mut stretches: Vec<Stretch> = (0..wave).map(first).collect();
-    let mut rest = all.as_mut_slice();
+fn in_stretches(rng: &ChaCha8Rng, sigma: f64, values: &mut [f32], words: usize) {
+    let wave = WAVE.min(values.len().div_ceil(words));
+    let mut stretches: Vec<Stretch> = (0..wave).map(|i| Stretch::new((i * words) as u64, words)).collect();
+    let mut rest = values;
     let mut entry = 0;
     while !rest.is_empty() {
         stretches.par_iter_mut().for_each(|stretch| stretch.draw(rng, sigma));
-        let mut copies = Vec::with_capacity(wave);
+        let mut copies = Vec::with_capacity(2 * wave);
         for stretch in &mut stretches {
             stretch.mend(rng, sigma, entry);
             entry = stretch.exit;
             stretch.first += (wave * words) as u64; // for the next wave
-            let kept = stretch.values.len().min(rest.len());
-            let (target, after) = rest.split_at_mut(kept);
-            copies.push((target, &stretch.values[..kept]));
-            rest = after;
+            for piece in stretch.pieces() {
+                let kept = piece.len().min(rest.len());
+                let (target, after) = rest.split_at_mut(kept);
+                copies.push((target, &piece[..kept]));
+                rest = after;
+            }
         }
         copies.into_par_iter().for_each(|(target, values)| target.copy_from_slice(values));
     }
-    all
 }
 
 #[cfg(test)]
@@ -172,8 +183,9 @@ mod tests {
             // Short stretches end inside a number often, and some hold no word at which both chains begin one.
             for (words, count) in [(1, 3000), (2, 3000), (3, 10_000), (64, 100_000), (STRETCH, STRETCH * WAVE + 12_345)]
             {
-                let expected = one_by_one(&rng, 0.02, count);
-                assert!(in_stretches(&rng, 0.02, count, words) == expected, "seed {seed}, {words} words");
+                let mut drawn = vec![f32::NAN; count];
+                in_stretches(&rng, 0.02, &mut drawn, words);
+                assert!(drawn == one_by_one(&rng, 0.02, count), "seed {seed}, {words} words");
             }
         }
     }
@@ -183,7 +195,9 @@ mod tests {
         let rng = ChaCha8Rng::from_seed([9; 32]);
         let with = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| normal(&rng, 1.0, 300_000))
+            let mut drawn = vec![f32::NAN; 300_000];
+            pool.install(|| normal(&rng, 1.0, &mut drawn));
+            drawn
         };
         let one = with(1);
         assert!(one == with(3));
@@ -196,7 +210,7 @@ mod tests {
         let expected = one_by_one(&rng, 1.0, 20_000);
         let mut unmended = Vec::new();
         for i in 0..1000 {
-            let mut stretch = Stretch { first: i * 64, words: 64, values: Vec::new(), exit: 0 };
+            let mut stretch = Stretch::new(i * 64, 64);
             stretch.draw(&rng, 1.0);
             unmended.extend(stretch.values);
         }

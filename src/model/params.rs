@@ -7,6 +7,7 @@
 use super::moe::bias_name;
 use super::normal::normal;
 use crate::config::model::ModelConfig;
+use crate::error::Result;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -174,14 +175,28 @@ pub fn parameters(c: &ModelConfig) -> Vec<ParamSpec> {
 /// Start values of one parameter. They depend on the seed, the name and the shape alone: adding a layer or drawing in
 /// another order changes no other tensor. All threads draw them; their number changes nothing.
 pub fn initial(spec: &ParamSpec, seed: u64) -> Vec<f32> {
+    let mut values = vec![0.0; spec.elements()];
+    initialise(spec, seed, &mut values);
+    values
+}
+
+/// Fills any parameter with its start values, as many as `values` has room for.
+pub fn start_values(seed: u64) -> impl Fn(&ParamSpec, &mut [f32]) -> Result<()> + Send {
+    move |spec, values| {
+        initialise(spec, seed, values);
+        Ok(())
+    }
+}
+
+fn initialise(spec: &ParamSpec, seed: u64, values: &mut [f32]) {
     match spec.init {
-        Init::Ones => vec![1.0; spec.elements()],
-        Init::Zeros => vec![0.0; spec.elements()],
+        Init::Ones => values.fill(1.0),
+        Init::Zeros => values.fill(0.0),
         Init::Normal(sigma) => {
             let mut key = [0u8; 32];
             key[..8].copy_from_slice(&seed.to_le_bytes());
             key[8..16].copy_from_slice(&fnv1a(spec.name.as_bytes()).to_le_bytes());
-            normal(&ChaCha8Rng::from_seed(key), sigma, spec.elements())
+            normal(&ChaCha8Rng::from_seed(key), sigma, values);
         }
     }
 }

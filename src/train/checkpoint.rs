@@ -190,10 +190,10 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let weights = Weights::open(folder)?;
     weights.check(&specs)?;
     let mut odd = Vec::new();
-    session.load(|spec| {
-        let values = weights.load(spec)?;
-        odd.extend(not_finite(spec, &values));
-        Ok(values)
+    session.load(|spec, values| {
+        weights.load(spec, values)?;
+        odd.extend(not_finite(spec, values));
+        Ok(())
     })?;
     weights.refuse_not_finite(&odd)?;
     moments::load(&folder.join(OPTIMIZER), session)?;

@@ -16,7 +16,7 @@ use crate::model::positions;
 use crate::model::program::Program;
 use crate::quiet::quietly;
 use crate::reference::adamw8bit::maps;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::channel;
 
 /// A program, its buffers, and the words that change from step to step.
 pub struct Session {
@@ -94,16 +94,32 @@ impl Session {
         let _ = quietly(|| drop(closed));
     }
 
-    /// Fills all parameters, in order. `values` runs on a thread of its own, one parameter ahead of the upload.
-    pub fn load(&mut self, mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>> + Send) -> Result<()> {
+    /// Fills all parameters, in order. `fill` gives every element of one; it runs on a thread of its own, one
+    /// parameter ahead of the upload. Two buffers go to and fro between them: fresh memory for each parameter would
+    /// cost about as much time as drawing its start values.
+    pub fn load(&mut self, mut fill: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send) -> Result<()> {
         let specs: Vec<ParamSpec> = self.program.weights.all.iter().map(|parameter| parameter.spec.clone()).collect();
+        let largest = specs.iter().map(ParamSpec::elements).max().unwrap_or(0);
         std::thread::scope(|scope| {
-            let (give, take) = sync_channel(0);
+            let ((give, take), (give_back, take_back)) = (channel(), channel());
+            for _ in 0..2 {
+                // The memory comes when it is first written: by the threads that fill it, not by this one.
+                let _ = give_back.send(vec![0.0; largest]); // the other end is in this scope
+            }
             scope.spawn(move || {
                 // Ends early where the other side has stopped at an error.
-                specs.iter().map(&mut values).try_for_each(|made| give.send(made).ok())
+                specs.iter().try_for_each(|spec| {
+                    let mut buffer: Vec<f32> = take_back.recv().ok()?;
+                    let filled = fill(spec, &mut buffer[..spec.elements()]);
+                    give.send(filled.map(|()| (spec.elements(), buffer))).ok()
+                })
             });
-            take.iter().enumerate().try_for_each(|(i, made)| self.load_parameter(i, &made?))
+            take.iter().enumerate().try_for_each(|(i, filled)| {
+                let (elements, buffer) = filled?;
+                self.load_parameter(i, &buffer[..elements])?;
+                let _ = give_back.send(buffer); // the last ones find nobody who needs them
+                Ok(())
+            })
         })?;
         self.refresh()
     }

@@ -211,6 +211,7 @@ fn samples_need_sensible_settings_and_a_model() {
     refused(at, &["sample", "world.txt"], 2, &["world.txt", "run folder"]);
     misused(at, &["sample", "run", "--window", "0"], "--window");
     misused(at, &["eval", "run", "--batch", "0"], "--batch");
+    refused(at, &["eval", "run", "--length", "100000"], 2, &["--length", "positions that the model takes"]);
 }
 
 #[test]

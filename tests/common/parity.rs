@@ -34,7 +34,11 @@ impl Case {
         let specs = parameters(&config);
         let weights = Weights::open(folder).unwrap_or_else(|e| panic!("{e}"));
         weights.check(&specs).unwrap_or_else(|e| panic!("{e}"));
-        let load = |spec: &ParamSpec| weights.load(spec).unwrap().into_iter().map(f64::from).collect();
+        let load = |spec: &ParamSpec| {
+            let mut values = vec![f32::NAN; spec.elements()];
+            weights.load(spec, &mut values).unwrap();
+            values.into_iter().map(f64::from).collect()
+        };
         let params = specs.iter().map(|spec| (spec.name.clone(), load(spec))).collect();
         let expected = read_tensors(&folder.join("expected.safetensors")).unwrap_or_else(|e| panic!("{e}"));
         let shape = expected["input_ids"].shape.clone();

@@ -9,7 +9,7 @@ use hadal::gpu::pipeline::Allowed;
 use hadal::graph::Dtype;
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
-use hadal::model::params::{initial, parameters};
+use hadal::model::params::{parameters, start_values};
 use hadal::model::program::{Program, ProgramOptions};
 use hadal::tokenizer::Tokenizer;
 use hadal::train::checkpoint;
