@@ -96,7 +96,7 @@ impl Source for Steady<'_> {
     }
 
     fn first_weights(&mut self, session: &mut Session) -> hadal::error::Result<()> {
-        session.load(|spec| Ok(initial(spec, self.config.train.seed)))
+        session.load(start_values(self.config.train.seed))
     }
 }
 
