@@ -15,7 +15,7 @@ use hadal::data::Dataset;
 use hadal::error::{Error, Result};
 use hadal::gpu::device::Gpu;
 use hadal::graph::Executor;
-use hadal::model::params::initial;
+use hadal::model::params::start_values;
 use hadal::tokenizer::Tokenizer;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::session::Session;
@@ -72,7 +72,7 @@ impl Source for Unlucky<'_> {
     }
 
     fn first_weights(&mut self, session: &mut Session) -> Result<()> {
-        session.load(|spec| Ok(initial(spec, self.config.train.seed)))
+        session.load(start_values(self.config.train.seed))
     }
 }
 

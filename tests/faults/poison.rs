@@ -11,7 +11,7 @@ use hadal::error::Result;
 use hadal::graph::{Dtype, Tensor};
 use hadal::kernels::Access;
 use hadal::kernels::state::{RESULT_CORRECTION1, RESULT_FINITE, RESULT_SKIPPED, STATE_LEARNING_RATE};
-use hadal::model::params::initial;
+use hadal::model::params::start_values;
 use hadal::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, RESET, UPDATE};
 use hadal::train::checkpoint::Numerics;
 use hadal::train::diagnosis::{self, Finding};
@@ -136,7 +136,7 @@ impl Patient {
         weigh(&mut batch, config.train.loss_reduction);
         let batch = batch.remove(0);
         let mut session = poisoned(&config, device, dose.clone());
-        session.load(|spec| Ok(initial(spec, 5))).unwrap();
+        session.load(start_values(5)).unwrap();
         update(&mut session, &batch, MICRO_STEP);
         assert_eq!(diagnose(&mut session, &batch), None, "nothing is bad yet");
         let number = session.program.weights.all.len();
@@ -310,7 +310,7 @@ impl Source for Sick<'_> {
     }
 
     fn first_weights(&mut self, session: &mut Session) -> Result<()> {
-        session.load(|spec| Ok(initial(spec, self.config.train.seed)))
+        session.load(start_values(self.config.train.seed))
     }
 }
 
