@@ -1,6 +1,7 @@
 //! The one error type of the crate. Every variant is one sentence that names the place and says what to do.
 
 use crate::stop::Signal;
+use crate::terminal::sentence;
 use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong, grouped by the exit code that the program leaves with.
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     // Input, configuration and usage: exit code 2.
     /// A configuration key has a value that cannot be used, or is unknown.
-    #[error("{key}: {reason}")]
+    #[error("{}", sentence(format_args!("{key}: {reason}")))]
     Config {
         /// Dotted key, as the user would write it after `--set`.
         key: String,
@@ -16,7 +17,7 @@ pub enum Error {
         reason: String,
     },
     /// A file's content is not what its format promises.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}", sentence(format_args!("{}: {reason}", path.display())))]
     File {
         /// The file.
         path: PathBuf,
@@ -24,7 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// The command line asks for something that does not exist or does not fit together.
-    #[error("{0}")]
+    #[error("{}", sentence(format_args!("{_0}")))]
     Usage(String),
 
     // Memory foretold not to fit: exit code 3.
@@ -39,7 +40,7 @@ pub enum Error {
 
     // Disk: exit code 5.
     /// Reading or writing failed.
-    #[error("{}: {}", path.display(), plain(source))]
+    #[error("{}", sentence(format_args!("{}: {}", path.display(), plain(source))))]
     Io {
         /// The file or folder.
         path: PathBuf,

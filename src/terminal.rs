@@ -26,12 +26,26 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
+/// `text` in one line of bounded length without control characters: errors quote what others wrote.
+pub fn sentence(text: impl Display) -> String {
+    const LONGEST: usize = 4000;
+    let text = text.to_string();
+    let mut line: String = text.chars().take(LONGEST).collect();
+    if line.len() < text.len() {
+        line.push('…');
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    if line.contains(char::is_control) { line.chars().map(escaped).collect() } else { line }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn control_characters_are_escaped_and_text_stays() {
+        assert_eq!(sentence("a\tb\n\u{1b}[2J"), "a\\tb\\n\\u{1b}[2J");
+        assert_eq!(sentence("x".repeat(5000)).chars().count(), 4001);
         assert_eq!(printable("Grüße,\n\tworld \u{1b}[31m\r"), "Grüße,\n\tworld \\u{1b}[31m\\r");
     }
 }

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod chunk;
+mod component;
 mod file;
 mod ranks;
 mod train;
@@ -72,7 +73,7 @@ impl Tokenizer {
     /// If there is no such name or file, or the file is not a byte-pair tokenizer that is understood entirely.
     pub fn load(name: &str) -> Result<Tokenizer> {
         match name {
-            "world" => Ok(Self::from_file(name, file::parse(WORLD, None).map_err(|e| Error::file(name, e))?)),
+            "world" => Self::from_json(name, WORLD).map_err(|e| Error::file(name, e)),
             "byte" => Ok(Self::byte()),
             "gpt2" => Ok(Self::tiktoken(name, tiktoken_rs::r50k_base_singleton(), 50_257, ranks::GPT2_PATTERN)),
             "cl100k" => {
@@ -88,6 +89,14 @@ impl Tokenizer {
                 Ok(Self::from_file(name, file::load(&path)?))
             }
         }
+    }
+
+    /// The tokenizer in the text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that follow its name.
+    pub fn from_json(name: &str, json: &str) -> std::result::Result<Tokenizer, String> {
+        file::parse(json, None).map(|loaded| Self::from_file(name, loaded))
     }
 
     fn new(name: &str, engine: Engine, tokens: Vec<Token>, eos: u32) -> Tokenizer {
@@ -183,8 +192,12 @@ impl Tokenizer {
                 .and_then(|r| r.map(|encoding| encoding.get_ids().to_vec()).map_err(|e| e.to_string())),
         };
         tried.unwrap_or_else(|_| {
-            let single = |b: u8| self.tokens.iter().position(|t| !t.special && *t.bytes == [b]).map(|id| id as u32);
-            let table: Vec<Option<u32>> = (0..=255).map(single).collect();
+            let mut table = [None; 256];
+            for (id, token) in (0..).zip(self.tokens.iter()).filter(|(_, token)| !token.special) {
+                if let [byte] = *token.bytes {
+                    table[byte as usize].get_or_insert(id);
+                }
+            }
             piece.bytes().filter_map(|b| table[b as usize]).collect()
         })
     }

@@ -6,12 +6,14 @@
 use super::draft::Target;
 use super::mmap::map;
 use crate::error::{Error, Result};
+use crate::input::{Bounded, Text, one_line, quoted};
 use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,10 @@ const LARGEST_HEADER: u64 = 100_000_000;
 pub(super) const MOST_TENSORS: usize = 100_000;
 /// More axes than any tensor has.
 const MOST_AXES: usize = 8;
+/// Bytes of a tensor's name, several times the longest published one.
+pub(super) const LONGEST_NAME: usize = 512;
+/// JSON values of a tensor's description with [`MOST_AXES`], and bytes of the longest word in it.
+const DESCRIBED: (usize, usize) = (MOST_AXES + 6, 16);
 
 /// Where a tensor stands in its file.
 #[derive(Clone, Debug)]
@@ -66,6 +72,11 @@ impl Container {
         &self.path
     }
 
+    /// Bytes of the file.
+    pub(super) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// All tensors by name.
     pub fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries
@@ -78,7 +89,7 @@ impl Container {
 }
 
 /// Checks the header of a whole file. The reason of a refusal is safe to print.
-fn parse(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Entry>, String> {
+pub fn parse(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Entry>, String> {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(format!("it has {} bytes and no room for a header; copy it again", bytes.len()));
     };
@@ -93,13 +104,13 @@ fn parse(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Entry>, String> {
             rest.len()
         ));
     };
-    // Messages of the parsers may repeat text from the file.
-    let escape = |e: &dyn std::fmt::Display| e.to_string().escape_debug().to_string();
-    let Header(named) = serde_json::from_slice(header).map_err(|e| format!("its header: {}", escape(&e)))?;
+    let mut reader = serde_json::Deserializer::from_slice(header);
+    let named = Header.deserialize(&mut reader).and_then(|named| reader.end().map(|()| named));
+    let named = named.map_err(|e| format!("its header: {}", one_line(&e)))?;
     let mut named: Vec<(String, TensorInfo)> = named.into_iter().collect();
     named.sort_by_key(|(_, info)| info.data_offsets);
     let infos: Vec<(String, TensorInfo)> = named.clone();
-    let metadata = Metadata::new(None, named).map_err(|e| escape(&e))?;
+    let metadata = Metadata::new(None, named).map_err(|e| one_line(&e))?;
     let (held, start) = (rest.len() - length, 8 + length);
     if metadata.data_len() != held {
         let needed = metadata.data_len();
@@ -112,42 +123,45 @@ fn parse(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Entry>, String> {
     Ok(infos.into_iter().map(|(name, info)| (name, entry(info))).collect())
 }
 
-/// The header's JSON object. Read piece by piece, so that a hostile one costs little more memory than its text.
-struct Header(BTreeMap<String, TensorInfo>);
+/// Reads the header's JSON object, piece by piece, so that a hostile one costs little more memory than its text.
+struct Header;
 
-impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_map(HeaderVisitor)
+impl<'de> DeserializeSeed<'de> for Header {
+    type Value = BTreeMap<String, TensorInfo>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct HeaderVisitor;
-
-impl<'de> Visitor<'de> for HeaderVisitor {
-    type Value = Header;
+impl<'de> Visitor<'de> for Header {
+    type Value = BTreeMap<String, TensorInfo>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object of tensors")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         use serde::de::Error as _;
         let mut tensors = BTreeMap::new();
-        while let Some(name) = map.next_key::<String>()? {
+        while let Some(name) = map.next_key_seed(Text(LONGEST_NAME))? {
             if name == "__metadata__" {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let Described { dtype, shape: Axes(shape), data_offsets } = map.next_value()?;
+            let (values, text) = DESCRIBED;
+            let described = map.next_value_seed(Bounded { values: &Cell::new(values), text })?;
+            let wrong = |e: serde_json::Error| A::Error::custom(format!("tensor {}: {}", quoted(&name), one_line(&e)));
+            let Described { dtype, shape, data_offsets } = Described::deserialize(described).map_err(wrong)?;
             if tensors.len() == MOST_TENSORS {
                 return Err(A::Error::custom(format!("more than {MOST_TENSORS} tensors")));
             }
             if tensors.contains_key(&name) {
-                return Err(A::Error::custom(format!("tensor {name:?} stands there twice")));
+                return Err(A::Error::custom(format!("tensor {} stands there twice", quoted(&name))));
             }
             tensors.insert(name, TensorInfo { dtype, shape, data_offsets });
         }
-        Ok(Header(tensors))
+        Ok(tensors)
     }
 }
 
@@ -155,38 +169,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 #[serde(deny_unknown_fields)]
 struct Described {
     dtype: Dtype,
-    shape: Axes,
+    shape: Vec<usize>,
     data_offsets: (usize, usize),
-}
-
-/// A shape of bounded length.
-struct Axes(Vec<usize>);
-
-impl<'de> Deserialize<'de> for Axes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_seq(AxesVisitor)
-    }
-}
-
-struct AxesVisitor;
-
-impl<'de> Visitor<'de> for AxesVisitor {
-    type Value = Axes;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a shape of at most {MOST_AXES} sizes")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut axes: A) -> std::result::Result<Axes, A::Error> {
-        let mut shape = Vec::new();
-        while let Some(size) = axes.next_element::<usize>()? {
-            if shape.len() == MOST_AXES {
-                return Err(serde::de::Error::invalid_length(MOST_AXES + 1, &self));
-            }
-            shape.push(size);
-        }
-        Ok(Axes(shape))
-    }
 }
 
 /// A tensor to be written.

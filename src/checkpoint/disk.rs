@@ -1,9 +1,8 @@
-//! Files that are replaced as a whole, and JSON files that are read up to a size.
+//! Files that are replaced as a whole.
 
 use crate::error::{Error, Result};
-use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
@@ -158,24 +157,6 @@ pub(super) fn sync_entries(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a JSON file of at most `limit` bytes whose top is an object.
-pub fn read_json_object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    if !file.metadata().map_err(|e| Error::io(path, e))?.is_file() {
-        return Err(Error::file(path, "is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::file(path, format!("is larger than {limit} bytes, more than such a file can need")));
-    }
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Error::file(path, "holds JSON, but not an object { .. } at its top")),
-        Err(e) => Err(Error::file(path, format!("is not valid JSON: {e}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,23 +182,5 @@ mod tests {
         replace_text(&dir.path().join("a.json"), "new").unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("a.json")).unwrap(), "new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn json_that_is_too_large_too_deep_or_no_object_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.json");
-        let read = |text: &str| {
-            fs::write(&path, text).unwrap();
-            read_json_object(&path, 1000).map_err(|e| (e.exit_code(), e.to_string()))
-        };
-        assert_eq!(read("{\"a\": 1}").unwrap().len(), 1);
-        for (text, word) in
-            [("[1]", "object"), ("{", "JSON"), (&"[".repeat(900), "JSON"), (&" ".repeat(1001), "larger")]
-        {
-            let (code, message) = read(text).unwrap_err();
-            assert!(code == 2 && message.contains(word), "{message}");
-        }
-        assert!(read_json_object(dir.path(), 1000).is_err());
     }
 }

@@ -6,6 +6,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Names that are devices on Windows, whatever ending follows.
+const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
+
+/// Whether a name that a file gives for another is a plain file name on every system: no path, nothing hidden, no
+/// device, none of the characters that mean something to a shell.
+pub(super) fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let device = DEVICES.contains(&stem.trim_end_matches(|c: char| c.is_ascii_digit()));
+    (1..=255).contains(&name.len()) && name.chars().all(plain) && !stem.is_empty() && !name.ends_with('.') && !device
+}
+
 /// The path of `file` in `folder`, which must be there and must not be a link that leads to another folder.
 pub fn inside(folder: &Path, file: &str) -> Result<PathBuf> {
     let path = folder.join(file);
@@ -87,6 +99,42 @@ pub fn check_free(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_plain_file_names_are_plain_on_every_system() {
+        for name in ["model.safetensors", "a", "model-00001-of-00002.safetensors", "console.json", "com.b"] {
+            assert_eq!(is_plain(name), name != "com.b", "{name}");
+        }
+        let long = "a".repeat(256);
+        for name in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "a.",
+            "../a",
+            "a/b",
+            "/a",
+            "a\\b",
+            "\\\\host\\a",
+            "\\\\?\\C:\\a",
+            "C:a",
+            "a:b",
+            "a\0",
+            "a\n",
+            "a b",
+            "~",
+            "NUL",
+            "nul.json",
+            "Com1.safetensors",
+            "LPT9",
+            "aux.a.b",
+            "\u{e9}",
+            &long,
+        ] {
+            assert!(!is_plain(name), "{name:?}");
+        }
+    }
 
     #[test]
     fn a_folder_appears_as_a_whole_or_not_at_all() {

@@ -1,13 +1,14 @@
 //! `manifest.json`: what a checkpoint's files are, so that any damage to them shows before they are used.
 
-use super::folder::{inside, inside_if_there};
+use super::folder::{inside_if_there, is_plain};
 use crate::error::{Error, Result};
+use crate::input::{self, one_line, quoted};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::collections::HashSet;
 use std::io::Read;
-use std::path::{Component, Path};
+use std::path::Path;
 
 /// The file's name.
 pub const MANIFEST: &str = "manifest.json";
@@ -97,7 +98,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Errors: the manifest or a file that it lists is damaged or missing. The sentence names the first.
 pub fn verify(folder: &Path, unread: &[&str]) -> Result<Option<Manifest>> {
     let Some(path) = inside_if_there(folder, MANIFEST)? else { return Ok(None) };
-    let manifest = read(&path)?;
+    let manifest = Manifest::parse(&path, &input::read(&path, LARGEST)?)?;
     // Collected, so that the error is that of the first file and not of the fastest thread.
     let hashed = |listed: &Listed| !unread.contains(&listed.name.as_str());
     let files = manifest.files.par_iter();
@@ -106,36 +107,31 @@ pub fn verify(folder: &Path, unread: &[&str]) -> Result<Option<Manifest>> {
     Ok(Some(manifest))
 }
 
-/// Reads a manifest that must be, to the byte, one that this program writes.
-fn read(path: &Path) -> Result<Manifest> {
-    let io = |e| Error::io(path, e);
-    let file = File::open(path).map_err(io)?;
-    if !file.metadata().map_err(io)?.is_file() {
-        return Err(Error::file(path, "is not a regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut text).map_err(io)?;
-    if text.len() as u64 > LARGEST {
-        return Err(Error::file(path, format!("is larger than {LARGEST} bytes, more than a manifest can need")));
-    }
-    let damaged = |what: &str| Error::file(path, format!("is damaged: {what}"));
-    let manifest: Manifest = serde_json::from_slice(&text)
-        .map_err(|e| damaged(&format!("it is not a manifest: {}", e.to_string().escape_debug())))?;
-    if manifest.text()?.as_bytes() != text || manifest.seal()? != manifest.sha256 {
-        return Err(damaged("its text does not have the SHA-256 that stands in it"));
-    }
-    if manifest.format != FORMAT {
-        let (format, hadal) = (manifest.format, manifest.hadal.escape_debug());
-        let reason = format!("is of format {format}, written by hadal {hadal}; this version reads format {FORMAT}");
-        return Err(Error::file(path, reason));
-    }
-    let plain = |name: &str| {
-        let mut parts = Path::new(name).components();
-        matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name)
-    };
-    match manifest.files.iter().find(|listed| !plain(&listed.name)) {
-        Some(odd) => Err(Error::file(path, format!("lists {:?}, which is no plain file name", odd.name))),
-        None => Ok(manifest),
+impl Manifest {
+    /// The manifest in the text of the file `path`, which must be, to the byte, one that this program writes.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Manifest> {
+        let damaged = |what: &str| Error::file(path, format!("is damaged: {what}"));
+        let manifest: Manifest =
+            serde_json::from_slice(text).map_err(|e| damaged(&format!("it is not a manifest: {}", one_line(&e))))?;
+        if manifest.text()?.as_bytes() != text || manifest.seal()? != manifest.sha256 {
+            return Err(damaged("its text does not have the SHA-256 that stands in it"));
+        }
+        if manifest.format != FORMAT {
+            let (format, hadal) = (manifest.format, quoted(&manifest.hadal));
+            let reason = format!("is of format {format}, written by hadal {hadal}; this version reads format {FORMAT}");
+            return Err(Error::file(path, reason));
+        }
+        let mut names = HashSet::new();
+        for Listed { name, .. } in &manifest.files {
+            if !is_plain(name) {
+                return Err(Error::file(path, format!("lists {}, which is no plain file name", quoted(name))));
+            }
+            // Not even where case makes no difference.
+            if !names.insert(name.to_ascii_lowercase()) || name.eq_ignore_ascii_case(MANIFEST) {
+                return Err(Error::file(path, format!("lists {} twice, or itself", quoted(name))));
+            }
+        }
+        Ok(manifest)
     }
 }
 
@@ -145,11 +141,8 @@ fn check(folder: &Path, listed: &Listed, hashed: bool) -> Result<()> {
         return Err(Error::file(folder.join(&listed.name), format!("is missing, but {MANIFEST} lists it")));
     };
     let io = |e| Error::io(&path, e);
-    let mut file = inside(folder, &listed.name).and_then(|path| File::open(path).map_err(io))?;
+    let mut file = input::open(&path)?;
     let known = file.metadata().map_err(io)?;
-    if !known.is_file() {
-        return Err(Error::file(&path, "is not a regular file"));
-    }
     if known.len() != listed.bytes {
         let reason = format!("has {} bytes, but {MANIFEST} lists {}: it was cut or changed", known.len(), listed.bytes);
         return Err(Error::file(&path, reason));
@@ -199,10 +192,14 @@ mod tests {
 
     #[test]
     fn a_manifest_that_lists_files_elsewhere_or_is_of_another_format_is_refused() {
-        for name in ["../a", "/etc/hostname", "a/b", "..", ".", "", "a/"] {
+        for name in ["../a", "/etc/hostname", "a/b", "..", ".", "", "a/", "a\\b", "C:a", "nul.txt", ".a"] {
             let at = folder(&[(name, "")]);
             let error = verify(at.path(), &[]).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains("no plain file name"), "{name:?}: {error}");
+        }
+        for names in [["a", "a"], ["a", "A"], ["a", "Manifest.json"]] {
+            let at = folder(&names.map(|name| (name, "")));
+            assert!(verify(at.path(), &[]).unwrap_err().to_string().contains("twice"), "{names:?}");
         }
         let at = folder(&[]);
         assert_eq!(verify(at.path(), &[]).unwrap().unwrap().step, 3);

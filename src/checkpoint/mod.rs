@@ -2,12 +2,12 @@
 //! written replaces the old file as a whole or not at all.
 
 pub mod container; // the safetensors format: header, byte ranges, streaming writer
-pub mod disk; // whole-file replacement and bounded JSON
+pub mod disk; // whole-file replacement
 pub mod copy; // weights from one folder into another
 pub mod draft; // a new folder that appears complete, with a manifest
 pub mod folder; // which files of a folder are read, and new folders
 mod fused; // experts that are one tensor on disk
-mod index; // which files a folder's weights are in
+pub mod index; // which files a folder's weights are in
 pub mod manifest; // sizes and hashes of a folder's files
 mod mmap; // the one place that maps files
 pub mod tensors; // small files of named tensors, for parity and tests

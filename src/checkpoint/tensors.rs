@@ -2,6 +2,7 @@
 
 use super::container::{Announced, Container, write_container};
 use crate::error::{Error, Result};
+use crate::input::quoted;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -26,9 +27,19 @@ pub struct Tensor {
     pub values: Values,
 }
 
-/// Reads every tensor of a safetensors file. Floats of 16 to 64 bits and integers of 32 and 64 bits are understood.
+/// Largest file that is read whole: widened, it is up to four times as large.
+const LARGEST: u64 = 64 << 20;
+
+/// Reads every tensor of a safetensors file of at most 64 MiB. Floats of 16 to 64 bits and integers of 32 and 64 bits
+/// are understood.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let container = Container::open(path)?;
+    if container.length() as u64 > LARGEST {
+        return Err(Error::file(
+            path,
+            format!("is larger than {LARGEST} bytes, more than a batch or a result can need"),
+        ));
+    }
     let mut tensors = BTreeMap::new();
     for (name, entry) in container.entries() {
         let bytes = container.bytes(entry);
@@ -37,7 +48,7 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
             (None, Dtype::I32) => Values::Index(words(bytes, |b| i64::from(i32::from_le_bytes(b)))),
             (None, Dtype::I64) => Values::Index(words(bytes, i64::from_le_bytes)),
             (None, other) => {
-                return Err(Error::file(path, format!("tensor {name:?} is {other}, which is not understood")));
+                return Err(Error::file(path, format!("tensor {} is {other}, which is not understood", quoted(name))));
             }
         };
         tensors.insert(name.clone(), Tensor { shape: entry.shape.clone(), values });

@@ -2,17 +2,16 @@
 
 use super::{TOKENIZER, model_tokenizer, open_weights};
 use crate::checkpoint::copy::copy_weights;
-use crate::checkpoint::disk::{read_json_object, replace_text};
+use crate::checkpoint::disk::replace_text;
 use crate::checkpoint::folder::{check_free, inside_if_there, new_folder};
 use crate::checkpoint::weights::Weights;
 use crate::config::hf::{StoredType, write_own_config};
 use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
+use crate::input::{read_json_object, read_text};
 use crate::model::params::parameters;
 use crate::terminal::{note, print};
 use crate::tokenizer::{CHAT_TEMPLATE, Tokenizer};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// Larger than any chat template, and than the file that older folders have it in.
@@ -73,13 +72,7 @@ fn open_all(folder: &Path, config: &ModelConfig) -> Result<(Weights, Option<Toke
 /// The folder's own chat template: a file, or in older folders a key of `tokenizer_config.json`.
 fn chat_template(folder: &Path) -> Result<Option<String>> {
     if let Some(path) = inside_if_there(folder, CHAT_TEMPLATE)? {
-        let io = |e| Error::io(&path, e);
-        let mut bytes = Vec::new();
-        File::open(&path).map_err(io)?.take(LARGEST_TEMPLATE + 1).read_to_end(&mut bytes).map_err(io)?;
-        if bytes.len() as u64 > LARGEST_TEMPLATE {
-            return Err(Error::file(&path, format!("is larger than {LARGEST_TEMPLATE} bytes")));
-        }
-        return String::from_utf8(bytes).map(Some).map_err(|e| Error::file(&path, format!("is not UTF-8: {e}")));
+        return read_text(&path, LARGEST_TEMPLATE).map(Some);
     }
     let Some(path) = inside_if_there(folder, "tokenizer_config.json")? else { return Ok(None) };
     let mut keys = read_json_object(&path, LARGEST_TEMPLATE)?;

@@ -4,7 +4,7 @@ mod read; // old and new key styles to a validated `ModelConfig`
 mod represent; // what transformers has no word for
 mod rope; // the keys of position scaling
 
-pub use read::read_config;
+pub use read::{parse_config, read_config};
 pub use represent::{check_representable, nearest};
 
 use super::model::ModelConfig;

@@ -6,6 +6,7 @@ use super::data::DataConfig;
 use super::model::ModelConfig;
 use super::train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 use crate::error::{Error, Result};
+use crate::input::read_text;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor, value};
 use std::path::Path;
 use toml::de::DeTable;
@@ -23,6 +24,9 @@ pub const PRESETS: &[(&str, &str)] = &[
 /// The preset without further arguments, and under a file that names none. It sets no key that can be absent:
 /// TOML has no word for absence, so a complete file laid over it could not take the key away again.
 const DEFAULT_PRESET: &str = "tiny";
+
+/// Bytes of a configuration file.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// The top-level key with which a file names the preset that it is laid over.
 const BASE: &str = "preset";
@@ -55,19 +59,25 @@ pub(super) fn resolve(config: Option<&str>, change: Option<&dyn Fn(&mut Config)>
         Some(text) => layer(name.as_ref(), text, None)?,
         None => layer(name.as_ref(), &read(name)?, Some(DEFAULT_PRESET))?,
     };
-    // Single keys have passed where they were laid; what is left concerns tables inside of a section.
-    let whole = |table: Table| -> Result<Config> {
-        table.try_into().map_err(|e: toml::de::Error| Error::config(name, friendly(e.message())))
-    };
     if let Some(change) = change {
-        let mut changed = whole(table)?;
+        let mut changed = whole(name, table)?;
         change(&mut changed);
         table = Table::try_from(changed).map_err(|e| Error::config(name, e.to_string()))?;
     }
     for set in sets {
         apply_set(&mut table, set)?;
     }
-    whole(table)
+    whole(name, table)
+}
+
+/// The configuration in the text of the file `name`.
+pub(super) fn parse(name: &str, text: &str) -> Result<Config> {
+    whole(name, layer(name.as_ref(), text, Some(DEFAULT_PRESET))?)
+}
+
+/// Single keys have passed where they were laid; what is left concerns tables inside of a section.
+fn whole(name: &str, table: Table) -> Result<Config> {
+    table.try_into().map_err(|e: toml::de::Error| Error::config(name, friendly(e.message())))
 }
 
 fn preset(name: &str) -> Option<&'static str> {
@@ -86,11 +96,7 @@ fn read(name: &str) -> Result<String> {
     if path.is_dir() {
         return Err(Error::file(path, "is a folder: name a TOML file, such as the config.toml of a run"));
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        Error::file(path, format!("line {line}: not UTF-8 text"))
-    })?;
+    let text = read_text(path, LARGEST_FILE)?;
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }
 

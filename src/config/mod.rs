@@ -45,7 +45,12 @@ impl Config {
         layers::resolve(config, None, sets)
     }
 
-    /// The same with `change` between the file and the `sets`, for what another folder says.
+    /// The configuration in the text of the file `name`, laid over a preset as [`Config::resolve`] does.
+    pub fn parse(name: &str, text: &str) -> Result<Config> {
+        layers::parse(name, text)
+    }
+
+    /// As [`Config::resolve`] with `change` between the file and the `sets`, for what another folder says.
     pub fn resolve_changed(config: Option<&str>, change: &dyn Fn(&mut Config), sets: &[String]) -> Result<Config> {
         layers::resolve(config, Some(change), sets)
     }

@@ -4,15 +4,16 @@
 //! or deeply nested, cost one pass over their bytes. What is wrong is one sentence without the text of any value, which
 //! may be of megabytes.
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use crate::input::quoted;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
 /// Other keys of an object that an error names.
 const NAMED: usize = 8;
-/// Characters of a name that an error shows.
-const SHOWN: usize = 40;
+/// Values of a list: more than any conversation has messages.
+const MOST_LISTED: usize = 1 << 16;
 
 /// A value under its key, not looked into yet.
 #[derive(Clone, Copy)]
@@ -88,7 +89,10 @@ impl<'a> Value<'a> {
         if !self.is_list() {
             return Err(self.is_no("a list"));
         }
-        let raws: Vec<&RawValue> = self.parsed()?;
+        let List(raws) = self.parsed()?;
+        if raws.len() > MOST_LISTED {
+            return Err(format!("has more than {MOST_LISTED} values in the list under {:?}", self.key));
+        }
         Ok(raws.into_iter().map(|raw| Value { key: self.key, raw }).collect())
     }
 
@@ -161,15 +165,6 @@ fn read<'a>(text: &'a str, keys: &'a [&'a str]) -> serde_json::Result<Object<'a>
     reader.end().map(|()| object)
 }
 
-/// The beginning of a name of the user's in quotes, all of it printable.
-pub fn quoted(name: &str) -> String {
-    let mut short: String = name.chars().take(SHOWN).collect();
-    if short.len() < name.len() {
-        short.push('…');
-    }
-    format!("{short:?}")
-}
-
 /// What is wrong with an object, and where.
 fn refused(error: &serde_json::Error, place: &str) -> String {
     let what = if error.is_data() { "has" } else { "is not JSON:" };
@@ -215,6 +210,34 @@ impl<'a> Visitor<'a> for Keys<'a> {
             object.found.push(Value { key, raw: map.next_value()? });
         }
         Ok(object)
+    }
+}
+
+/// The values of a list, up to one more than [`MOST_LISTED`].
+#[derive(Default)]
+struct List<'a>(Vec<&'a RawValue>);
+
+impl<'a> serde::Deserialize<'a> for List<'a> {
+    fn deserialize<D: serde::Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(List::default())
+    }
+}
+
+impl<'a> Visitor<'a> for List<'a> {
+    type Value = List<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut list: A) -> Result<List<'a>, A::Error> {
+        while self.0.len() <= MOST_LISTED
+            && let Some(raw) = list.next_element()?
+        {
+            self.0.push(raw);
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(self)
     }
 }
 

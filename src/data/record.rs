@@ -5,6 +5,7 @@
 //! the text that `render` makes of them.
 
 use super::jsonl::{self, Object, Value};
+use crate::input::quoted;
 use std::fmt;
 
 /// Every key that a shape has.
@@ -282,7 +283,7 @@ fn turn(value: Value) -> Result<Turn, String> {
     let (name, content) = (one_of("role", "from")?, one_of("content", "value")?);
     let role = Role::of(&name).ok_or_else(|| {
         let known = "known are system, user (human), assistant (gpt) and tool";
-        format!("has the unknown role {}; {known}", jsonl::quoted(&name))
+        format!("has the unknown role {}; {known}", quoted(&name))
     })?;
     Ok(Turn { role, content })
 }

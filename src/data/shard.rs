@@ -5,6 +5,7 @@ use super::files::{Found, ending};
 use super::tokens::{Store, Tokens, Width};
 use crate::config::data::TokenType;
 use crate::error::{Error, Result};
+use crate::input::{self, quoted as shown};
 use std::fs::File;
 
 /// Header of llm.c's and modded-nanogpt's shards: 256 words of 32 bits, of which the first are a mark, the version and
@@ -15,13 +16,15 @@ const MARKS: [(u32, u32, Width); 2] = [(20_240_520, 1, Width::U16), (20_240_801,
 const PROBED: usize = 64 << 10;
 /// Longest header of an `.npy` file.
 const MAX_NPY_HEADER: usize = 1 << 20;
+/// Most axes of an array, numpy's own limit.
+const MAX_AXES: usize = 64;
 
 /// The tokens of `found`, whose ids are to be below `vocab`. Only headers are looked at.
 ///
 /// # Errors
 /// If the header is broken, or promises another number of bytes than there are.
 pub fn open(found: &Found, token_type: TokenType, vocab: usize) -> Result<Tokens> {
-    let file = File::open(&found.path).map_err(|e| Error::io(&found.path, e))?;
+    let file = input::open(&found.path)?;
     let layout = if ending(&found.path) == "npy" { npy(found, &file) } else { bin(found, &file, token_type, vocab) };
     let (offset, width, count) = layout?;
     let (is, needed) = (found.bytes, u128::from(offset) + u128::from(count) * width.bytes() as u128);
@@ -105,13 +108,19 @@ fn npy(found: &Found, file: &File) -> Result<Layout> {
         "<i8" => Width::I64,
         _ => {
             let known = "uint16, uint32, int32, uint64 or int64, lowest byte first";
-            return Err(bad(format!("holds numbers of type {descr:?} (descr in its header); tokens are {known}")));
+            return Err(bad(format!(
+                "holds numbers of type {} (descr in its header); tokens are {known}",
+                shown(descr)
+            )));
         }
     };
     let shape = value(&text, "shape").and_then(|v| v.strip_prefix('(')).and_then(|v| v.split_once(')'));
     let dimensions = shape.map(|(inside, _)| inside.split(',').map(str::trim).filter(|n| !n.is_empty()));
     let parsed: Option<Vec<u64>> = dimensions.and_then(|all| all.map(|n| n.parse().ok()).collect());
     let Some(shape) = parsed else { return Err(bad("has no shape in its header".to_owned())) };
+    if shape.len() > MAX_AXES {
+        return Err(bad(format!("has {} axes in its header, more than {MAX_AXES}", shape.len())));
+    }
     if shape.len() > 1 && value(&text, "fortran_order").is_some_and(|v| v.starts_with("True")) {
         return Err(bad("has its columns one after the other (fortran_order); save it row by row".to_owned()));
     }

@@ -3,13 +3,14 @@
 use super::moments;
 use super::rotation::{CHECKPOINTS, list, name_of, remove_leftovers};
 use super::session::Session;
-use crate::checkpoint::disk::{read_json_object, replace_text};
+use crate::checkpoint::disk::replace_text;
 use crate::checkpoint::draft::{Disk, Draft, SystemDisk};
 use crate::checkpoint::manifest::{MANIFEST, verify};
 use crate::checkpoint::weights::{Weights, not_finite, write_weights};
 use crate::config::hf::{StoredType, own_config_files};
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
+use crate::input;
 use crate::kernels::state::{self as words, RESULT_WORDS};
 use crate::model::params::ParamSpec;
 use crate::terminal::{note, printable};
@@ -22,6 +23,10 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const MODEL: &str = "model.safetensors";
 /// Largest accepted `trainer_state.json`: it holds a few numbers.
 const STATE_BYTES: u64 = 1 << 20;
+/// Most updates and tokens: sums and products with sizes of batches stay in 64 bits.
+const MOST_COUNTED: u64 = 1 << 53;
+/// Most updates in a row that were not finite, and times that a run went back.
+const MOST_FAULTS: u64 = 1 << 30;
 
 /// Where training stands, beside weights and moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +72,25 @@ impl TrainerState {
     /// Before the first update of a run with this seed.
     pub fn first(seed: u64) -> TrainerState {
         TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, numerics: Numerics::default(), result: None }
+    }
+
+    /// The state in the text of the file `path`.
+    ///
+    /// Errors: it is none, or counts further than a run can.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<TrainerState> {
+        let object = input::json_object(text).map_err(|reason| Error::file(path, reason))?;
+        let state: TrainerState = serde_json::from_value(object.into())
+            .map_err(|e| Error::file(path, format!("is no trainer state: {}", input::one_line(&e))))?;
+        let Numerics { in_a_row, roll_backs, rate } = state.numerics;
+        let counts = [("step", state.step, MOST_COUNTED), ("tokens", state.tokens, MOST_COUNTED)];
+        let faults = [("in_a_row", in_a_row.into(), MOST_FAULTS), ("roll_backs", roll_backs.into(), MOST_FAULTS)];
+        if let Some((key, count, most)) = counts.into_iter().chain(faults).find(|(_, count, most)| count > most) {
+            return Err(Error::file(path, format!("has the {key} {count}, beyond {most}, which no run gets to")));
+        }
+        if !(rate > 0.0 && rate <= 1.0) {
+            return Err(Error::file(path, format!("has the rate {rate}; it must be above 0 and at most 1")));
+        }
+        Ok(state)
     }
 }
 
@@ -198,8 +222,7 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     weights.refuse_not_finite(&odd)?;
     moments::load(&folder.join(OPTIMIZER), session)?;
     let path = folder.join(STATE);
-    let value = serde_json::Value::Object(read_json_object(&path, STATE_BYTES)?);
-    let state: TrainerState = serde_json::from_value(value).map_err(|e| Error::file(&path, e.to_string()))?;
+    let state = TrainerState::parse(&path, &input::read(&path, STATE_BYTES)?)?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
     if name.is_some_and(|name| name.starts_with("step-") && name != format!("step-{:08}", state.step)) {
         return Err(Error::file(path, format!("says step {}, which is not its folder's", state.step)));

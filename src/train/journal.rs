@@ -5,6 +5,7 @@ use super::rows::Row;
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::input;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ pub const LOG: &str = "log.txt";
 pub const SAMPLES: &str = "samples";
 /// Held, by the operating system, as long as a run writes here.
 pub const LOCK: &str = "lock";
+
+/// Bytes that no row has: one of a hundred layers with experts has a tenth.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// A run folder that this process alone writes to, as long as the value lives.
 #[derive(Debug)]
@@ -130,16 +134,20 @@ pub fn read_rows(folder: &Path) -> Result<Vec<Row>> {
 
 /// Calls `each` with every row and the byte after its line, until that returns false.
 fn for_each_row(path: &Path, mut each: impl FnMut(Row, u64) -> bool) -> Result<()> {
-    let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
+    let mut reader = BufReader::new(input::open(path)?);
     let (mut line, mut after) = (Vec::new(), 0);
     for number in 1.. {
         line.clear();
-        after += reader.read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))? as u64;
+        let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
+        after += read.map_err(|e| Error::io(path, e))? as u64;
+        if line.len() as u64 == LONGEST_LINE {
+            return Err(Error::file(path, format!("line {number}: longer than {LONGEST_LINE} bytes, so no row")));
+        }
         if line.last() != Some(&b'\n') {
             break;
         }
         let row = serde_json::from_slice(&line)
-            .map_err(|e| Error::file(path, format!("line {number}: not a row of metrics: {e}")))?;
+            .map_err(|e| Error::file(path, format!("line {number}: not a row of metrics: {}", input::one_line(&e))))?;
         if !each(row, after) {
             break;
         }

@@ -2,16 +2,18 @@
 
 use super::rope::read_rope;
 use super::{MODEL_TYPE, OWN_MODEL_TYPE};
-use crate::checkpoint::disk::read_json_object;
 use crate::checkpoint::folder::inside;
 use crate::config::model::{ModelConfig, RouterWeights, TopkMethod};
 use crate::error::{Error, Result};
+use crate::input::{self, quoted};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// A configuration is a page of text; whatever is larger than this is something else.
 const LARGEST_FILE: u64 = 1 << 20;
+/// Keys without effect that are warned of one by one.
+pub(super) const MOST_WARNINGS: usize = 16;
 /// Keys that say nothing about the network's numbers.
 const WITHOUT_EFFECT: &[&str] = &[
     "_name_or_path",
@@ -110,8 +112,13 @@ pub(super) fn shortened(value: &Value) -> String {
 /// Absent keys take the defaults of transformers' class, except those that shape tensors: they must be there.
 pub fn read_config(dir: &Path) -> Result<(ModelConfig, Vec<String>)> {
     let path = inside(dir, "config.json")?;
-    let map = read_json_object(&path, LARGEST_FILE)?;
-    let mut keys = Keys { path, map, warnings: Vec::new() };
+    parse_config(&path, &input::read(&path, LARGEST_FILE)?)
+}
+
+/// As [`read_config`] from the text of the file `path`.
+pub fn parse_config(path: &Path, text: &[u8]) -> Result<(ModelConfig, Vec<String>)> {
+    let map = input::json_object(text).map_err(|reason| Error::file(path, reason))?;
+    let mut keys = Keys { path: path.to_owned(), map, warnings: Vec::new() };
     let own = read_model_type(&mut keys)?;
     refuse_unsupported(&mut keys)?;
     if !own {
@@ -124,8 +131,14 @@ pub fn read_config(dir: &Path) -> Result<(ModelConfig, Vec<String>)> {
     }
     keys.must_be("num_key_value_heads", config.num_attention_heads)?;
     let Keys { path, map, mut warnings } = keys;
-    let unknown = map.keys().filter(|key| !WITHOUT_EFFECT.contains(&key.as_str()));
-    warnings.extend(unknown.map(|key| format!("{}: {key:?} is not understood and has no effect", path.display())));
+    let unknown: Vec<&String> = map.keys().filter(|key| !WITHOUT_EFFECT.contains(&key.as_str())).collect();
+    let warned = unknown.iter().take(MOST_WARNINGS);
+    warnings
+        .extend(warned.map(|key| format!("{}: {} is not understood and has no effect", path.display(), quoted(key))));
+    if unknown.len() > MOST_WARNINGS {
+        let more = unknown.len() - MOST_WARNINGS;
+        warnings.push(format!("{}: {more} more keys are not understood and have no effect", path.display()));
+    }
     config.validate()?;
     Ok((config, warnings))
 }
@@ -135,7 +148,9 @@ fn read_model_type(keys: &mut Keys) -> Result<bool> {
     match keys.optional::<String>("model_type", "a text")?.as_deref() {
         Some(MODEL_TYPE) => Ok(false),
         Some(OWN_MODEL_TYPE) => Ok(true),
-        Some(other) => Err(keys.error(format!("\"model_type\" is {other:?}; only {MODEL_TYPE:?} is supported"))),
+        Some(other) => {
+            Err(keys.error(format!("\"model_type\" is {}; only {MODEL_TYPE:?} is supported", quoted(other))))
+        }
         None => Err(keys.error(format!("\"model_type\" is missing; it must be {MODEL_TYPE:?}"))),
     }
 }

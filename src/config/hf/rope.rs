@@ -1,9 +1,10 @@
 //! Position scaling in `config.json`: `rope_theta` and `rope_scaling`, as all versions of transformers read them, or
 //! `rope_parameters`, as 5.x writes them.
 
-use super::read::{Keys, shortened};
+use super::read::{Keys, MOST_WARNINGS, shortened};
 use crate::config::rope::{RopeScaling, RopeType};
 use crate::error::Result;
+use crate::input::quoted;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -67,7 +68,8 @@ fn read_object(
             scaling.original_max_position_embeddings = Some(limit);
         }
     }
-    let unknown = rope.keys().map(|k| format!("{key:?}: {k:?} is not understood and has no effect"));
+    let unknown =
+        rope.keys().take(MOST_WARNINGS).map(|k| format!("{key:?}: {} is not understood and has no effect", quoted(k)));
     keys.warnings.extend(unknown);
     Ok((theta, scaling))
 }
