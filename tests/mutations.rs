@@ -5,6 +5,8 @@
 //! Number N of a format is the same file on every machine. `cargo test --test mutations -- --ignored` runs the full
 //! numbers; `write_the_seeds` there fills `fuzz/seeds`.
 
+#[path = "mutations/bombs.rs"]
+mod bombs; // files meant to cost much
 #[path = "mutations/bytes.rs"]
 mod bytes; // changes that know no structure
 #[path = "mutations/formats.rs"]

@@ -31,13 +31,15 @@ pub(super) fn open_files(dir: &Path) -> Result<Vec<Container>> {
 }
 
 /// The shards, each with the tensors that an index lists for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
     shards: BTreeMap<String, BTreeSet<String>>,
+    /// What else it lists.
+    complaints: Vec<String>,
 }
 
 impl Index {
-    /// The index in the text of a file. The reason of a refusal names all that is wrong with it and is safe to print.
+    /// The index in the text of a file. The reason of a refusal is safe to print.
     pub fn parse(text: &[u8]) -> std::result::Result<Index, String> {
         let mut reader = serde_json::Deserializer::from_slice(text);
         let listed = Top.deserialize(&mut reader).and_then(|listed| reader.end().map(|()| listed));
@@ -45,20 +47,21 @@ impl Index {
         let Some(listed) = listed else {
             return Err("has no \"weight_map\" object from tensor to file names".to_owned());
         };
-        let (mut index, mut unmapped) = (Index::default(), Vec::new());
+        let (mut shards, mut unmapped) = (BTreeMap::<String, BTreeSet<String>>::new(), Vec::new());
         for (tensor, file) in listed {
             match file {
-                Value::String(file) => drop(index.shards.entry(file).or_default().insert(tensor)),
+                Value::String(file) => drop(shards.entry(file).or_default().insert(tensor)),
                 _ => unmapped.push(quoted(&tensor)),
             }
         }
         let plain = |file: &String| is_plain(file) && file.ends_with(".safetensors");
-        let odd: Vec<String> = index.shards.keys().filter(|file| !plain(file)).map(|file| quoted(file)).collect();
-        refuse([
+        let (sound, odd): (BTreeMap<_, _>, BTreeMap<_, _>) = shards.into_iter().partition(|(file, _)| plain(file));
+        let odd: Vec<String> = odd.keys().map(|file| quoted(file)).collect();
+        let complaints = [
             complaint("tensors are not mapped to a file name", &unmapped),
             complaint("file names are not plain names that end in .safetensors", &odd),
-        ])?;
-        Ok(index)
+        ];
+        Ok(Index { shards: sound, complaints: complaints.into_iter().flatten().collect() })
     }
 }
 
@@ -133,10 +136,11 @@ impl<'de> Visitor<'de> for WeightMap {
 /// list of tensors, which can only be told from the files.
 fn open_shards(dir: &Path, index: &Path) -> Result<Vec<Container>> {
     let wrong = |reason| Error::file(index, reason);
-    let Index { shards } = Index::parse(&input::read(index, LARGEST_INDEX)?).map_err(wrong)?;
+    let Index { shards, mut complaints } = Index::parse(&input::read(index, LARGEST_INDEX)?).map_err(wrong)?;
     let unreadable: Vec<String> =
         shards.keys().filter_map(|file| inside(dir, file).err()).map(|e| e.to_string()).collect();
-    refuse([complaint("files cannot be opened", &unreadable)]).map_err(wrong)?;
+    complaints.extend(complaint("files cannot be opened", &unreadable));
+    refuse(complaints).map_err(wrong)?;
     let (mut opened, mut absent, mut unlisted) = (Vec::new(), Vec::new(), Vec::new());
     for (file, tensors) in &shards {
         let shard = Container::open(&dir.join(file))?;
@@ -146,15 +150,12 @@ fn open_shards(dir: &Path, index: &Path) -> Result<Vec<Container>> {
         unlisted.extend(held.keys().filter(|name| !tensors.contains(*name)).map(|name| format!("{name:?} in {file}")));
         opened.push(shard);
     }
-    refuse([
-        complaint("tensors are listed but not in their file", &absent),
-        complaint("tensors are in a file but not listed for it", &unlisted),
-    ])
-    .map_err(wrong)?;
+    let absent = complaint("tensors are listed but not in their file", &absent);
+    let unlisted = complaint("tensors are in a file but not listed for it", &unlisted);
+    refuse(absent.into_iter().chain(unlisted).collect()).map_err(wrong)?;
     Ok(opened)
 }
 
-fn refuse<const N: usize>(complaints: [Option<String>; N]) -> std::result::Result<(), String> {
-    let complaints: Vec<String> = complaints.into_iter().flatten().collect();
+fn refuse(complaints: Vec<String>) -> std::result::Result<(), String> {
     if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ")) }
 }

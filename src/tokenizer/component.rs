@@ -2,7 +2,7 @@
 //! little: no text grows by more than a small factor, and no expression takes more than polynomial time.
 
 use crate::input::quoted;
-use regex_syntax::ast::{self, Ast, RepetitionKind};
+use regex_syntax::ast::{self, AssertionKind, Ast, RepetitionKind};
 use serde_json::{Map, Value};
 
 const NORMALIZERS: &[&str] = &["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace"];
@@ -118,8 +118,11 @@ impl ast::Visitor for Linear {
 
     fn visit_pre(&mut self, part: &Ast) -> Result<(), ()> {
         match part {
-            // Boundaries of words and the like are looked for by backtracking.
-            Ast::Assertion(_) => Err(()),
+            Ast::Assertion(place) => match place.kind {
+                AssertionKind::StartLine | AssertionKind::EndLine => Ok(()),
+                AssertionKind::StartText | AssertionKind::EndText => Ok(()),
+                _ => Err(()), // boundaries of words are looked for by backtracking
+            },
             // `a++` holds on to what it has taken there, and repeats twice here.
             Ast::Repetition(outer) => match &*outer.ast {
                 Ast::Repetition(_) if outer.op.kind == RepetitionKind::OneOrMore => Err(()),
@@ -140,10 +143,12 @@ mod tests {
         for pattern in [
             r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
             super::super::ranks::CL100K_PATTERN.unwrap(),
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
             r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|\s+(?!\S)|\s+"##,
             r"[\r\n]",
             r"\s?\p{L}+",
+            r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+            r"\s+$",
             r"[一-龥ࠀ-一가-퟿]+",
             r"\p{N}{1,3}",
             r"\s+(?!\S)",

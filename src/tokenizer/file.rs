@@ -283,7 +283,7 @@ mod tests {
             ("/added_tokens/0/id", json!(1u64 << 33), "id below"),
             ("/added_tokens/0/content", json!(""), "1 to"),
             ("/added_tokens/0/content", json!("words"), "no known end-of-text"),
-            ("/decoder/type", json!("Exec"), "decoder.type Exec"),
+            ("/decoder/type", json!("Exec"), "decoder.type \"Exec\""),
             ("/decoder", json!({"type": "Strip", "content": " ", "start": 0, "stop": 9}), "stop 0"),
             ("/pre_tokenizer", json!({"type": "Split", "pattern": {"Regex": "(".repeat(9000)}}), "expression"),
             ("/pre_tokenizer", split("("), "expression"),

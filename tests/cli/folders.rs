@@ -95,7 +95,7 @@ fn missing_extra_and_misshaped_tensors_and_the_tokenizer_are_named_at_once() {
         "model.norm.weight [4, 8], expected [32]",
         "model.embed_tokens.weight U32",
         "not part of the model: \"lm_head.bias\"",
-        "tokenizer.json: is not JSON",
+        "tokenizer.json: is not valid JSON",
     ];
     no_copy(at.path(), &words);
 }

@@ -134,3 +134,69 @@ fn text_to_evaluate_must_be_there_and_be_text() {
     let done = hadal(at.path(), &["sample", "model", "--tokens", "18446744073709551615", "--window", "0"]);
     assert_eq!(done.code, 2, "{}", done.err);
 }
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_links_to_devices_are_refused_wherever_a_file_is_read() {
+    let pipe = |path: &Path| {
+        let _ = fs::remove_file(path);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "manifest.json"] {
+        let (at, model) = model();
+        pipe(&model.join(name));
+        let word = if name == "config.json" { "neither" } else { "regular file" };
+        refused(at.path(), &["sample", "model", "--backend", "cpu"], 2, &[name, word]);
+        fs::remove_file(model.join(name)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", model.join(name)).unwrap();
+        refused(at.path(), &["sample", "model", "--backend", "cpu"], 2, &[name]);
+    }
+    let at = tempfile::tempdir().unwrap();
+    for name in ["a.toml", "a.txt", "a.jsonl", "a.bin", "a.npy"] {
+        pipe(&at.path().join(name));
+    }
+    refused(at.path(), &["plan", "a.toml"], 2, &["a.toml", "regular file"]);
+    refused(at.path(), &["data", "a.txt", "a.jsonl", "a.bin", "a.npy"], 2, &["4 problems", "a.npy", "regular file"]);
+    fs::create_dir(at.path().join("run")).unwrap();
+    pipe(&at.path().join("run/metrics.jsonl"));
+    refused(at.path(), &["plot", "run", "--output", "a.png"], 2, &["metrics.jsonl"]);
+}
+
+#[test]
+fn an_index_names_files_of_its_own_folder_only() {
+    let (at, model) = model();
+    fs::rename(model.join("model.safetensors"), at.path().join("outside.safetensors")).unwrap();
+    let outside = at.path().join("outside.safetensors");
+    let outside = outside.to_str().unwrap();
+    for name in [
+        "../outside.safetensors",
+        outside,
+        "..\\outside.safetensors",
+        "C:\\outside.safetensors",
+        "C:outside.safetensors",
+        "\\\\host\\share\\a.safetensors",
+        "\\\\?\\C:\\a.safetensors",
+        "a.safetensors\0",
+        "model/../a.safetensors",
+        "nul.safetensors",
+        "COM1.safetensors",
+        ".a.safetensors",
+        "a.safetensors:b.safetensors",
+        "config.json",
+        "",
+    ] {
+        let index = json!({"weight_map": {"model.embed_tokens.weight": name}});
+        fs::write(model.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        no_model(at.path(), &["index.json", "plain names"]);
+    }
+    let twice = r#"{"weight_map": {"a": "a.safetensors", "a": "b.safetensors"}}"#;
+    fs::write(model.join("model.safetensors.index.json"), twice).unwrap();
+    no_model(at.path(), &["index.json", "\"a\" stands there twice"]);
+}
+
+#[test]
+fn a_key_that_stands_twice_is_refused() {
+    let (at, model) = model();
+    edit(&model.join("config.json"), |text| text.replacen('{', "{\"hidden_size\": 16,", 1));
+    no_model(at.path(), &["config.json", "\"hidden_size\" stands there twice"]);
+}

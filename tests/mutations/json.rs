@@ -173,12 +173,12 @@ fn inside(node: &mut Node, rng: &mut ChaCha8Rng) {
 fn nearby(text: &str, rng: &mut ChaCha8Rng) -> String {
     if let Ok(x) = text.parse::<i128>() {
         let y = match rng.random_range(0..6) {
-            0 => x + 1,
-            1 => x - 1,
-            2 => -x,
-            3 => x * 2,
-            4 => x + (1 << 32),
-            _ => x * (1 << 40),
+            0 => x.saturating_add(1),
+            1 => x.saturating_sub(1),
+            2 => x.saturating_neg(),
+            3 => x.saturating_mul(2),
+            4 => x.saturating_add(1 << 32),
+            _ => x.saturating_mul(1 << 40),
         };
         return y.to_string();
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Memory that reading may take beside the file's size.
 const MEMORY: u64 = 256 << 20;
-/// Bytes of the longest message.
+/// Characters of the longest message.
 const LONGEST_MESSAGE: usize = 4500;
 
 /// Only one file is read at a time: memory is that of the whole process.
@@ -36,6 +36,7 @@ pub struct Judge {
     give: Sender<Vec<u8>>,
     take: Receiver<std::thread::Result<Result<()>>>,
     longest: Duration,
+    memory: u64,
     slowest: Duration,
     most: u64,
 }
@@ -54,13 +55,18 @@ impl Judge {
                 }
             }
         });
-        Judge { give, take, longest, slowest: Duration::ZERO, most: 0 }
+        Judge { give, take, longest, memory: MEMORY, slowest: Duration::ZERO, most: 0 }
+    }
+
+    /// The same that allows other memory beside a file's size.
+    pub fn allowing(self, memory: u64) -> Judge {
+        Judge { memory, ..self }
     }
 
     /// Whether the file was accepted.
     pub fn judge(&mut self, bytes: Vec<u8>) -> std::result::Result<bool, Fault> {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let (allowed, before) = (bytes.len() as u64 + MEMORY, memory_now());
+        let (allowed, before) = (bytes.len() as u64 + self.memory, memory_now());
         let started = Instant::now();
         self.give.send(bytes).unwrap();
         let result = match self.take.recv_timeout(self.longest) {
@@ -96,7 +102,7 @@ fn refusal(e: &Error) -> std::result::Result<(), Fault> {
 }
 
 fn is_sentence(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LONGEST_MESSAGE && !text.contains(char::is_control)
+    !text.is_empty() && text.chars().count() <= LONGEST_MESSAGE && !text.contains(char::is_control)
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -94,15 +94,16 @@ pub fn tokenizer() -> Vec<Vec<u8>> {
             "special": true})
     };
     let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let split = json!({"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|\s+(?!\S)|\s+"}, "behavior": "Isolated", "invert": false});
+    let split = json!({"type": "Split", "behavior": "Isolated", "invert": false,
+        "pattern": {"Regex": r"\p{N}{1,3}|\s+(?!\S)|\s+"}});
     let bytes = json!({"version": "1.0", "added_tokens": [added(3)], "pre_tokenizer": level, "decoder": level,
         "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}});
     let plain = json!({"version": "1.0", "added_tokens": [added(6)],
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"},
             {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}, {"type": "NFKD"}]},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "Digits", "individual_digits": true}]},
-        "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
-            {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
         "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true,
             "vocab": {"<unk>": 0, "\u{2581}": 1, "a": 2, "b": 3, "ab": 4, "<0x41>": 5}, "merges": [["a", "b"]]}});
     vec![bytes.to_string().into_bytes(), plain.to_string().into_bytes()]
