@@ -103,7 +103,9 @@ pub fn tokenizer() -> Vec<Vec<u8>> {
             {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}, {"type": "NFKD"}]},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "Digits", "individual_digits": true}]},
         "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
         "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true,
             "vocab": {"<unk>": 0, "\u{2581}": 1, "a": 2, "b": 3, "ab": 4, "<0x41>": 5}, "merges": [["a", "b"]]}});
     vec![bytes.to_string().into_bytes(), plain.to_string().into_bytes()]
