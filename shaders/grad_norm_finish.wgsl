@@ -1,8 +1,9 @@
 // From the sum of the partials, of a gradient that is S = loss scale times too large: norm = sqrt(sum) / S,
 // clip = min(1, clip_norm / (norm + 1e-6)) / S (1 / S without a clip_norm), flag = 1 if the sum and the window's loss in
-// metrics are finite, else 0.
+// metrics are finite and no spike is marked there, else 0.
 // Then what the next update begins with: after a finite one the corrections 1 - beta^t move on and S doubles each
-// growth_interval; after another S halves and the update counts as skipped. growth_interval 0 leaves S alone.
+// growth_interval; after another the update counts as skipped, and S
+// halves unless it was but a spike. growth_interval 0 leaves S alone.
 // One workgroup; updates result.
 // Reference: src/reference/grad_norm_finish.rs.
 #define THREADS 256
@@ -33,7 +34,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         let norm = sqrt(sum) / scale;
         result[RESULT_NORM] = norm;
         result[RESULT_CLIP] = select(1.0, min(1.0, p.clip_norm / (norm + 1e-6)), p.clip_norm > 0.0) / scale;
-        if (is_finite(sum) && is_finite(metrics[METRIC_LOSS])) {
+        let finite = is_finite(sum) && is_finite(metrics[METRIC_LOSS]);
+        if (finite && metrics[METRIC_SPIKE] != 1.0) {
             result[RESULT_FINITE] = 1.0;
             result[RESULT_CORRECTION1] = p.beta1 * result[RESULT_CORRECTION1] + (1.0 - p.beta1);
             result[RESULT_CORRECTION2] = p.beta2 * result[RESULT_CORRECTION2] + (1.0 - p.beta2);
@@ -43,9 +45,11 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             result[RESULT_LOSS_SCALE] = select(scale, min(2.0 * scale, LARGEST_LOSS_SCALE), grows);
         } else {
             result[RESULT_FINITE] = 0.0;
-            result[RESULT_CLEAN] = 0.0;
             result[RESULT_SKIPPED] += 1.0;
-            result[RESULT_LOSS_SCALE] = select(scale, max(0.5 * scale, 1.0), p.growth_interval > 0u);
+            if (!finite) {
+                result[RESULT_CLEAN] = 0.0;
+                result[RESULT_LOSS_SCALE] = select(scale, max(0.5 * scale, 1.0), p.growth_interval > 0u);
+            }
         }
     }
 }

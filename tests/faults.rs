@@ -8,6 +8,8 @@ mod runs;
 mod hooked;
 #[path = "faults/poison.rs"]
 mod poison;
+#[path = "faults/spikes.rs"]
+mod spikes;
 
 use hadal::backend::Device;
 use hadal::config::Config;

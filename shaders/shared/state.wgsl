@@ -6,12 +6,21 @@ const STATE_KEY0 = 0u;
 const STATE_KEY1 = 1u;
 const STATE_INVERSE_SEQUENCES = 2u; // bits of an f32, like all below
 const STATE_LEARNING_RATE = 3u;
+const STATE_SPIKE_GUARD = 4u;
 
 // metrics: array<f32>
 const METRIC_LOSS = 0u;
 const METRIC_CORRECT = 1u;
 const METRIC_COUNTED = 2u;
 const METRIC_BALANCE = 3u;
+const METRIC_DEVIATIONS = 4u;
+const METRIC_SPIKE = 5u; // 1.0 or 0.0
+
+// history: array<f32>
+const HISTORY_COUNT = 0u;
+const HISTORY_NEXT = 1u;
+const HISTORY_LOSSES = 2u; // the first of them
+const LEAST_DEVIATION = 1e-12;
 
 // result: array<f32>
 const RESULT_NORM = 0u;

@@ -106,6 +106,9 @@ pub struct TrainConfig {
     pub on_non_finite: OnNonFinite,
     /// Factor on the learning rate from a `roll_back` on, above 0 and at most 1; default 0.5.
     pub roll_back_rate: f64,
+    /// Standard deviations above the mean of the last 128 updates' losses from which on the loss of an update is a spike,
+    /// and the update skipped; 0 for none; default 0.
+    pub spike_guard: f64,
 }
 
 impl Default for TrainConfig {
@@ -133,6 +136,7 @@ impl Default for TrainConfig {
             non_finite_limit: 5,
             on_non_finite: OnNonFinite::Stop,
             roll_back_rate: 0.5,
+            spike_guard: 0.0,
         }
     }
 }
@@ -163,7 +167,10 @@ impl TrainConfig {
             }
         }
         let rate = self.roll_back_rate;
-        demand(rate > 0.0 && rate <= 1.0, "train.roll_back_rate", rate, "above 0 and at most 1")
+        demand(rate > 0.0 && rate <= 1.0, "train.roll_back_rate", rate, "above 0 and at most 1")?;
+        let guard = self.spike_guard;
+        let wanted = "a positive number, or 0 for no guard";
+        demand(guard >= 0.0 && guard.is_finite(), "train.spike_guard", guard, wanted)
     }
 }
 

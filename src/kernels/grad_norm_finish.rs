@@ -2,9 +2,11 @@
 
 use super::{
     Args, Bind, Kernel, KernelSpec,
-    case::{Case, uniform},
+    case::{Case, Data, uniform},
     read,
-    state::{LARGEST_LOSS_SCALE, METRIC_WORDS, RESULT_CLEAN, RESULT_LOSS_SCALE, RESULT_SKIPPED, RESULT_WORDS},
+    state::{
+        LARGEST_LOSS_SCALE, METRIC_SPIKE, METRIC_WORDS, RESULT_CLEAN, RESULT_LOSS_SCALE, RESULT_SKIPPED, RESULT_WORDS,
+    },
     update,
 };
 use crate::reference::{self, Real};
@@ -60,6 +62,7 @@ impl KernelSpec for Spec {
             case(9, 1.0, 0.5, 3, [256.0, 1.0, 1.0]),
             case(9, 1.0, 0.5, 3, [256.0, 2.0, 1.0]),
             case(9, 1.0, 0.5, 3, [f64::from(LARGEST_LOSS_SCALE), 2.0, 1.0]),
+            spike(case(9, 1.0, 0.5, 3, [256.0, 1.0, 1.0])),
         ];
         fixed.into_iter().chain(moving).collect()
     }
@@ -74,6 +77,15 @@ fn case(partials: u32, size: f64, clip_norm: f32, growth_interval: u32, [scale, 
     (result[RESULT_LOSS_SCALE], result[RESULT_CLEAN], result[RESULT_SKIPPED]) = (scale, clean, skipped);
     Case::new(name, &Params { partials, clip_norm, beta1: 0.75, beta2: 0.875, growth_interval })
         .real(squares.collect())
-        .uniform(3, METRIC_WORDS)
+        .real(vec![0.25; METRIC_WORDS])
         .real(result)
+}
+
+/// The same where the loss is a spike.
+fn spike(mut case: Case) -> Case {
+    case.name += ", a spike";
+    if let Data::Real(metrics) = &mut case.data[1] {
+        metrics[METRIC_SPIKE] = 1.0;
+    }
+    case
 }

@@ -49,6 +49,7 @@ pub mod rope;
 pub mod router;
 pub mod router_backward;
 pub mod state;
+pub mod spike_guard;
 pub mod sum_heads;
 pub mod sum_slices;
 pub mod swiglu;
@@ -324,6 +325,7 @@ pub static KERNELS: &[&Kernel] = &[
     &rope::KERNEL,
     &router::KERNEL,
     &router_backward::KERNEL,
+    &spike_guard::KERNEL,
     &sum_heads::KERNEL,
     &sum_slices::KERNEL,
     &swiglu::KERNEL,

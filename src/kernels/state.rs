@@ -14,6 +14,9 @@ pub const STATE_INVERSE_SEQUENCES: usize = 2;
 /// Bits of the f32 learning rate.
 pub const STATE_LEARNING_RATE: usize = 3;
 
+/// Bits of the f32 number of standard deviations above which a loss is a spike; 0 switches the guard off.
+pub const STATE_SPIKE_GUARD: usize = 4;
+
 /// Words of `metrics` (f32), which the kernels add to and the host reads and clears.
 pub const METRIC_WORDS: usize = 8;
 /// Sum of the losses of the counted targets.
@@ -25,6 +28,24 @@ pub const METRIC_COUNTED: usize = 2;
 /// Balance loss, summed over layers and micro-steps.
 pub const METRIC_BALANCE: usize = 3;
 
+/// Standard deviations that the window's loss lies above the mean of the last updates', where the guard is on.
+pub const METRIC_DEVIATIONS: usize = 4;
+/// 1.0 if that is a spike, whose update is skipped.
+pub const METRIC_SPIKE: usize = 5;
+
+/// Losses that the guard compares a loss with.
+pub const HISTORY_LOSSES_KEPT: usize = 128;
+/// Words of `history` (f32), which stays from update to update.
+pub const HISTORY_WORDS: usize = HISTORY_LOSSES + HISTORY_LOSSES_KEPT;
+/// Number of losses in it.
+pub const HISTORY_COUNT: usize = 0;
+/// Place of the next among them.
+pub const HISTORY_NEXT: usize = 1;
+/// The first of them.
+pub const HISTORY_LOSSES: usize = 2;
+/// What a smaller standard deviation counts as.
+pub const LEAST_DEVIATION: f32 = 1e-12;
+
 /// Words of `result` (f32), which the gradient norm leaves for the optimiser and the host, and which stay from update
 /// to update.
 pub const RESULT_WORDS: usize = 8;
@@ -32,13 +53,13 @@ pub const RESULT_WORDS: usize = 8;
 pub const RESULT_NORM: usize = 0;
 /// Factor that takes the loss scale out of the gradient and brings its norm to at most the clip norm.
 pub const RESULT_CLIP: usize = 1;
-/// 1.0 if every gradient is finite, else 0.0.
+/// 1.0 if gradient and loss are finite and the loss is no spike, else 0.0: the update is skipped.
 pub const RESULT_FINITE: usize = 2;
 /// Factor on the loss gradient, so that small gradients do not vanish in f16: a power of two.
 pub const RESULT_LOSS_SCALE: usize = 3;
 /// Updates with finite gradients since the loss scale last changed.
 pub const RESULT_CLEAN: usize = 4;
-/// Updates that were skipped because a gradient was not finite.
+/// Updates that were skipped, because they were not finite or their loss was a spike.
 pub const RESULT_SKIPPED: usize = 5;
 /// `1 - beta1^t`, t counting updates that were not skipped.
 pub const RESULT_CORRECTION1: usize = 6;
@@ -72,6 +93,22 @@ pub fn resumed(saved: [f32; RESULT_WORDS], mixed: bool) -> Result<[f32; RESULT_W
         words[RESULT_LOSS_SCALE] = 1.0;
     }
     Ok(words)
+}
+
+/// `history` as a run goes on from it, from what a checkpoint holds.
+///
+/// Errors: words that no run leaves behind.
+pub fn remembered(saved: &[f32]) -> Result<&[f32], &'static str> {
+    let places = 0.0..HISTORY_LOSSES_KEPT as f32;
+    match saved {
+        [count, next, losses @ ..] if losses.len() == HISTORY_LOSSES_KEPT => {
+            let counted = (0.0..=HISTORY_LOSSES_KEPT as f32).contains(count) && count.fract() == 0.0;
+            let placed = places.contains(next) && next.fract() == 0.0;
+            let finite = losses.iter().all(|loss| loss.is_finite());
+            if counted && placed && finite { Ok(saved) } else { Err("holds a number that no run leaves there") }
+        }
+        _ => Err("has another length"),
+    }
 }
 
 /// `result` before the first update.

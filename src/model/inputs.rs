@@ -3,6 +3,7 @@
 use crate::config::model::ModelConfig;
 use crate::graph::op::{LossSlots, Mask, Rotation};
 use crate::graph::{Role, Tensor, Tensors};
+use crate::kernels::state::HISTORY_WORDS;
 
 /// Sizes of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Inputs {
     pub state: Tensor, // (8)
     /// Pairs that each expert got in the window so far, one row a layer with experts; absent without such layers.
     pub expert_loads: Option<Tensor>, // (layers with experts, E)
+    /// The last losses, for the spike guard: `kernels::state`.
+    pub history: Tensor, // (130)
     /// Targets, loss weights, per-token results and their sums.
     pub loss: LossSlots,
 }
@@ -64,6 +67,7 @@ impl Inputs {
             rope_table: t.real("rope_table", &rope, Role::State),
             state: t.index("state", &[8], Role::State),
             expert_loads: (loads[0] > 0).then(|| t.real("expert_loads", &loads, Role::State)),
+            history: t.real("history", &[HISTORY_WORDS], Role::State),
             loss: LossSlots {
                 targets: t.index("targets", &[n], Role::Input),
                 loss_weights: t.real("loss_weights", &[n], Role::Input),

@@ -13,7 +13,8 @@ use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
 use crate::graph::{Dtype, Recording, Role, Tensor, Tensors};
-use crate::kernels::{cast, expert_bias, fill, grad_norm, grad_norm_finish};
+use crate::kernels::state::HISTORY_LOSSES_KEPT;
+use crate::kernels::{cast, expert_bias, fill, grad_norm, grad_norm_finish, spike_guard};
 use std::collections::HashSet;
 
 /// Makes the copies of all parameters in f16 anew, after the host has written parameters.
@@ -219,7 +220,10 @@ impl Program {
             beta2: optimizer.beta2 as f32,
             growth_interval: if self.stored == Dtype::F16 { GROWTH_INTERVAL } else { 0 },
         };
-        r.step(&grad_norm_finish::KERNEL, &params, &[partials, self.inputs.loss.metrics, result]);
+        let metrics = self.inputs.loss.metrics;
+        let guard = spike_guard::Params { updates: HISTORY_LOSSES_KEPT as u32 };
+        r.step(&spike_guard::KERNEL, &guard, &[self.inputs.state, self.inputs.history, metrics]);
+        r.step(&grad_norm_finish::KERNEL, &params, &[partials, metrics, result]);
         for &(moments, _, weight_decay) in &parts {
             let d = gradient(r.tensors, moments.parameter);
             let zeroed = !overwritten.contains(&d);

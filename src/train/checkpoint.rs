@@ -11,7 +11,7 @@ use crate::config::hf::{StoredType, own_config_files};
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
 use crate::input;
-use crate::kernels::state::{self as words, RESULT_WORDS};
+use crate::kernels::state::{self as words, HISTORY_WORDS, RESULT_WORDS};
 use crate::model::params::ParamSpec;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
@@ -43,6 +43,9 @@ pub struct TrainerState {
     /// What became of updates that were not finite.
     #[serde(default)]
     pub numerics: Numerics,
+    /// The losses that the spike guard remembers (`kernels::state`); absent where it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<f32>>,
     /// Words that stay from update to update (`kernels::state`): loss scale, counts, bias corrections. Absent
     /// before the first update.
     #[serde(default)]
@@ -71,7 +74,8 @@ impl Default for Numerics {
 impl TrainerState {
     /// Before the first update of a run with this seed.
     pub fn first(seed: u64) -> TrainerState {
-        TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, numerics: Numerics::default(), result: None }
+        let numerics = Numerics::default();
+        TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, numerics, history: None, result: None }
     }
 
     /// The state in the text of the file `path`.
@@ -136,7 +140,7 @@ fn fill(draft: &mut Draft<'_>, session: &mut Session, tokenizer: &Tokenizer, sta
     // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them anew.
     let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
     let result = result.try_into().ok();
-    let text = serde_json::to_string_pretty(&TrainerState { result, ..state.clone() })
+    let text = serde_json::to_string_pretty(&TrainerState { result, history: session.history()?, ..state.clone() })
         .map_err(|e| Error::file(STATE, e.to_string()))?;
     texts.push((STATE, text + "\n"));
     texts.iter().try_for_each(|(name, text)| draft.text(name, text))
@@ -227,6 +231,8 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     if name.is_some_and(|name| name.starts_with("step-") && name != format!("step-{:08}", state.step)) {
         return Err(Error::file(path, format!("says step {}, which is not its folder's", state.step)));
     }
+    let history = state.history.clone().unwrap_or_else(|| vec![0.0; HISTORY_WORDS]);
+    session.load_history(words::remembered(&history).map_err(|e| Error::file(&path, format!("history: {e}")))?)?;
     let Some(saved) = state.result else {
         return Err(Error::file(path, "lacks result, the words that the optimizer keeps from update to update"));
     };

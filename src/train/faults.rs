@@ -2,13 +2,14 @@
 //! checkpoint as `--resume` does, or ends with a reason.
 
 use super::diagnosis;
+use super::session::Metrics;
 use super::start::{self, Machine};
 use super::trainer::Trainer;
 use super::window::{weigh, window};
 use crate::config::train::OnNonFinite;
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
-use crate::kernels::state;
+use crate::kernels::state::{self, HISTORY_LOSSES_KEPT};
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP};
 
 /// Times that a run goes back because updates were not finite.
@@ -82,6 +83,16 @@ impl Trainer<'_> {
             return Ok(());
         }
         Err(Error::Numerics(format!("step {step}: {times} updates in a row were not finite")))
+    }
+
+    /// Notes that an update was skipped because its loss was a spike.
+    pub(super) fn spiked(&mut self, metrics: &Metrics) -> Result<()> {
+        self.state.numerics.in_a_row = 0;
+        let (step, loss, above) = (self.state.step, metrics.loss(), metrics.deviations);
+        self.say(&format!(
+            "step {step}: the loss, {loss:.4}, lies {above:.1} standard deviations above the last {HISTORY_LOSSES_KEPT}; \
+             the update was skipped"
+        ))
     }
 
     /// Finds out what went bad, and goes back to the newest sound checkpoint where that is the policy.

@@ -67,7 +67,7 @@ impl Trainer<'_> {
         }
         self.journal.record(&Row::Train(row))?;
         if result[state::RESULT_FINITE] != 1.0 {
-            return self.skipped(result);
+            return if metrics.spike { self.spiked(metrics) } else { self.skipped(result) };
         }
         self.state.numerics.in_a_row = 0;
         Ok(())

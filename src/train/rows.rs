@@ -37,7 +37,7 @@ pub struct TrainRow {
     /// Factor on the loss gradient that the next update begins with; 1 in f32.
     #[serde(default = "one", deserialize_with = "number")]
     pub loss_scale: f64,
-    /// Updates skipped so far because a gradient was not finite.
+    /// Updates skipped so far because they were not finite or their loss was a spike.
     #[serde(default)]
     pub skipped: u64,
     /// How evenly the window's tokens fell on the experts, one entry a layer with experts.

@@ -7,7 +7,7 @@ use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::graph::op::Weight;
 use crate::graph::run_cpu::CpuExecutor;
-use crate::graph::{Dtype, Executor, Tensor, Tensors};
+use crate::graph::{Dtype, Executor, Role, Tensor, Tensors};
 use crate::kernels::state;
 use crate::model::inputs::Inputs;
 use crate::model::moments::Kept;
@@ -39,6 +39,10 @@ pub struct Metrics {
     pub counted: f64,
     /// Balance loss, averaged over the window's sequences.
     pub balance: f64,
+    /// Standard deviations that the loss lies above those of the last updates, where the spike guard is on.
+    pub deviations: f64,
+    /// Whether that made it a spike, and the update was skipped.
+    pub spike: bool,
 }
 
 impl Metrics {
@@ -49,6 +53,8 @@ impl Metrics {
             correct: f64::from(words[state::METRIC_CORRECT]),
             counted: f64::from(words[state::METRIC_COUNTED]),
             balance: f64::from(words[state::METRIC_BALANCE]),
+            deviations: f64::from(words[state::METRIC_DEVIATIONS]),
+            spike: words[state::METRIC_SPIKE] == 1.0,
         }
     }
 
@@ -75,15 +81,14 @@ impl Session {
         let length = program.inputs.size.length;
         let table = positions::table(&program.config, length, length);
         executor.upload(program.inputs.rope_table, &table)?;
-        let mixed = program.stored == Dtype::F16;
-        let result = state::first_result(if mixed { state::FIRST_LOSS_SCALE } else { 1.0 });
-        executor.upload(program.inputs.loss.result, &result)?;
         if let Some(tensor) = program.maps {
             executor.upload(tensor, &maps())?;
         }
         let mut words = [0; 8];
         words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
-        Ok(Session { program, executor, words, rotated_for: length })
+        let mut session = Session { program, executor, words, rotated_for: length };
+        session.restart()?;
+        Ok(session)
     }
 
     /// Frees the buffers, also those of a device that is lost. Nothing can be run or read any more.
@@ -273,6 +278,34 @@ impl Session {
     /// Overwrites these words.
     pub fn load_result(&mut self, words: &[f32]) -> Result<()> {
         self.executor.upload(self.program.inputs.loss.result, words)
+    }
+
+    /// Waits and reads the losses that the spike guard remembers; nothing before it remembers any.
+    pub fn history(&mut self) -> Result<Option<Vec<f32>>> {
+        let words = self.executor.download(self.program.inputs.history)?;
+        Ok((words[state::HISTORY_COUNT] > 0.0).then_some(words))
+    }
+
+    /// Overwrites these.
+    pub fn load_history(&mut self, words: &[f32]) -> Result<()> {
+        self.executor.upload(self.program.inputs.history, words)
+    }
+
+    /// Makes moments and the words that stay from update to update what they are before the first.
+    pub fn restart(&mut self) -> Result<()> {
+        for (tensor, info) in self.program.tensors.iter() {
+            if info.role == Role::Moment {
+                self.executor.clear(tensor)?;
+            }
+        }
+        self.executor.clear(self.program.inputs.history)?;
+        let mixed = self.program.stored == Dtype::F16;
+        self.load_result(&state::first_result(if mixed { state::FIRST_LOSS_SCALE } else { 1.0 }))
+    }
+
+    /// Standard deviations above which a loss is a spike; 0 for no guard. Reaches the device with the learning rate.
+    pub fn set_spike_guard(&mut self, threshold: f64) {
+        self.words[state::STATE_SPIKE_GUARD] = (threshold as f32).to_bits();
     }
 
     /// Learning rate of the coming update.

@@ -25,6 +25,7 @@ pub trait Source {
 
 /// Loads the first weights of a new run.
 pub fn begin(source: &mut dyn Source, config: &Config, session: &mut Session) -> Result<TrainerState> {
+    session.restart()?;
     source.first_weights(session)?;
     Ok(TrainerState::first(config.train.seed))
 }

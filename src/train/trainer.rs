@@ -210,6 +210,7 @@ impl<'a> Trainer<'a> {
         let rate = learning_rate(self.config, step) * self.state.numerics.rate;
         self.session.run(RESET)?;
         self.session.set_sequences(train.micro_batch * train.accumulation)?;
+        self.session.set_spike_guard(train.spike_guard);
         self.session.set_learning_rate(rate)?;
         Ok(rate)
     }

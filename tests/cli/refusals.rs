@@ -121,7 +121,8 @@ fn a_plan_that_does_not_fit_is_refused_before_anything_is_written() {
     refused(at.path(), &train(&["--out", "run", "--vram", "100KiB"]), 3, &none);
     a_cap_names_the_micro_batch_that_fits(at.path());
     if cfg!(target_os = "linux") {
-        refused(at.path(), &train(&["--out", "run", "--set", "train.micro_batch=100000"]), 3, &words);
+        let largest = [&words[..], &["the largest micro-batch that fits is train.micro_batch="]].concat();
+        refused(at.path(), &train(&["--out", "run", "--set", "train.micro_batch=100000"]), 3, &largest);
     }
     assert!(!at.path().join("run").exists());
     let done = hadal(at.path(), &["plan", "seed", "--vram", "1GiB"]);
