@@ -331,11 +331,6 @@ impl Session {
         Ok(Metrics::of(&words))
     }
 
-    /// The program and its executor, to put another around it.
-    pub fn take_apart(self) -> (Program, Box<dyn Executor>) {
-        (self.program, self.executor)
-    }
-
     /// The program and its executor.
     pub fn parts(&mut self) -> (&Program, &mut dyn Executor) {
         (&self.program, self.executor.as_mut())

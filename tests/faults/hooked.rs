@@ -13,7 +13,8 @@ pub enum Call<'a> {
     Other,
 }
 
-type Hook = Box<dyn FnMut(&Call<'_>, &mut dyn Executor) -> Result<()>>;
+/// What happens around a call.
+pub type Hook = Box<dyn FnMut(&Call<'_>, &mut dyn Executor) -> Result<()>>;
 
 /// Calls `before` and `after` each call of `inner`.
 pub struct Hooked {

@@ -1,7 +1,7 @@
 //! Numbers that are infinite or NaN, put by their bits into one place after another of an update: it is skipped, nothing
 //! that lasts changes by a bit, and the report names the place.
 
-use super::hooked::{Call, Hooked};
+use super::hooked::{Call, Hook, Hooked};
 use super::{common, runs};
 use hadal::backend::Device;
 use hadal::config::Config;
@@ -50,7 +50,7 @@ fn config() -> Config {
     config
 }
 
-fn poisoned(config: &Config, device: &Device, dose: Dose) -> Session {
+fn poisoned(config: &Config, device: &Device, dose: Dose, before: Hook) -> Session {
     let program = runs::program(config, device);
     let first = program.recording(FIRST_MICRO_STEP);
     let inner = device.executor(&program, None).unwrap();
@@ -64,8 +64,7 @@ fn poisoned(config: &Config, device: &Device, dose: Dose) -> Session {
         }
         Ok(())
     };
-    Session::on(program, Box::new(Hooked { inner, before: Box::new(|_, _| Ok(())), after: Box::new(after), lengths }))
-        .unwrap()
+    Session::on(program, Box::new(Hooked { inner, before, after: Box::new(after), lengths })).unwrap()
 }
 
 /// Every dispatch of the first micro-step with each tensor of floats that it finishes.
@@ -135,7 +134,7 @@ impl Patient {
         let mut batch = window(&config, &dataset, 3).unwrap();
         weigh(&mut batch, config.train.loss_reduction);
         let batch = batch.remove(0);
-        let mut session = poisoned(&config, device, dose.clone());
+        let mut session = poisoned(&config, device, dose.clone(), Box::new(|_, _| Ok(())));
         session.load(start_values(5)).unwrap();
         update(&mut session, &batch, MICRO_STEP);
         assert_eq!(diagnose(&mut session, &batch), None, "nothing is bad yet");
@@ -294,8 +293,7 @@ impl Source for Sick<'_> {
         let tensor = program.tensors.gradient_of(gradient).unwrap();
         let step = places(&program).into_iter().find(|place| place.1 == tensor).unwrap().0;
         let poison = Poison { step, tensor, element: 2 * 32 * 16 + 5, bits: BAD[0] };
-        let session = poisoned(self.config, &runs::cpu(), dose.clone());
-        let (state, limit) = (program.inputs.state, self.limit);
+        let (state, limit, dose_of_session) = (program.inputs.state, self.limit, dose.clone());
         let before = move |call: &Call<'_>, _: &mut dyn hadal::graph::Executor| {
             if let Call::Words(tensor, words) = call
                 && *tensor == state
@@ -304,21 +302,13 @@ impl Source for Sick<'_> {
             }
             Ok(())
         };
-        // The same session once more around, to see the learning rate before it is used.
-        let session = watched(session, Box::new(before));
+        let session = poisoned(self.config, &runs::cpu(), dose_of_session, Box::new(before));
         Ok(Machine { session, sampler: None })
     }
 
     fn first_weights(&mut self, session: &mut Session) -> Result<()> {
         session.load(start_values(self.config.train.seed))
     }
-}
-
-type Before = Box<dyn FnMut(&Call<'_>, &mut dyn hadal::graph::Executor) -> Result<()>>;
-
-fn watched(session: Session, before: Before) -> Session {
-    let (program, inner) = session.take_apart();
-    Session::on(program, Box::new(Hooked { inner, before, after: Box::new(|_, _| Ok(())), lengths: None })).unwrap()
 }
 
 fn train(config: &Config, limit: f32, run: &Path) -> Result<Outcome> {
