@@ -1,9 +1,9 @@
 // From the sum of the partials, of a gradient that is S = loss scale times too large: norm = sqrt(sum) / S,
-// clip = min(1, clip_norm / (norm + 1e-6)) / S (1 / S without a clip_norm), flag = 1 if the sum and the window's loss in
-// metrics are finite and no spike is marked there, else 0.
-// Then what the next update begins with: after a finite one the corrections 1 - beta^t move on and S doubles each
-// growth_interval; after another the update counts as skipped, and S
-// halves unless it was but a spike. growth_interval 0 leaves S alone.
+// clip = min(1, clip_norm / (norm + 1e-6)) / S (1 / S without a clip_norm), flag = 1 if the sum and the window's loss
+// in metrics are finite and no spike is marked there, else 0.
+// Then what the next update begins with: after a flag of 1 the corrections 1 - beta^t move on and S doubles each
+// growth_interval; else the update counts as skipped, and S halves unless it was but a spike. growth_interval 0 leaves
+// S alone.
 // One workgroup; updates result.
 // Reference: src/reference/grad_norm_finish.rs.
 #define THREADS 256

@@ -63,7 +63,7 @@ impl Source for Unlucky<'_> {
         let before = Box::new(move |_: &Call<'_>, _: &mut dyn Executor| {
             calls.set(calls.get() + 1);
             match &gpu {
-                Some(gpu) if moments.contains(&calls.get()) => gpu.device.destroy(), // what wgpu then does is the question
+                Some(gpu) if moments.contains(&calls.get()) => gpu.device.destroy(),
                 Some(_) => {}
                 None => gone |= moments.contains(&calls.get()),
             }

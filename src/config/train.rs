@@ -106,8 +106,8 @@ pub struct TrainConfig {
     pub on_non_finite: OnNonFinite,
     /// Factor on the learning rate from a `roll_back` on, above 0 and at most 1; default 0.5.
     pub roll_back_rate: f64,
-    /// Standard deviations above the mean of the last 128 updates' losses from which on the loss of an update is a spike,
-    /// and the update skipped; 0 for none; default 0.
+    /// Standard deviations above the mean of the last 128 updates' losses from which on the loss of an update is a
+    /// spike, and the update skipped; 0 for none; default 0.
     pub spike_guard: f64,
 }
 

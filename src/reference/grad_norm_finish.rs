@@ -13,7 +13,8 @@ use crate::kernels::state::{
 ///
 /// Then, if it is: `c = beta c + (1 - beta)` takes both corrections `1 - beta^t` from t to t + 1, without the rounding
 /// of a power; the count of clean updates grows, and at `growth_interval` S doubles and the count begins anew. If not:
-/// the count of skipped updates grows, corrections stay, and S halves (not below 1) unless all was finite. An interval of 0 leaves S alone.
+/// the count of skipped updates grows, corrections stay, and S halves (not below 1) unless all was finite. An interval
+/// of 0 leaves S alone.
 ///
 /// Shapes: partials (partials), metrics and result (8).
 pub fn grad_norm_finish<F: Real>(p: &Params, partials: &[F], metrics: &[F], result: &mut [F]) {

@@ -11,7 +11,8 @@ use crate::kernels::state::{
 /// (x - m) / s, and a spike where these exceed the threshold in `state`; neither before there are n. Then x takes the
 /// place of the oldest, also if it is a spike. A threshold of 0 does nothing; an x that is not finite is not kept.
 ///
-/// Shapes: state and metrics (8), history (2 + n). Source: the outlier detector of llm.c, but that x is not among the n.
+/// Shapes: state and metrics (8), history (2 + n).
+/// Source: the outlier detector of llm.c, but that x is not among the n.
 pub fn spike_guard<F: Real>(p: &Params, state: &[u32], history: &mut [F], metrics: &mut [F]) {
     let of = |x: f32| F::of(f64::from(x));
     let (threshold, n) = (of(f32::from_bits(state[STATE_SPIKE_GUARD])), F::of(f64::from(p.updates)));

@@ -90,8 +90,8 @@ impl Trainer<'_> {
         self.state.numerics.in_a_row = 0;
         let (step, loss, above) = (self.state.step, metrics.loss(), metrics.deviations);
         self.say(&format!(
-            "step {step}: the loss, {loss:.4}, lies {above:.1} standard deviations above the last {HISTORY_LOSSES_KEPT}; \
-             the update was skipped"
+            "step {step}: the loss, {loss:.4}, lies {above:.1} standard deviations above the last \
+             {HISTORY_LOSSES_KEPT}; the update was skipped"
         ))
     }
 

@@ -106,8 +106,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains to the configured number of updates; with `profile`, prints the time of each kernel at the end. If a
-    /// signal asks to stop, what is learnt is saved first, and the error names the signal. A device that fails is opened
-    /// again, and the run goes on from its newest checkpoint.
+    /// signal asks to stop, what is learnt is saved first, and the error names the signal. A device that fails is
+    /// opened again, and the run goes on from its newest checkpoint.
     pub fn run(mut self, profile: bool) -> Result<Outcome> {
         let (config, dataset) = (self.config, self.dataset);
         loop {

@@ -1,5 +1,5 @@
-//! Numbers that are infinite or NaN, put by their bits into one place after another of an update: it is skipped, nothing
-//! that lasts changes by a bit, and the report names the place.
+//! Numbers that are infinite or NaN, put by their bits into one place after another of an update: it is skipped,
+//! nothing that lasts changes by a bit, and the report names the place.
 
 use super::hooked::{Call, Hook, Hooked};
 use super::{common, runs};
@@ -222,8 +222,8 @@ enum Fate {
 }
 
 /// Infinities that mean something where they stand: a logit of a probability of 0, and a sum so large that backward
-/// takes every share of it for 0. Only a fault of the memory can put one there alone, since a pass that computes one has
-/// NaN beside it; the update is then made of a gradient that is finite. NaN in these places is caught.
+/// takes every share of it for 0. Only a fault of the memory can put one there alone, since a pass that computes one
+/// has NaN beside it; the update is then made of a gradient that is finite. NaN in these places is caught.
 const MEANINGFUL: [&str; 2] = ["log_sum_exp inf", "logits -inf"];
 
 /// Poisons `count` places that matter, a fifth of them parameters, on every device.
