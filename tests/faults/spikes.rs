@@ -13,6 +13,7 @@ use std::path::Path;
 fn config(steps: u64) -> Config {
     let mut config = runs::config(steps);
     config.train.spike_guard = 1.0;
+    config.optimizer.learning_rate = 1e-6; // the losses scatter and do not fall
     (config.train.micro_batch, config.train.accumulation) = (1, 1);
     (config.train.eval_interval, config.train.checkpoint_interval) = (0, 70);
     config.schedule.kind = hadal::config::train::ScheduleKind::Constant;
