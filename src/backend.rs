@@ -203,7 +203,7 @@ fn too_large(bytes: u64, limit: u64, whose: &str) -> Error {
 
 /// Memory that a program can still get, where the system tells (Linux). Asking for more than there is would not fail
 /// at once: the system would end the run, or another program, in the middle of it.
-fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     let table = std::fs::read_to_string("/proc/meminfo").ok()?;
     let row = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     row.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A run folder without a run: its checkpoints are made by hand, each of other weights.
 struct Run {
@@ -292,6 +292,10 @@ impl Disk for &'static Failing {
         self.step("remove", path)?;
         SystemDisk.remove(path)
     }
+
+    fn free(&self, path: &Path) -> Option<u64> {
+        SystemDisk.free(path)
+    }
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn a_disk_that_fails_at_any_operation_leaves_the_checkpoint_before_sound() {
             let (left, failed) = (AtomicUsize::new(operations), Mutex::new(None));
             let disk: &'static Failing = Box::leak(Box::new(Failing { left, crash, failed }));
             run.set(2);
-            let saved = save_on(&disk, run.folder.path(), &mut run.session, &run.tokenizer, &Run::state(2));
+            let saved = save_on(Arc::new(disk), run.folder.path(), &mut run.session, &run.tokenizer, &Run::state(2));
             let Some(failed) = disk.failed.lock().unwrap().clone() else {
                 saved.unwrap();
                 break;

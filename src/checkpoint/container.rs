@@ -186,7 +186,7 @@ pub struct Announced {
 
 impl Announced {
     /// Length in the file.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
 }

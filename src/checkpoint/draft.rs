@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// What a checkpoint asks of the file system. Tests put one in its place that fails.
-pub trait Disk: Sync {
+pub trait Disk: Send + Sync {
     /// Makes a folder; an error if anything has its name.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes a file; an error if anything has its name, so that no link is followed.
@@ -20,6 +20,8 @@ pub trait Disk: Sync {
     fn synchronise_folder(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder with all that is in it, or a link, which it does not follow.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that may still be written in a folder, where that is known.
+    fn free(&self, path: &Path) -> Option<u64>;
 }
 
 /// The operating system's.
@@ -47,6 +49,10 @@ impl Disk for SystemDisk {
             true => fs::remove_dir_all(path),
             false => fs::remove_file(path),
         }
+    }
+
+    fn free(&self, path: &Path) -> Option<u64> {
+        fs4::available_space(path).ok()
     }
 }
 

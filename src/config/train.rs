@@ -45,6 +45,17 @@ pub enum OnNonFinite {
     RollBack,
 }
 
+/// What a run does if a checkpoint cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDiskFull {
+    /// Ends; the checkpoint before is intact.
+    #[default]
+    Stop,
+    /// Waits, and tries again until it can be written.
+    Wait,
+}
+
 /// How the losses of one accumulation window become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -106,6 +117,8 @@ pub struct TrainConfig {
     pub on_non_finite: OnNonFinite,
     /// Factor on the learning rate from a `roll_back` on, above 0 and at most 1; default 0.5.
     pub roll_back_rate: f64,
+    /// What to do if a checkpoint cannot be written: `stop`, or `wait` and try again; default `stop`.
+    pub on_disk_full: OnDiskFull,
     /// Standard deviations above the mean of the last 128 updates' losses from which on the loss of an update is a
     /// spike, and the update skipped; 0 for none; default 0.
     pub spike_guard: f64,
@@ -136,6 +149,7 @@ impl Default for TrainConfig {
             non_finite_limit: 5,
             on_non_finite: OnNonFinite::Stop,
             roll_back_rate: 0.5,
+            on_disk_full: OnDiskFull::Stop,
             spike_guard: 0.0,
         }
     }

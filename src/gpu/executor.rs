@@ -9,6 +9,7 @@ use super::tune::{Report, for_steps};
 use crate::error::{Error, Result};
 use crate::graph::plan::Plan;
 use crate::graph::{Dtype, Executor, Recording, Step, Tensor, Tensors};
+use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -191,6 +192,12 @@ fn first_not_finite(bytes: &[u8], half: bool) -> Option<usize> {
 }
 
 /// Where a tensor lies. Vectors of four are bound whole: sizes are rounded up, which every buffer has room for.
+/// Copies bytes with all threads: the memory of `to` may be fresh, and that takes longer to come than to be filled.
+fn copy(from: &[u8], to: &mut [u8]) {
+    const PART: usize = 1 << 20;
+    to.par_chunks_mut(PART).zip(from.par_chunks(PART)).for_each(|(to, from)| to.copy_from_slice(from));
+}
+
 fn binding<'b>(tensors: &Tensors, plan: &Plan, buffers: &'b [wgpu::Buffer], tensor: Tensor) -> wgpu::BufferBinding<'b> {
     let slot = plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", tensors.info(tensor).name));
     let size = wgpu::BufferSize::new(tensors.info(tensor).bytes().max(4).next_multiple_of(16));
@@ -274,22 +281,24 @@ impl Executor for GpuExecutor {
         Ok(found)
     }
 
-    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
+    fn elements(&self, tensor: Tensor) -> usize {
+        self.tensors.elements(tensor)
+    }
+
+    fn download_into(&mut self, tensor: Tensor, values: &mut [f32]) -> Result<()> {
         let info = self.tensors.info(tensor);
         let slot = self.plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", info.name));
         assert_ne!(info.dtype, Dtype::F16, "{}: is read as f32", info.name);
-        values.reserve(info.elements());
+        let mut rest: &mut [u8] = bytemuck::cast_slice_mut(values);
         self.downloads.read(&self.gpu, &self.buffers[slot], info.bytes(), |bytes| {
-            match bytemuck::try_cast_slice(bytes) {
-                Ok(part) => values.extend_from_slice(part),
-                Err(_) => values.extend(bytemuck::pod_collect_to_vec::<u8, f32>(bytes)), // no aligned mapping
-            }
+            let (target, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            copy(bytes, target);
+            rest = after;
         })
     }
 
     fn download_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>> {
-        let mut floats = Vec::new();
-        self.download_into(tensor, &mut floats)?;
+        let floats = self.download(tensor)?;
         Ok(floats.into_iter().map(f32::to_bits).collect())
     }
 

@@ -34,11 +34,13 @@ pub trait Executor {
     fn clear(&mut self, tensor: Tensor) -> Result<()>;
     /// Waits for all work and looks, by their bits, for the first number of a tensor of floats that is infinite or NaN.
     fn first_not_finite(&mut self, tensor: Tensor) -> Result<Option<usize>>;
-    /// Waits for all work and reads a tensor of floats, behind what `values` holds.
-    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()>;
+    /// Elements of a tensor.
+    fn elements(&self, tensor: Tensor) -> usize;
+    /// Waits for all work and reads a tensor of floats into `values`, which has just as many.
+    fn download_into(&mut self, tensor: Tensor, values: &mut [f32]) -> Result<()>;
     /// Waits for all work and reads a tensor of floats.
     fn download(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
-        let mut values = Vec::new();
+        let mut values = vec![0.0; self.elements(tensor)];
         self.download_into(tensor, &mut values)?;
         Ok(values)
     }

@@ -197,8 +197,12 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
         Ok(self.get(tensor).iter().position(|x| !x.is_finite()))
     }
 
-    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
-        values.extend(self.get(tensor).iter().map(|x| x.wide() as f32));
+    fn elements(&self, tensor: Tensor) -> usize {
+        self.tensors.elements(tensor)
+    }
+
+    fn download_into(&mut self, tensor: Tensor, values: &mut [f32]) -> Result<()> {
+        values.iter_mut().zip(self.get(tensor)).for_each(|(value, x)| *value = x.wide() as f32);
         Ok(())
     }
 

@@ -1,13 +1,13 @@
 //! Checkpoints: each is a folder that transformers opens, with the optimizer's state and a manifest beside it.
 
 use super::moments;
-use super::rotation::{CHECKPOINTS, list, name_of, remove_leftovers};
+use super::outline::Outline;
+use super::rotation::{CHECKPOINTS, list};
+use super::saving::Saving;
 use super::session::Session;
-use crate::checkpoint::disk::replace_text;
-use crate::checkpoint::draft::{Disk, Draft, SystemDisk};
+use crate::checkpoint::draft::{Disk, SystemDisk};
 use crate::checkpoint::manifest::{MANIFEST, verify};
-use crate::checkpoint::weights::{Weights, not_finite, write_weights};
-use crate::config::hf::{StoredType, own_config_files};
+use crate::checkpoint::weights::{Weights, not_finite};
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
 use crate::input;
@@ -17,10 +17,11 @@ use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-const STATE: &str = "trainer_state.json";
-const OPTIMIZER: &str = "optimizer.safetensors";
-const MODEL: &str = "model.safetensors";
+pub(super) const STATE: &str = "trainer_state.json";
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+pub(super) const MODEL: &str = "model.safetensors";
 /// Largest accepted `trainer_state.json`: it holds a few numbers.
 const STATE_BYTES: u64 = 1 << 20;
 /// Most updates and tokens: sums and products with sizes of batches stay in 64 bits.
@@ -98,52 +99,21 @@ impl TrainerState {
     }
 }
 
-/// Writes `checkpoints/step-N` of the run folder: under a temporary name first, a manifest last, then renamed. What
-/// killed saves have left there is then removed.
+/// Writes a checkpoint of the run folder and waits for it; [`Saving`] does not wait.
 pub fn save(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<PathBuf> {
-    save_on(&SystemDisk, run, session, tokenizer, state)
+    save_on(Arc::new(SystemDisk), run, session, tokenizer, state)
 }
 
 /// As [`save`] on another file system.
 pub fn save_on(
-    disk: &dyn Disk,
+    disk: Arc<dyn Disk>,
     run: &Path,
     session: &mut Session,
     tokenizer: &Tokenizer,
     state: &TrainerState,
 ) -> Result<PathBuf> {
-    let (checkpoints, name) = (run.join(CHECKPOINTS), name_of(state.step));
-    if !checkpoints.is_dir() {
-        std::fs::create_dir_all(&checkpoints).map_err(|e| Error::write(&checkpoints, e))?;
-        disk.synchronise_folder(run).map_err(|e| Error::write(run, e))?;
-    }
-    let folder = checkpoints.join(&name);
-    let mut draft = Draft::new(disk, &folder)?;
-    fill(&mut draft, session, tokenizer, state)?;
-    draft.finish(state.step)?;
-    replace_text(&checkpoints.join("latest"), &format!("{name}\n"))?;
-    remove_leftovers(disk, run)?;
-    Ok(folder)
-}
-
-/// Writes every file of a checkpoint but the manifest.
-fn fill(draft: &mut Draft<'_>, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<()> {
-    let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
-    let mut next = 0..;
-    write_weights(draft.file(MODEL), &specs, StoredType::F32, |_, values| {
-        session.parameter_into(next.next().unwrap_or(0), values)
-    })?;
-    moments::save(draft.file(OPTIMIZER), session)?;
-    let config = &session.program.config;
-    let mut texts = own_config_files(config, StoredType::F32).to_vec();
-    texts.extend(tokenizer.hf_files(config.max_position_embeddings, config.bos_token_id));
-    // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them anew.
-    let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
-    let result = result.try_into().ok();
-    let text = serde_json::to_string_pretty(&TrainerState { result, history: session.history()?, ..state.clone() })
-        .map_err(|e| Error::file(STATE, e.to_string()))?;
-    texts.push((STATE, text + "\n"));
-    texts.iter().try_for_each(|(name, text)| draft.text(name, text))
+    let outline = Outline::new(run, session, tokenizer, state)?;
+    Ok(Saving::begin(disk, outline, session, || Ok(()))?.finish()?.0)
 }
 
 /// The folder with weights that MODEL means: the newest sound checkpoint of a run folder, or the folder itself. What is

@@ -57,6 +57,9 @@ impl Trainer<'_> {
     /// The state of the newest sound checkpoint, or of step 0, and nothing of what came after it.
     fn go_back(&mut self) -> Result<()> {
         self.finish_drawing()?;
+        if let Err(e) = self.end_saving() {
+            self.say(&e.to_string())?; // the checkpoint before it is gone back to
+        }
         self.forget_waiting();
         let (mut said, config) = (Vec::new(), self.config);
         let say = &mut |line: &str| said.push(line.to_owned());

@@ -10,6 +10,10 @@ pub mod window; // the text of each update
 pub mod schedule; // the learning rate of an update
 pub mod moments; // the optimizer's state on the host and on disk
 pub mod checkpoint; // folders that transformers opens, and resumption
+pub mod outline; // what such a folder is to hold
+pub mod saving; // its writing, beside training
+mod room; // the memory that takes
+mod saves; // when, and what if the disk fails
 pub mod rotation; // which checkpoints stay
 pub mod journal; // the run folder: metrics, log, samples, lock
 pub mod rows; // what metrics.jsonl holds

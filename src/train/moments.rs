@@ -60,22 +60,29 @@ fn announced(session: &Session, i: usize) -> Vec<Announced> {
 }
 
 /// Numbers of the parameters that have moments.
-fn trained(session: &Session) -> Vec<usize> {
+pub(super) fn trained(session: &Session) -> Vec<usize> {
     let all = session.program.weights.all.iter().enumerate();
     all.filter(|(_, parameter)| parameter.spec.trained).map(|(i, _)| i).collect()
 }
 
-/// Writes the moments of all parameters, one parameter at a time.
-pub(super) fn save(target: impl Target, session: &mut Session) -> Result<()> {
+/// What [`save`] is to write: the tensors of each parameter that has moments.
+pub(super) fn layout(session: &Session) -> Vec<Vec<Announced>> {
+    trained(session).into_iter().map(|i| announced(session, i)).collect()
+}
+
+/// Writes the moments of all parameters that `layout` names; `take` gives them, one parameter at a time.
+pub(super) fn save(
+    target: impl Target,
+    layout: &[Vec<Announced>],
+    mut take: impl FnMut() -> Result<MomentValues>,
+) -> Result<()> {
     let path = target.path();
-    let of = |i| announced(session, i).into_iter().enumerate().map(move |(piece, tensor)| (i, piece, tensor));
-    let pieces: Vec<(usize, usize, Announced)> = trained(session).into_iter().flat_map(of).collect();
-    let tensors: Vec<Announced> = pieces.iter().map(|(_, _, tensor)| tensor.clone()).collect();
+    let pieces: Vec<usize> = layout.iter().flat_map(|tensors| 0..tensors.len()).collect();
     let mut values = MomentValues::Whole(Default::default());
-    write_container(target, &tensors, |at, out| {
-        let (i, piece, _) = pieces[at];
+    write_container(target, &layout.concat(), |at, out| {
+        let piece = pieces[at];
         if piece == 0 {
-            values = session.moments(i)?;
+            values = take()?;
         }
         let written = match &values {
             MomentValues::Whole(both) => write_reals(out, Dtype::F32, &both[piece]),
@@ -92,7 +99,7 @@ pub(super) fn save(target: impl Target, session: &mut Session) -> Result<()> {
 pub(super) fn load(path: &Path, session: &mut Session) -> Result<()> {
     let file = Container::open(path)?;
     let trained = trained(session);
-    let all: Vec<Vec<Announced>> = trained.iter().map(|&i| announced(session, i)).collect();
+    let all = layout(session);
     check(&file, &all.concat())?;
     for (&i, tensors) in trained.iter().zip(&all) {
         let bytes = |at: usize| file.entries().get(&tensors[at].name).map_or(&[][..], |entry| file.bytes(entry));

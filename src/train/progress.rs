@@ -14,6 +14,8 @@ pub struct Progress {
     total: u64,
     interval: u64,
     pace: Pace,
+    /// Share of a checkpoint that is written, while one is.
+    saving: Option<f64>,
 }
 
 /// Mean time of an update, from which the remaining time follows.
@@ -33,14 +35,17 @@ impl Progress {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸━"));
             bar
         });
-        Progress { bar, total, interval, pace: Pace { origin: None } }
+        Progress { bar, total, interval, pace: Pace { origin: None }, saving: None }
     }
 
     /// Shows an update; where a line is due for it, that line is returned for the log.
     pub fn update(&mut self, row: &TrainRow) -> Option<String> {
         let first = self.pace.origin.is_none();
         let left = self.pace.remaining(row.step, self.total, Instant::now());
-        let text = line(row, self.total, left);
+        let mut text = line(row, self.total, left);
+        if let Some(share) = self.saving {
+            text += &format!("  saving, {:.0} %", 100.0 * share);
+        }
         let due = self.interval > 0 && (first || row.step == self.total || row.step.is_multiple_of(self.interval));
         match &self.bar {
             Some(bar) => {
@@ -51,6 +56,11 @@ impl Progress {
             None => {}
         }
         due.then_some(text)
+    }
+
+    /// Shows from the next update on how far a save is, or none.
+    pub fn saving(&mut self, share: Option<f64>) {
+        self.saving = share;
     }
 
     /// Prints a line of text above the bar.

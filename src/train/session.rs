@@ -5,7 +5,6 @@ use crate::backend::Device;
 use crate::config::rope::RopeType;
 use crate::data::batch::Batch;
 use crate::error::Result;
-use crate::graph::op::Weight;
 use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor, Role, Tensor, Tensors};
 use crate::kernels::state;
@@ -144,37 +143,33 @@ impl Session {
         Ok(())
     }
 
-    /// Appends the parts of a weight, or what `source` maps each part to, to `data`.
-    fn gather(
-        &mut self,
-        weight: &Weight,
-        source: impl Fn(Tensor) -> Option<Tensor>,
-        data: &mut Vec<f32>,
-    ) -> Result<()> {
-        let tensors = weight.spans().filter_map(|(_, _, part)| source(part));
-        tensors.into_iter().try_for_each(|tensor| self.executor.download_into(tensor, data))
-    }
-
-    /// Appends the present values of parameter number `i` to `values`.
-    pub fn parameter_into(&mut self, i: usize, values: &mut Vec<f32>) -> Result<()> {
-        let weight = self.program.weights.all[i].weight.clone();
-        self.gather(&weight, Some, values)
+    /// What tensors hold, one after the other, in `n` elements together.
+    fn gather(&mut self, tensors: impl Iterator<Item = Tensor>, n: usize) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; n]; // its memory comes when the copies write it
+        let mut rest = values.as_mut_slice();
+        for tensor in tensors {
+            let (target, after) = std::mem::take(&mut rest).split_at_mut(self.executor.elements(tensor));
+            self.executor.download_into(tensor, target)?;
+            rest = after;
+        }
+        Ok(values)
     }
 
     /// Present values of parameter number `i`.
     pub fn parameter(&mut self, i: usize) -> Result<Vec<f32>> {
-        let mut values = Vec::new();
-        self.parameter_into(i, &mut values)?;
-        Ok(values)
+        let parameter = &self.program.weights.all[i];
+        let (weight, n) = (parameter.weight.clone(), parameter.spec.elements());
+        self.gather(weight.spans().map(|(_, _, part)| part), n)
     }
 
     /// Accumulated gradient of parameter number `i`, without the loss scale; empty if it is not trained.
     pub fn gradient(&mut self, i: usize) -> Result<Vec<f32>> {
-        let weight = self.program.weights.all[i].weight.clone();
-        let tensors = self.program.tensors.clone();
         let scale = self.result()?[state::RESULT_LOSS_SCALE];
-        let mut gradient = Vec::new();
-        self.gather(&weight, |part| tensors.gradient_of(part), &mut gradient)?;
+        let parameter = &self.program.weights.all[i];
+        let n = if parameter.spec.trained { parameter.spec.elements() } else { 0 };
+        let (weight, tensors) = (parameter.weight.clone(), self.program.tensors.clone());
+        let gradients = weight.spans().filter_map(|(_, _, part)| tensors.gradient_of(part));
+        let mut gradient = self.gather(gradients, n)?;
         gradient.iter_mut().for_each(|d| *d /= scale); // a power of two: exact
         Ok(gradient)
     }
@@ -185,8 +180,8 @@ impl Session {
         for kept in self.kept(i) {
             match kept {
                 Kept::Whole { first, second } => {
-                    whole[0].extend(self.executor.download(first)?);
-                    whole[1].extend(self.executor.download(second)?);
+                    whole[0].push(first);
+                    whole[1].push(second);
                 }
                 Kept::Coded { codes, absmax, .. } => {
                     words.extend(self.executor.download_indices(codes)?);
@@ -195,7 +190,12 @@ impl Session {
             }
         }
         let n = self.program.weights.all[i].spec.elements();
-        Ok(if words.is_empty() { MomentValues::Whole(whole) } else { MomentValues::of_words(&words, &factors, n) })
+        if !words.is_empty() {
+            return Ok(MomentValues::of_words(&words, &factors, n));
+        }
+        let n = if whole[0].is_empty() { 0 } else { n };
+        let [first, second] = whole;
+        Ok(MomentValues::Whole([self.gather(first.into_iter(), n)?, self.gather(second.into_iter(), n)?]))
     }
 
     /// Overwrites the moments of parameter number `i`. Panics if they are kept in another way or of another size: a

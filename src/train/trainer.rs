@@ -1,16 +1,17 @@
 //! The training loop: windows of micro-steps, updates, evaluation, samples, checkpoints.
 
-use super::checkpoint::{self, TrainerState};
+use super::checkpoint::TrainerState;
 use super::journal::Journal;
 use super::pace::Pace;
 use super::progress::Progress;
 use super::results::{Arrived, LOADS, METRICS, PARTS, RESULT, Waiting};
-use super::rotation;
 use super::rows::{Row, ValRow};
+use super::saving::Saving;
 use super::schedule::learning_rate;
 use super::session::Session;
 use super::start::{Machine, Source};
 use super::window::{validation, weigh, window};
+use crate::checkpoint::draft::{Disk, SystemDisk};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::data::batch::Batch;
@@ -23,6 +24,7 @@ use crate::stop::{Signal, Stop};
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
@@ -50,6 +52,9 @@ pub struct Trainer<'a> {
     pub(super) device_retries: u32,
     pub(super) validation: Vec<Batch>,
     pub(super) sampler: Option<Sampler>,
+    pub(super) disk: Arc<dyn Disk>,
+    /// A checkpoint on its way to the disk, and the lowest validation loss of those before.
+    pub(super) saving: Option<(Saving, Option<f64>)>,
     /// A picture in the making.
     pub(super) drawing: Option<JoinHandle<Result<()>>>,
     /// Step and loss of the last validation.
@@ -99,10 +104,17 @@ impl<'a> Trainer<'a> {
             pace: Pace::default(),
             device_retries: 0,
             sampler,
+            disk: Arc::new(SystemDisk),
+            saving: None,
             drawing: None,
             evaluated: None,
             last_losses: (None, None),
         })
+    }
+
+    /// The same run with its checkpoints on another file system.
+    pub fn on_disk(self, disk: Arc<dyn Disk>) -> Self {
+        Trainer { disk, ..self }
     }
 
     /// Trains to the configured number of updates; with `profile`, prints the time of each kernel at the end. If a
@@ -110,6 +122,7 @@ impl<'a> Trainer<'a> {
     /// opened again, and the run goes on from its newest checkpoint.
     pub fn run(mut self, profile: bool) -> Result<Outcome> {
         let (config, dataset) = (self.config, self.dataset);
+        self.check_disk()?;
         loop {
             let outcome = std::thread::scope(|scope| {
                 let steps = self.state.step..config.train.steps;
@@ -138,6 +151,7 @@ impl<'a> Trainer<'a> {
             }
             let done = step + 1;
             self.collect(self.waiting.len() > AHEAD)?;
+            self.watch_saving()?;
             let due = |interval: u64| done == train.steps || (interval > 0 && done.is_multiple_of(interval));
             if due(train.eval_interval) {
                 self.collect_all()?;
@@ -156,6 +170,7 @@ impl<'a> Trainer<'a> {
             }
         }
         self.collect_all()?;
+        self.finish_saving()?;
         self.finish_drawing()?;
         self.progress.finish();
         if profile {
@@ -173,6 +188,7 @@ impl<'a> Trainer<'a> {
             if self.saved != Some(step) {
                 self.save()?;
             }
+            self.finish_saving()?;
             self.draw()?;
             self.finish_drawing()?;
         }
@@ -221,7 +237,7 @@ impl<'a> Trainer<'a> {
         self.session.feed(micro)
     }
 
-    fn collect_all(&mut self) -> Result<()> {
+    pub(super) fn collect_all(&mut self) -> Result<()> {
         while !self.waiting.is_empty() {
             self.collect(true)?;
         }
@@ -266,22 +282,6 @@ impl<'a> Trainer<'a> {
         let text = sampler.text(self.tokenizer, prompt, SAMPLE_TOKENS, &sampling)?;
         self.journal.sample(step, &text)?;
         self.say(&format!("step {step}: sample: {}", printable(&text.trim().replace('\n', " "))))?;
-        self.pace.restart(self.state.tokens);
-        Ok(())
-    }
-
-    fn save(&mut self) -> Result<()> {
-        let run = self.journal.folder().to_owned();
-        // The best of those that can be gone back to: a checkpoint that was not validated is none of them.
-        let loss = self.evaluated.and_then(|(step, loss)| (step == self.state.step).then_some(loss));
-        let best = loss.filter(|&loss| self.state.best_val_loss.is_none_or(|best| loss < best));
-        self.state.best_val_loss = best.or(self.state.best_val_loss);
-        checkpoint::save(&run, &mut self.session, self.tokenizer, &self.state)?;
-        if best.is_some() {
-            rotation::mark_best(&run, self.state.step)?;
-        }
-        rotation::rotate(&run, self.state.step, &self.config.train)?;
-        self.saved = Some(self.state.step);
         self.pace.restart(self.state.tokens);
         Ok(())
     }

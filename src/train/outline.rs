@@ -1,0 +1,120 @@
+//! What a checkpoint holds, apart from its numbers, and the writing of one from numbers that come one by one.
+
+use super::checkpoint::{MODEL, OPTIMIZER, STATE, TrainerState};
+use super::moments::{self, MomentValues};
+use super::rotation::{CHECKPOINTS, name_of, remove_leftovers};
+use super::session::Session;
+use crate::checkpoint::container::Announced;
+use crate::checkpoint::disk::replace_text;
+use crate::checkpoint::draft::{Disk, Draft};
+use crate::checkpoint::weights::write_weights;
+use crate::config::hf::{StoredType, own_config_files};
+use crate::error::{Error, Result};
+use crate::model::params::ParamSpec;
+use crate::tokenizer::Tokenizer;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What headers, manifest, texts and folders are taken to need beside the numbers.
+const MARGIN: u64 = 1 << 20;
+
+/// A checkpoint that is to be written, but for its numbers.
+#[derive(Clone)]
+pub struct Outline {
+    run: PathBuf,
+    pub(super) state: TrainerState,
+    specs: Vec<ParamSpec>,
+    /// The tensors of each parameter that has moments.
+    moments: Vec<Vec<Announced>>,
+    texts: Vec<(&'static str, String)>,
+}
+
+/// The numbers of one parameter.
+pub(super) enum Numbers {
+    Weight(Vec<f32>),
+    Moments(MomentValues),
+}
+
+impl Outline {
+    /// What a checkpoint of `run` holds at `state`.
+    pub fn new(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<Outline> {
+        let config = &session.program.config;
+        let mut texts = own_config_files(config, StoredType::F32).to_vec();
+        texts.extend(tokenizer.hf_files(config.max_position_embeddings, config.bos_token_id));
+        // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them.
+        let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
+        let state = TrainerState { result: result.try_into().ok(), history: session.history()?, ..state.clone() };
+        let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(STATE, e.to_string()))?;
+        texts.push((STATE, text + "\n"));
+        let specs = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
+        Ok(Outline { run: run.to_owned(), state, specs, moments: moments::layout(session), texts })
+    }
+
+    /// Bytes of the weights of parameter number `i`.
+    pub(super) fn weight_bytes(&self, i: usize) -> u64 {
+        4 * self.specs[i].elements() as u64
+    }
+
+    /// Bytes of the moments of the parameter that is the `at`-th to have some.
+    pub(super) fn moment_bytes(&self, at: usize) -> u64 {
+        self.moments[at].iter().map(|tensor| tensor.bytes() as u64).sum()
+    }
+
+    /// Bytes of all numbers.
+    pub fn bytes(&self) -> u64 {
+        let weights = (0..self.specs.len()).map(|i| self.weight_bytes(i));
+        weights.chain((0..self.moments.len()).map(|at| self.moment_bytes(at))).sum()
+    }
+
+    /// Refuses a disk that has no room for the checkpoint.
+    pub(super) fn check_room(&self, disk: &dyn Disk) -> Result<()> {
+        let texts: usize = self.texts.iter().map(|(_, text)| text.len()).sum();
+        check_room(disk, &self.run, self.bytes() + texts as u64)
+    }
+}
+
+/// Bytes of all numbers of a checkpoint of `session`.
+pub(super) fn number_bytes(session: &Session) -> u64 {
+    let weights = session.program.weights.all.iter().map(|p| 4 * p.spec.elements());
+    let moments = moments::layout(session).into_iter().flatten().map(|tensor| tensor.bytes());
+    weights.chain(moments).sum::<usize>() as u64
+}
+
+/// Refuses a disk on which there is no room for a checkpoint of `bytes` in the folder `run`.
+pub(super) fn check_room(disk: &dyn Disk, run: &Path, bytes: u64) -> Result<()> {
+    let needed = bytes + MARGIN;
+    let Some(free) = disk.free(run).filter(|free| *free < needed) else { return Ok(()) };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let reason = format!("a checkpoint needs {:.1} MiB, and {:.1} MiB are free", mib(needed), mib(free));
+    Err(Error::write(run.join(CHECKPOINTS), io::Error::new(io::ErrorKind::StorageFull, reason)))
+}
+
+/// Writes `checkpoints/step-N` of the run folder: under a temporary name first, a manifest last, then renamed. What
+/// killed saves have left there is then removed. `take` gives all weights in order, then all moments.
+pub(super) fn write(disk: &dyn Disk, outline: &Outline, mut take: impl FnMut() -> Result<Numbers>) -> Result<PathBuf> {
+    let Outline { run, state, specs, moments, texts } = outline;
+    let (checkpoints, name) = (run.join(CHECKPOINTS), name_of(state.step));
+    if !checkpoints.is_dir() {
+        std::fs::create_dir_all(&checkpoints).map_err(|e| Error::write(&checkpoints, e))?;
+        disk.synchronise_folder(run).map_err(|e| Error::write(run, e))?;
+    }
+    let folder = checkpoints.join(&name);
+    let mut draft = Draft::new(disk, &folder)?;
+    let other = || Error::device("a checkpoint's numbers came in another order than announced");
+    write_weights(draft.file(MODEL), specs, StoredType::F32, |_, values| match take()? {
+        Numbers::Weight(weight) => {
+            *values = weight;
+            Ok(())
+        }
+        Numbers::Moments(_) => Err(other()),
+    })?;
+    moments::save(draft.file(OPTIMIZER), moments, || match take()? {
+        Numbers::Moments(values) => Ok(values),
+        Numbers::Weight(_) => Err(other()),
+    })?;
+    texts.iter().try_for_each(|(name, text)| draft.text(name, text))?;
+    draft.finish(state.step)?;
+    replace_text(&checkpoints.join("latest"), &format!("{name}\n"))?;
+    remove_leftovers(disk, run)?;
+    Ok(folder)
+}
