@@ -62,7 +62,11 @@ impl Executor for Hooked {
         self.around(Call::Other, |inner| inner.first_not_finite(tensor))
     }
 
-    fn download_into(&mut self, tensor: Tensor, values: &mut Vec<f32>) -> Result<()> {
+    fn elements(&self, tensor: Tensor) -> usize {
+        self.inner.elements(tensor)
+    }
+
+    fn download_into(&mut self, tensor: Tensor, values: &mut [f32]) -> Result<()> {
         self.around(Call::Other, |inner| inner.download_into(tensor, values))
     }
 
