@@ -6,6 +6,7 @@ use crate::gpu::device::{AdapterSummary, Gpu, adapters};
 use crate::gpu::executor::{GpuExecutor, allocate};
 use crate::gpu::pipeline::Allowed;
 use crate::gpu::self_test;
+use crate::gpu::transfer::STAGING;
 use crate::graph::plan::Plan;
 use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor};
@@ -135,6 +136,14 @@ impl Device {
                 let limits = &gpu.summary.limits;
                 limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
             }
+        }
+    }
+
+    /// Bytes that the executor's own buffers between host and device take, beside a program's.
+    pub fn staging(&self) -> u64 {
+        match self {
+            Device::Cpu { .. } => 0,
+            Device::Gpu { .. } => STAGING,
         }
     }
 

@@ -98,9 +98,9 @@ impl<'d> Bench<'d> {
         Ok(Bench { device, session, config: config.clone() })
     }
 
-    /// Bytes of all buffers.
+    /// Bytes of all buffers, those for transfers among them.
     pub fn plan_bytes(&self) -> u64 {
-        self.session.program.plan().bytes()
+        self.session.program.plan().bytes() + self.device.staging()
     }
 
     /// Runs a few updates, which compile, touch every buffer and settle the loss scale, and more until the clock is

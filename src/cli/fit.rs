@@ -157,8 +157,8 @@ pub(super) fn policies(config: &Config, target: Target) -> String {
     text
 }
 
-/// The memory of a plan, a line a role.
-pub(super) fn table(plan: &Plan) -> String {
+/// The memory of a plan, a line a role, and of `staging` buffers beside it.
+pub(super) fn table(plan: &Plan, staging: u64) -> String {
     let mut text = String::from("memory\n");
     for (name, roles) in [
         ("parameters", &[Role::Parameter][..]),
@@ -171,5 +171,8 @@ pub(super) fn table(plan: &Plan) -> String {
         let bytes = roles.iter().map(|&role| plan.bytes_of(role)).sum();
         text += &format!("  {name:<20} {:>10.4} GiB\n", gib(bytes));
     }
-    text + &format!("  {:<20} {:>10.4} GiB", "all", gib(plan.bytes()))
+    if staging > 0 {
+        text += &format!("  {:<20} {:>10.4} GiB\n", "transfers", gib(staging));
+    }
+    text + &format!("  {:<20} {:>10.4} GiB", "all", gib(plan.bytes() + staging))
 }

@@ -93,7 +93,7 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     // Samples are drawn by a second program, with weights of its own, which the cap counts in.
     let beside = match config.train.sample_interval {
         0 => 0,
-        _ => Sampler::program(&config.model, length, &device).plan().bytes(),
+        _ => Sampler::program(&config.model, length, &device).plan().bytes() + device.staging(),
     };
     let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
     fit::decide(&mut config, target, cap);
@@ -101,7 +101,7 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let head = [
         format!("running on {}", device.describe()),
         format!("data: {}", dataset.describe()),
-        summary(&config, &specs, &program),
+        summary(&config, &specs, &program, device.staging()),
     ];
     head.iter().for_each(note);
     if beside > 0 {
@@ -256,7 +256,7 @@ pub(super) fn free_folder(name: &str) -> PathBuf {
 }
 
 /// Parameter table, compute and memory, as printed before the first step.
-pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -> String {
+pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program, staging: u64) -> String {
     let model = &config.model;
     let (length, train) = (config.train.sequence_length, &config.train);
     let trained = || specs.iter().filter(|spec| spec.trained);
@@ -297,7 +297,7 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program) -
         train.accumulation,
         grouped(train.tokens_per_update())
     );
-    text + &fit::table(&program.plan())
+    text + &fit::table(&program.plan(), staging)
 }
 
 pub(super) fn grouped(n: u64) -> String {

@@ -6,6 +6,10 @@ use super::wait::Finished;
 use crate::error::{Error, Result};
 use std::sync::{Arc, Mutex, OnceLock};
 
+/// Bytes of the blocks that buffers are cut from, the smallest that wgpu takes. Larger buffers get memory of their own;
+/// cut from large blocks, those of this program left up to a tenth of the memory unused.
+const BLOCK: u64 = 4 << 20;
+
 /// What an adapter can do, as far as the program cares.
 #[derive(Clone, Debug)]
 pub struct AdapterSummary {
@@ -179,7 +183,7 @@ impl Gpu {
             required_features: summary.features,
             required_limits: summary.limits.clone(),
             experimental_features,
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: BLOCK..BLOCK },
             trace: wgpu::Trace::Off,
         });
         let (device, queue) = pollster::block_on(request)

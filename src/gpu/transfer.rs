@@ -11,6 +11,9 @@ pub const PIECE: usize = 16 << 20;
 /// Pieces under way in each direction.
 const PIECES: usize = 4;
 
+/// Bytes of all staging buffers of an executor, once both directions are in use.
+pub const STAGING: u64 = (2 * PIECES * PIECE) as u64;
+
 /// Outcome of a mapping that was asked for.
 pub(super) type Mapped = Arc<OnceLock<bool>>;
 
