@@ -28,13 +28,25 @@ use rand::{RngExt, SeedableRng};
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 const STEPS: u64 = 9;
 
-/// Windows of two micro-steps; checkpoints and validations between, and text of which every epoch has three windows.
+/// A text that an update's four rows go through about half: epochs end within updates and between micro-steps.
+static TEXT: LazyLock<tempfile::NamedTempFile> = LazyLock::new(|| {
+    let file = tempfile::Builder::new().suffix(".txt").tempfile().unwrap();
+    let text: String = (0..40).map(|i| format!("{}{} ", ["rook", "owl", "ant"][i % 3], i * i % 17)).collect();
+    std::fs::write(&file, &text[..152]).unwrap();
+    file
+});
+
+/// Updates of two micro-steps, with checkpoints and validations between.
 fn config() -> Config {
     let mut config = runs::config(STEPS);
+    config.data.path = vec![TEXT.path().to_owned()];
+    config.data.tokenizer = "byte".to_owned();
+    config.data.val_fraction = 0.2;
     config.model.resid_dropout = 0.1;
     config.train.checkpoint_interval = 3;
     config.train.eval_interval = 4;
@@ -210,6 +222,12 @@ fn resumes_alike(device: &Device, count: usize, seed: u64) {
         std::fs::remove_dir_all(&run).unwrap();
     }
     println!("{stops} of {stops} stops among {calls} calls on {}: the same bytes", device.describe());
+}
+
+#[test]
+fn epochs_end_in_the_middle_of_updates() {
+    let windows = runs::text(&config()).1.train_windows().unwrap();
+    assert!((5..9).contains(&windows) && windows % 4 != 0, "{windows} windows an epoch");
 }
 
 #[test]
