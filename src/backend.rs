@@ -6,7 +6,7 @@ use crate::gpu::device::{AdapterSummary, Gpu, adapters};
 use crate::gpu::executor::{GpuExecutor, allocate};
 use crate::gpu::pipeline::Allowed;
 use crate::gpu::self_test;
-use crate::gpu::transfer::STAGING;
+use crate::gpu::transfer;
 use crate::graph::plan::Plan;
 use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor};
@@ -139,11 +139,11 @@ impl Device {
         }
     }
 
-    /// Bytes that the executor's own buffers between host and device take, beside a program's.
-    pub fn staging(&self) -> u64 {
+    /// Bytes that the executor's own buffers between host and device take beside those of `plan`.
+    pub fn staging(&self, plan: &Plan) -> u64 {
         match self {
             Device::Cpu { .. } => 0,
-            Device::Gpu { .. } => STAGING,
+            Device::Gpu { .. } => transfer::staging_bytes(plan),
         }
     }
 

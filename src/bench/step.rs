@@ -100,7 +100,8 @@ impl<'d> Bench<'d> {
 
     /// Bytes of all buffers, those for transfers among them.
     pub fn plan_bytes(&self) -> u64 {
-        self.session.program.plan().bytes() + self.device.staging()
+        let plan = self.session.program.plan();
+        plan.bytes() + self.device.staging(&plan)
     }
 
     /// Runs a few updates, which compile, touch every buffer and settle the loss scale, and more until the clock is

@@ -5,7 +5,7 @@ use super::{bytes, gib, train::summary};
 use crate::config::Config;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
-use crate::gpu::transfer::STAGING;
+use crate::gpu::transfer::staging_bytes;
 use crate::graph::Dtype;
 use crate::graph::plan::Plan;
 use crate::model::params::parameters;
@@ -41,12 +41,12 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     let limit = args.vram.map(|memory| memory - reserve(memory));
     let mut decided = config.clone();
     decide(&mut decided, target, limit);
-    print(summary(&decided, &parameters(&config.model), &program(&decided, target), STAGING))?;
+    print(summary(&decided, &parameters(&config.model), &program(&decided, target), &staging_bytes))?;
     print(policies(&config, target))?;
     let (Some(memory), Some(limit)) = (args.vram, limit) else { return Ok(()) };
     let Fit { micro_batch, recompute, plan } = largest(&config, target, &|plan| plan.bytes() <= limit)
         .map_err(|least| Error::Memory(too_much(&least.plan, memory, args.binding)))?;
-    print(format_args!("with {micro_batch} sequences a pass: {}", table(&plan, STAGING)))?;
+    print(format_args!("with {micro_batch} sequences a pass: {}", table(&plan, staging_bytes(&plan))))?;
     print(format_args!(
         "largest micro-batch within {:.2} GiB: {micro_batch} ({:.2} GiB, and {:.2} left to the driver; recompute {})",
         gib(memory),

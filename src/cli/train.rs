@@ -93,7 +93,10 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     // Samples are drawn by a second program, with weights of its own, which the cap counts in.
     let beside = match config.train.sample_interval {
         0 => 0,
-        _ => Sampler::program(&config.model, length, &device).plan().bytes() + device.staging(),
+        _ => {
+            let plan = Sampler::program(&config.model, length, &device).plan();
+            plan.bytes() + device.staging(&plan)
+        }
     };
     let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
     fit::decide(&mut config, target, cap);
@@ -101,7 +104,7 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let head = [
         format!("running on {}", device.describe()),
         format!("data: {}", dataset.describe()),
-        summary(&config, &specs, &program, device.staging()),
+        summary(&config, &specs, &program, &|plan| device.staging(plan)),
     ];
     head.iter().for_each(note);
     if beside > 0 {
@@ -256,7 +259,12 @@ pub(super) fn free_folder(name: &str) -> PathBuf {
 }
 
 /// Parameter table, compute and memory, as printed before the first step.
-pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program, staging: u64) -> String {
+pub(super) fn summary(
+    config: &Config,
+    specs: &[ParamSpec],
+    program: &Program,
+    staging: &dyn Fn(&Plan) -> u64,
+) -> String {
     let model = &config.model;
     let (length, train) = (config.train.sequence_length, &config.train);
     let trained = || specs.iter().filter(|spec| spec.trained);
@@ -297,7 +305,8 @@ pub(super) fn summary(config: &Config, specs: &[ParamSpec], program: &Program, s
         train.accumulation,
         grouped(train.tokens_per_update())
     );
-    text + &fit::table(&program.plan(), staging)
+    let plan = program.plan();
+    text + &fit::table(&plan, staging(&plan))
 }
 
 pub(super) fn grouped(n: u64) -> String {

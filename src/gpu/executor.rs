@@ -4,7 +4,7 @@
 use super::device::Gpu;
 use super::pipeline::{Allowed, Pipeline, Pipelines};
 use super::profile::Profiler;
-use super::transfer::{Downloads, Mapped, PIECE, Uploads};
+use super::transfer::{Downloads, Mapped, SMALL, Uploads};
 use super::tune::{Report, for_steps};
 use crate::error::{Error, Result};
 use crate::graph::plan::Plan;
@@ -102,7 +102,7 @@ impl GpuExecutor {
             self.tensors.info(tensor).name
         );
         let Some(slot) = self.plan.slot(tensor) else { return Ok(()) }; // no step uses it
-        if bytes.len() < PIECE / 16 {
+        if bytes.len() < SMALL {
             self.gpu.queue.write_buffer(&self.buffers[slot], 0, bytes); // goes out with the next submission
             return Ok(());
         }

@@ -3,6 +3,8 @@
 
 use super::device::Gpu;
 use crate::error::{Error, Result};
+use crate::graph::Role;
+use crate::graph::plan::Plan;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
@@ -11,8 +13,18 @@ pub const PIECE: usize = 16 << 20;
 /// Pieces under way in each direction.
 const PIECES: usize = 4;
 
-/// Bytes of all staging buffers of an executor, once both directions are in use.
-pub const STAGING: u64 = (2 * PIECES * PIECE) as u64;
+/// Uploads below this go through the queue's own memory.
+pub const SMALL: usize = PIECE / 16;
+
+/// Bytes of the staging buffers of an executor of `plan` once its weights have been loaded and saved: uploads and
+/// downloads have as many as pieces can be under way.
+pub fn staging_bytes(plan: &Plan) -> u64 {
+    let weights = || plan.slots.iter().filter(|slot| slot.role == Role::Parameter).map(|slot| slot.bytes);
+    let pieces = |bytes: u64| bytes.div_ceil(PIECE as u64);
+    let up: u64 = weights().filter(|&bytes| bytes >= SMALL as u64).map(pieces).sum();
+    let down = weights().map(pieces).max().unwrap_or(0);
+    (up.min(PIECES as u64) + down.min(PIECES as u64)) * PIECE as u64
+}
 
 /// Outcome of a mapping that was asked for.
 pub(super) type Mapped = Arc<OnceLock<bool>>;

@@ -86,7 +86,7 @@ pub(super) fn save(
         }
         let written = match &values {
             MomentValues::Whole(both) => write_reals(out, Dtype::F32, &both[piece]),
-            MomentValues::Coded { codes, .. } if piece % 2 == 0 => out.write_all(&codes[piece / 2]),
+            MomentValues::Coded { codes, .. } if piece.is_multiple_of(2) => out.write_all(&codes[piece / 2]),
             MomentValues::Coded { absmax, .. } => write_reals(out, Dtype::F32, &absmax[piece / 2]),
         };
         written.map_err(|e| Error::io(&path, e))
