@@ -90,14 +90,7 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
     let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
-    // Samples are drawn by a second program, with weights of its own, which the cap counts in.
-    let beside = match config.train.sample_interval {
-        0 => 0,
-        _ => {
-            let plan = Sampler::program(&config.model, length, &device).plan();
-            plan.bytes() + device.staging(&plan)
-        }
-    };
+    let beside = for_samples(&config, &device);
     let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
     fit::decide(&mut config, target, cap);
     let program = fit::program(&config, target);
@@ -137,6 +130,15 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let outcome = trainer.run(args.profile)?;
     note(verdict(&outcome, &dataset, &source.device, out, started.elapsed()));
     Ok(dataset.entropy_per_token())
+}
+
+/// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts them.
+fn for_samples(config: &Config, device: &Device) -> u64 {
+    if config.train.sample_interval == 0 {
+        return 0;
+    }
+    let plan = Sampler::program(&config.model, config.train.sequence_length, device).plan();
+    plan.bytes() + device.staging(&plan)
 }
 
 impl RunArgs {
