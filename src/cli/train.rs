@@ -132,7 +132,7 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     Ok(dataset.entropy_per_token())
 }
 
-/// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts them.
+/// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts it.
 fn for_samples(config: &Config, device: &Device) -> u64 {
     if config.train.sample_interval == 0 {
         return 0;
