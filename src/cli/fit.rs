@@ -157,7 +157,7 @@ pub(super) fn policies(config: &Config, target: Target) -> String {
     text
 }
 
-/// The memory of a plan, a line a role, and of `staging` buffers beside it.
+/// The memory of a plan, a line a role, and of `staging` buffers, which are in the part that is left to the driver.
 pub(super) fn table(plan: &Plan, staging: u64) -> String {
     let mut text = String::from("memory\n");
     for (name, roles) in [
@@ -171,8 +171,9 @@ pub(super) fn table(plan: &Plan, staging: u64) -> String {
         let bytes = roles.iter().map(|&role| plan.bytes_of(role)).sum();
         text += &format!("  {name:<20} {:>10.4} GiB\n", gib(bytes));
     }
+    text += &format!("  {:<20} {:>10.4} GiB", "all", gib(plan.bytes()));
     if staging > 0 {
-        text += &format!("  {:<20} {:>10.4} GiB\n", "transfers", gib(staging));
+        text += &format!("\n  {:<20} {:>10.4} GiB", "for transfers, beside", gib(staging));
     }
-    text + &format!("  {:<20} {:>10.4} GiB", "all", gib(plan.bytes() + staging))
+    text
 }
