@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Bytes of the blocks that buffers are cut from, the smallest that wgpu takes. Larger buffers get memory of their own;
-/// cut from large blocks, those of this program left up to a tenth of the memory unused.
+/// cut from blocks of up to 64 MiB, those of small models left a fifth of the memory unused.
 const BLOCK: u64 = 4 << 20;
 
 /// What an adapter can do, as far as the program cares.
