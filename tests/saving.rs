@@ -17,6 +17,7 @@ use hadal::train::outline::Outline;
 use hadal::train::rotation::CHECKPOINTS;
 use hadal::train::saving::Saving;
 use hadal::train::session::Session;
+use hadal::train::spare::Spare;
 use hadal::train::start::{self, Source};
 use hadal::train::trainer::{Outcome, Trainer};
 use std::io;
@@ -63,7 +64,8 @@ fn started() -> (tempfile::TempDir, Session) {
 fn begin(disk: Arc<dyn Disk>, run: &Path, session: &mut Session) -> Result<Saving> {
     let state = TrainerState { step: 2, ..TrainerState::first(1) };
     let outline = Outline::new(run, session, &Tokenizer::load("byte").unwrap(), &state).unwrap();
-    Saving::begin(disk, outline, session, || Ok(()))
+    let spare = Spare::begin(session); // filled with what no weight is
+    Saving::begin(disk, outline, session, spare, || Ok(()))
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::outline::Outline;
 use super::rotation::{CHECKPOINTS, list};
 use super::saving::Saving;
 use super::session::Session;
+use super::spare::Spare;
 use crate::checkpoint::draft::{Disk, SystemDisk};
 use crate::checkpoint::manifest::{MANIFEST, verify};
 use crate::checkpoint::weights::{Weights, not_finite};
@@ -113,7 +114,7 @@ pub fn save_on(
     state: &TrainerState,
 ) -> Result<PathBuf> {
     let outline = Outline::new(run, session, tokenizer, state)?;
-    Ok(Saving::begin(disk, outline, session, || Ok(()))?.finish()?.0)
+    Ok(Saving::begin(disk, outline, session, Spare::default(), || Ok(()))?.finish()?.0)
 }
 
 /// The folder with weights that MODEL means: the newest sound checkpoint of a run folder, or the folder itself. What is

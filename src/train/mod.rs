@@ -13,6 +13,7 @@ pub mod checkpoint; // folders that transformers opens, and resumption
 pub mod outline; // what such a folder is to hold
 pub mod saving; // its writing, beside training
 mod room; // the memory that takes
+pub mod spare; // and where it comes from
 mod saves; // when, and what if the disk fails
 pub mod rotation; // which checkpoints stay
 pub mod journal; // the run folder: metrics, log, samples, lock

@@ -4,6 +4,7 @@ use super::checkpoint::TrainerState;
 use super::outline::{Outline, check_room, number_bytes};
 use super::rotation;
 use super::saving::Saving;
+use super::spare::Spare;
 use super::trainer::Trainer;
 use crate::config::train::OnDiskFull;
 use crate::error::{Error, Result};
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 /// Time between two tries to save where a run waits for its disk.
 const RETRY: Duration = Duration::from_secs(5);
+/// Updates before a save at most at which its memory is made ready.
+const MOST_AHEAD: u64 = 200;
 /// Saves that take less are not worth a line on the screen.
 const WORTH_A_LINE: Duration = Duration::from_secs(2);
 
@@ -18,6 +21,15 @@ impl Trainer<'_> {
     /// Refuses a run whose first checkpoint would find no room on the disk.
     pub(super) fn check_disk(&self) -> Result<()> {
         check_room(&*self.disk, self.journal.folder(), number_bytes(&self.session))
+    }
+
+    /// Makes memory ready for the save that is due soon: a tenth of the time between two before it.
+    pub(super) fn foresee_save(&mut self, done: u64) {
+        let interval = self.config.train.checkpoint_interval;
+        let ahead = (interval / 10).min(MOST_AHEAD);
+        if ahead > 0 && (done + ahead).is_multiple_of(interval) {
+            self.spare = Spare::begin(&self.session);
+        }
     }
 
     /// Copies the present state and begins to write it; the save before is waited for first.
@@ -58,7 +70,8 @@ impl Trainer<'_> {
             }
             rotation::rotate(&run, step, &train)
         };
-        let saving = Saving::begin(self.disk.clone(), outline, &mut self.session, sealed)?;
+        let saving =
+            Saving::begin(self.disk.clone(), outline, &mut self.session, std::mem::take(&mut self.spare), sealed)?;
         self.saving = Some((saving, before));
         self.state.best_val_loss = state.best_val_loss;
         self.saved = Some(step);

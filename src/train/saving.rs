@@ -5,6 +5,7 @@ use super::moments;
 use super::outline::{Numbers, Outline, write};
 use super::room::{Held, Room};
 use super::session::Session;
+use super::spare::Spare;
 use crate::backend::available_memory;
 use crate::checkpoint::draft::Disk;
 use crate::error::{Error, Result};
@@ -31,14 +32,15 @@ pub struct Saving {
 }
 
 impl Saving {
-    /// Copies what `outline` announces from the device and begins to write it. `sealed` runs on the writing thread once
-    /// the checkpoint is complete and has its name.
+    /// Copies what `outline` announces from the device into `spare` memory and begins to write it. `sealed` runs on the
+    /// writing thread once the checkpoint is complete and has its name.
     ///
     /// Errors: the disk has no room for it; the device failed, in which case nothing is left of it.
     pub fn begin(
         disk: Arc<dyn Disk>,
         outline: Outline,
         session: &mut Session,
+        spare: Spare,
         sealed: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<Saving> {
         let (step, bytes, started) = (outline.state.step, outline.bytes(), Instant::now());
@@ -61,7 +63,10 @@ impl Saving {
             Ok((folder, started.elapsed()))
         });
         let mut saving = Saving { step, bytes, waited: Duration::ZERO, written, thread: Some(thread) };
-        let copied = copy(session, &outline, &give);
+        let room = Room::new(available_memory().map_or(ROOM, |free| (free + spare.bytes()) / 2));
+        session.lend(spare);
+        let copied = copy(session, &outline, &room, &give);
+        session.lend(Spare::default());
         drop(give); // the thread ends, with an error where copies are missing, and is waited for before that is dropped
         copied?;
         saving.waited = started.elapsed();
@@ -96,8 +101,7 @@ impl Drop for Saving {
 }
 
 /// Sends all numbers in the order in which they are written, until they are refused: then the writer says why.
-fn copy(session: &mut Session, outline: &Outline, give: &Sender<(Numbers, Held)>) -> Result<()> {
-    let room = Room::new(available_memory().map_or(ROOM, |free| free / 2));
+fn copy(session: &mut Session, outline: &Outline, room: &Arc<Room>, give: &Sender<(Numbers, Held)>) -> Result<()> {
     let (weights, moments) = (0..session.program.weights.all.len(), moments::trained(session));
     for i in weights {
         let held = room.take(outline.weight_bytes(i));

@@ -1,6 +1,7 @@
 //! A program on a device: loads weights, feeds batches, runs recordings, reads results.
 
-use super::moments::MomentValues;
+use super::moments::{self, MomentValues};
+use super::spare::Spare;
 use crate::backend::Device;
 use crate::config::rope::RopeType;
 use crate::data::batch::Batch;
@@ -25,6 +26,8 @@ pub struct Session {
     words: [u32; 8],
     /// Length of sequence that the rotation table is for.
     rotated_for: usize,
+    /// Where copies go that are read out.
+    spare: Spare,
 }
 
 /// Sums over the batches since the last reset.
@@ -85,7 +88,7 @@ impl Session {
         }
         let mut words = [0; 8];
         words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
-        let mut session = Session { program, executor, words, rotated_for: length };
+        let mut session = Session { program, executor, words, rotated_for: length, spare: Spare::default() };
         session.restart()?;
         Ok(session)
     }
@@ -145,7 +148,7 @@ impl Session {
 
     /// What tensors hold, one after the other, in `n` elements together.
     fn gather(&mut self, tensors: impl Iterator<Item = Tensor>, n: usize) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; n]; // its memory comes when the copies write it
+        let mut values = self.spare.take(n);
         let mut rest = values.as_mut_slice();
         for tensor in tensors {
             let (target, after) = std::mem::take(&mut rest).split_at_mut(self.executor.elements(tensor));
@@ -153,6 +156,19 @@ impl Session {
             rest = after;
         }
         Ok(values)
+    }
+
+    /// Copies go to this memory from now on.
+    pub(super) fn lend(&mut self, spare: Spare) {
+        self.spare = spare;
+    }
+
+    /// How many numbers each copy of a save has, in its order: all weights, then both moments of each in 32 bits.
+    pub(super) fn copy_sizes(&self) -> Vec<usize> {
+        let elements = |i: usize| self.program.weights.all[i].spec.elements();
+        let whole = |&i: &usize| self.factors(i).is_none();
+        let moments = moments::trained(self).into_iter().filter(whole).flat_map(|i| [elements(i); 2]);
+        (0..self.program.weights.all.len()).map(elements).chain(moments).collect()
     }
 
     /// Present values of parameter number `i`.

@@ -9,6 +9,7 @@ use super::rows::{Row, ValRow};
 use super::saving::Saving;
 use super::schedule::learning_rate;
 use super::session::Session;
+use super::spare::Spare;
 use super::start::{Machine, Source};
 use super::window::{validation, weigh, window};
 use crate::checkpoint::draft::{Disk, SystemDisk};
@@ -55,6 +56,8 @@ pub struct Trainer<'a> {
     pub(super) disk: Arc<dyn Disk>,
     /// A checkpoint on its way to the disk, and the lowest validation loss of those before.
     pub(super) saving: Option<(Saving, Option<f64>)>,
+    /// Memory for the next checkpoint's copies.
+    pub(super) spare: Spare,
     /// A picture in the making.
     pub(super) drawing: Option<JoinHandle<Result<()>>>,
     /// Step and loss of the last validation.
@@ -106,6 +109,7 @@ impl<'a> Trainer<'a> {
             sampler,
             disk: Arc::new(SystemDisk),
             saving: None,
+            spare: Spare::default(),
             drawing: None,
             evaluated: None,
             last_losses: (None, None),
@@ -152,6 +156,7 @@ impl<'a> Trainer<'a> {
             let done = step + 1;
             self.collect(self.waiting.len() > AHEAD)?;
             self.watch_saving()?;
+            self.foresee_save(done);
             let due = |interval: u64| done == train.steps || (interval > 0 && done.is_multiple_of(interval));
             if due(train.eval_interval) {
                 self.collect_all()?;
@@ -165,7 +170,8 @@ impl<'a> Trainer<'a> {
                 self.collect_all()?;
                 self.save()?;
             }
-            if due(self.config.log.plot_interval) {
+            // The first picture comes at once: there is something to look at, and its memory is taken at the start.
+            if due(self.config.log.plot_interval) || (done == 1 && self.config.log.plot_interval > 0) {
                 self.draw()?;
             }
         }
