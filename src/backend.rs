@@ -9,8 +9,7 @@ use crate::gpu::self_test;
 use crate::gpu::transfer;
 use crate::graph::plan::Plan;
 use crate::graph::run_cpu::CpuExecutor;
-use crate::graph::{Dtype, Executor};
-use crate::model::program::Program;
+use crate::graph::{Dtype, Executor, Recording, Tensors};
 use std::sync::Arc;
 
 /// What the user asks for with `--backend`.
@@ -147,9 +146,9 @@ impl Device {
         }
     }
 
-    /// Buffers and pipelines for `program`; refused if the plan needs more than `cap` bytes.
-    pub fn executor(&self, program: &Program, cap: Option<u64>) -> Result<Box<dyn Executor>> {
-        let bytes = program.plan().bytes();
+    /// Buffers and pipelines for a program's `recordings`; refused if the plan needs more than `cap` bytes.
+    pub fn executor(&self, tensors: &Tensors, recordings: &[Recording], cap: Option<u64>) -> Result<Box<dyn Executor>> {
+        let bytes = Plan::new(tensors, recordings).bytes();
         if let Some(cap) = cap.filter(|&cap| bytes > cap) {
             return Err(too_large(bytes, cap, "allowed"));
         }
@@ -158,13 +157,13 @@ impl Device {
                 if let Some(free) = available_memory().filter(|&free| bytes > free) {
                     return Err(too_large(bytes, free, "that the machine has free"));
                 }
-                Ok(Box::new(CpuExecutor::<f32>::new(&program.tensors, &program.recordings)))
+                Ok(Box::new(CpuExecutor::<f32>::new(tensors, recordings)))
             }
             Device::Gpu { gpu, allowed, .. } => {
                 if let Some(free) = available_memory().filter(|&free| gpu.summary.is_software() && bytes > free) {
                     return Err(too_large(bytes, free, "that the machine has free"));
                 }
-                Ok(Box::new(GpuExecutor::new(gpu.clone(), &program.tensors, &program.recordings, allowed)?))
+                Ok(Box::new(GpuExecutor::new(gpu.clone(), tensors, recordings, allowed)?))
             }
         }
     }

@@ -18,7 +18,7 @@ pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced a
 pub mod tokenizer; // text to token numbers and back
 pub mod data; // the embedded world, files, batches
 pub mod train; // the loop, the run folder, the schedule
-pub mod sample; // drawing text from a model
+pub mod generate; // continuing sequences, and texts
 pub mod plot; // the loss as a picture
 pub mod bench; // measurements of products and whole updates
 pub mod check; // a GPU's results beside the reference's

@@ -69,8 +69,10 @@ impl Source for Unlucky<'_> {
         self.opened += 1;
         let program = runs::program(self.config, &self.device);
         let gpu = if let Device::Gpu { gpu, .. } = &self.device { Some(gpu.clone()) } else { None };
-        let (inner, after) =
-            (self.device.executor(&program, None)?, Box::new(|_: &Call<'_>, _: &mut dyn Executor| Ok(())));
+        let (inner, after) = (
+            self.device.executor(&program.tensors, &program.recordings, None)?,
+            Box::new(|_: &Call<'_>, _: &mut dyn Executor| Ok(())),
+        );
         let (calls, moments, mut gone) = (self.calls.clone(), self.moments.clone(), false);
         let before = Box::new(move |_: &Call<'_>, _: &mut dyn Executor| {
             calls.set(calls.get() + 1);

@@ -7,17 +7,17 @@ use crate::backend::Device;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::generate::{Generator, GeneratorOptions};
 use crate::graph::plan::Plan;
 use crate::model::params::{ParamSpec, parameters, start_values};
 use crate::model::program::Program;
-use crate::sample::Sampler;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::journal::Journal;
 use crate::train::rotation;
 use crate::train::session::Session;
 use crate::train::start::{self, Machine, Source};
-use crate::train::trainer::{Outcome, Trainer};
+use crate::train::trainer::{Outcome, SAMPLE_TOKENS, Trainer};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -90,7 +90,8 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
     let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
-    let beside = for_samples(&config, &device);
+    let samples = sample_options(&config, &tokenizer)?;
+    let beside = for_samples(&config, samples, &device);
     let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
     fit::decide(&mut config, target, cap);
     let program = fit::program(&config, target);
@@ -103,7 +104,8 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     if beside > 0 {
         note(format_args!("  {:<20} {:>10.4} GiB", "for samples, beside", gib(beside)));
     }
-    let mut source = Machines { config: &config, open: &open, device, target, cap, profile: args.profile, used: false };
+    let profile = args.profile;
+    let mut source = Machines { config: &config, open: &open, device, target, cap, samples, profile, used: false };
     let mut machine = source.machine()?;
     let session = &mut machine.session;
     let tuning = session.executor().tuning().map(|text| format!("  {:<20} {text}", "tiles"));
@@ -133,12 +135,26 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
 }
 
 /// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts it.
-fn for_samples(config: &Config, device: &Device) -> u64 {
+fn for_samples(config: &Config, samples: Option<GeneratorOptions>, device: &Device) -> u64 {
+    samples.map_or(0, |options| {
+        let plan = Generator::decoder(&config.model, options, device).plan();
+        plan.bytes() + device.staging(&plan)
+    })
+}
+
+/// What draws the samples of a run, if it wants any.
+fn sample_options(config: &Config, tokenizer: &Tokenizer) -> Result<Option<GeneratorOptions>> {
     if config.train.sample_interval == 0 {
-        return 0;
+        return Ok(None);
     }
-    let plan = Sampler::program(&config.model, config.train.sequence_length, device).plan();
-    plan.bytes() + device.staging(&plan)
+    let (prompt, longest) =
+        (1 + tokenizer.encode(&config.train.sample_prompt).len(), config.model.max_position_embeddings);
+    if prompt >= longest {
+        let reason = format!("has {prompt} tokens, and the model takes {longest} with the answer; shorten it");
+        return Err(Error::config("train.sample_prompt", reason));
+    }
+    let capacity = (prompt + SAMPLE_TOKENS).min(longest);
+    Ok(Some(GeneratorOptions { slots: 1, capacity, chunk: prompt, known: tokenizer.vocab_size() }))
 }
 
 impl RunArgs {
@@ -203,6 +219,7 @@ struct Machines<'a> {
     device: Device,
     target: Target,
     cap: Option<u64>,
+    samples: Option<GeneratorOptions>,
     profile: bool,
     /// Whether a machine was made: another wants the device opened anew.
     used: bool,
@@ -223,7 +240,7 @@ impl Source for Machines<'_> {
         if std::mem::replace(&mut self.used, true) {
             self.device = self.device.reopen()?;
         }
-        let (device, target, train) = (&self.device, self.target, &self.config.train);
+        let (device, target) = (&self.device, self.target);
         let program = fit::program(self.config, target);
         let mut session = Session::new(program, device, self.cap).map_err(|e| match e {
             Error::Memory(text) => Error::Memory(format!("{text}; {}", self.advice())),
@@ -232,9 +249,7 @@ impl Source for Machines<'_> {
         if self.profile {
             session.executor().profile()?;
         }
-        let sampler = (train.sample_interval > 0)
-            .then(|| Sampler::new(&self.config.model, train.sequence_length, device))
-            .transpose()?;
+        let sampler = self.samples.map(|options| Generator::new(&self.config.model, options, device)).transpose()?;
         Ok(Machine { session, sampler })
     }
 

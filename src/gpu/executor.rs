@@ -228,6 +228,10 @@ fn bind(
 
 impl Executor for GpuExecutor {
     fn upload(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        if self.tensors.info(tensor).dtype == Dtype::F16 {
+            let narrow: Vec<half::f16> = values.par_iter().map(|&x| half::f16::from_f32(x)).collect();
+            return self.write(tensor, bytemuck::cast_slice(&narrow));
+        }
         self.write(tensor, bytemuck::cast_slice(values))
     }
 

@@ -1,6 +1,6 @@
 //! Forward: each operation's dispatches.
 
-use super::op::{LossSlots, Op, Routing, Weight};
+use super::op::{CachePlace, LossSlots, Op, Routing, Weight};
 use super::recording::Recorder;
 use super::tensor::{Dtype, Tensor};
 use crate::kernels::matmul::{self, ADD, ADD_TO_RESIDUAL, NN, NT, OVERWRITE, TN};
@@ -40,6 +40,24 @@ impl Op {
             Op::Attention { q, kv, k_rope, mask, sizes, out, lse } => {
                 let tensors = [*q, *kv, *k_rope, mask.document_start, mask.state, *out, *lse];
                 r.step(&kernels::attention::KERNEL, sizes, &tensors);
+            }
+            Op::CachedAttention {
+                q,
+                latent: [c, k_rope],
+                weight,
+                place,
+                sizes,
+                absorbed,
+                parts: [sums, statistics],
+                out,
+            } => {
+                let CachePlace { cache, slots, positions } = *place;
+                let line = [*c, *k_rope, slots, positions, cache];
+                r.step(&kernels::latent_append::KERNEL, sizes, &line);
+                r.step(&kernels::latent_query::KERNEL, sizes, &[*q, *weight, *absorbed]);
+                let attended = [*absorbed, cache, slots, positions, *sums, *statistics];
+                r.step(&kernels::latent_attention::KERNEL, sizes, &attended);
+                r.step(&kernels::latent_value::KERNEL, sizes, &[*sums, *statistics, *weight, *out]);
             }
             Op::SwiGlu { gate, up, h } => {
                 let params = kernels::swiglu::Params { count: count(r, *h) };

@@ -1,7 +1,7 @@
 //! The closed set of operations. Adding one: a variant here, then the compiler names the two matches that lack it,
 //! `forward.rs` and `backward.rs`.
 
-use super::tensor::{Tensor, Tensors};
+use super::tensor::{Dtype, Tensor, Tensors};
 
 /// A weight whose rows may be spread over several tensors, because an adapter limits the size of a binding.
 ///
@@ -28,6 +28,11 @@ impl Weight {
             let end = self.parts.get(i + 1).map_or(self.rows, |next| next.0);
             (first, end - first, tensor)
         })
+    }
+
+    /// Whether products read it as f16.
+    pub fn is_half(&self, tensors: &Tensors) -> bool {
+        self.factors().all(|factor| tensors.info(factor).dtype == Dtype::F16)
     }
 
     /// What products read of each part: its copy in f16, or the part itself.
@@ -79,6 +84,20 @@ pub struct Routing {
     /// Most rows of a tile.
     pub tile_rows: usize,
 }
+
+/// Where generation keeps what later tokens need of earlier ones, in one layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CachePlace {
+    /// Latents and rope keys.
+    pub cache: Tensor, // (slots, capacity, r + dr)
+    /// Slot of each token.
+    pub slots: Tensor, // (N)
+    /// Position of each token in its slot.
+    pub positions: Tensor, // (N)
+}
+
+/// Sizes of an attention over the latent cache.
+pub type CachedSizes = crate::kernels::latent_attention::Params;
 
 /// How the router selects and weighs.
 pub type RouterSizes = crate::kernels::router::Params;
@@ -133,6 +152,18 @@ pub enum Op {
     Rope { x: Tensor, rotation: Rotation, y: Tensor },
     /// Causal softmax attention with a rope key that all heads share.
     Attention { q: Tensor, kv: Tensor, k_rope: Tensor, mask: Mask, sizes: AttentionSizes, out: Tensor, lse: Tensor },
+    /// Keeps latents and rope keys, then attends to all that is kept of each token's slot up to itself. The weight is the
+    /// up-projection of keys and values, which is never applied to the cache. For generation: it has no gradient.
+    CachedAttention {
+        q: Tensor,
+        latent: [Tensor; 2],
+        weight: Tensor,
+        place: CachePlace,
+        sizes: CachedSizes,
+        absorbed: Tensor,
+        parts: [Tensor; 2],
+        out: Tensor,
+    },
     /// `h = silu(gate) * up`.
     SwiGlu { gate: Tensor, up: Tensor, h: Tensor },
     /// Scores of experts, selection and weights.

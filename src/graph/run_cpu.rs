@@ -211,7 +211,10 @@ impl<F: CpuReal> Executor for CpuExecutor<F> {
     }
 
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()> {
-        let value = self.download(tensor)?;
+        let value = match self.tensors.info(tensor).dtype {
+            Dtype::U32 => self.get_indices(tensor).iter().map(|&x| f32::from_bits(x)).collect(),
+            _ => self.download(tensor)?,
+        };
         self.pending.push((tag, value));
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! The tape: model code calls its methods, one line an equation, and gets tensor handles back.
 
-use super::op::{AttentionSizes, Balance, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight};
+use super::op::{
+    AttentionSizes, Balance, CachePlace, CachedSizes, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight,
+};
 use super::recording::{Recorder, Recording};
 use super::tensor::{Dtype, Role, Tensor, Tensors};
 use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS};
@@ -95,14 +97,17 @@ impl<'t> Tape<'t> {
 
     /// The result of a product with `weight`: f16 where its factors are.
     fn product(&mut self, name: &str, shape: &[usize], weight: &Weight) -> Tensor {
-        let dtype = if weight.copies.is_some() { self.stored } else { Dtype::F32 };
+        let dtype = if weight.is_half(self.tensors) { self.stored } else { Dtype::F32 };
         self.tensors.add(name, shape, dtype, Role::Activation)
     }
 
     /// Rows of `table` by `ids`: (N) and (V, d) to (N, d).
     pub fn embed(&mut self, ids: Tensor, table: &Weight, token_order: Tensor, segments: Tensor) -> Tensor {
         let shape = [self.rows(ids), self.width(table.parts[0].1)];
-        let y = self.tensors.add("embedded", &shape, self.dtype(table.parts[0].1), Role::Activation);
+        let rows = self.tensors.info(table.parts[0].1);
+        // The residual stream is f32 also where the table is not.
+        let dtype = if rows.role == Role::Parameter { Dtype::F32 } else { rows.dtype };
+        let y = self.tensors.add("embedded", &shape, dtype, Role::Activation);
         self.ops.push(Op::Embed { ids, table: table.clone(), token_order, segments, y });
         y
     }
@@ -175,6 +180,30 @@ impl<'t> Tape<'t> {
         let out = self.tensors.add("attended", &shape, self.dtype(q), Role::Activation);
         let lse = self.activation("log_sum_exp", &[sizes.batch as usize, heads, sizes.length as usize]);
         self.ops.push(Op::Attention { q, kv, k_rope, mask, sizes, out, lse });
+        out
+    }
+
+    /// Causal attention over the latent cache, which first takes each token in: q (N, H (dn + dr)), latents (N, r), rope
+    /// keys (N, dr) and the up-projection (H (dn + dv), r) to (N, H dv).
+    pub fn cached_attention(
+        &mut self,
+        q: Tensor,
+        latent: [Tensor; 2],
+        up: &Weight,
+        place: CachePlace,
+        sizes: CachedSizes,
+    ) -> Tensor {
+        assert!(!self.training, "generation has no gradient");
+        let weight = up.factors().next().filter(|_| up.parts.len() == 1);
+        let weight = weight.unwrap_or_else(|| panic!("the up-projection of keys and values is in parts"));
+        let [rows, heads, splits] = [sizes.rows, sizes.heads, sizes.splits].map(|x| x as usize);
+        let (stored, width, columns) = (self.dtype(q), sizes.width() as usize, sizes.latent as usize);
+        let absorbed = self.tensors.add("absorbed", &[rows, heads, width], stored, Role::Activation);
+        let sums = self.activation("latent_sums", &[rows, heads, splits, columns]);
+        let statistics = self.activation("latent_statistics", &[rows, heads, splits, 2]);
+        let out = self.tensors.add("attended", &[rows, heads * sizes.value as usize], stored, Role::Activation);
+        let parts = [sums, statistics];
+        self.ops.push(Op::CachedAttention { q, latent, weight, place, sizes, absorbed, parts, out });
         out
     }
 
@@ -288,7 +317,7 @@ impl<'t> Tape<'t> {
     /// time; when training, the chunk's gradients are made before the next chunk overwrites it.
     pub fn head_loss(&mut self, h: Tensor, weight: &Weight, slots: LossSlots) {
         let rows = self.rows(h);
-        let dtype = if weight.copies.is_some() { self.stored } else { Dtype::F32 };
+        let dtype = if weight.is_half(self.tensors) { self.stored } else { Dtype::F32 };
         let bytes = if dtype == Dtype::F16 { HALF_LOGITS_BYTES } else { LOGITS_BYTES };
         let row = dtype.bytes() * weight.rows as u64;
         let fit = (bytes.min(self.binding_limit) / row).max(1) as usize;

@@ -21,6 +21,7 @@ pub mod case;
 pub mod cast;
 pub mod copy_columns;
 pub mod cross_entropy;
+pub mod draw_token;
 pub mod dropout;
 mod elements;
 pub mod embed;
@@ -38,6 +39,11 @@ pub mod fill;
 mod flash;
 pub mod grad_norm;
 pub mod grad_norm_finish;
+pub mod history_append;
+pub mod latent_append;
+pub mod latent_attention;
+pub mod latent_query;
+pub mod latent_value;
 pub mod loss_sum;
 pub mod matmul;
 pub mod matmul_experts;
@@ -300,6 +306,7 @@ pub static KERNELS: &[&Kernel] = &[
     &cast::KERNEL,
     &copy_columns::KERNEL,
     &cross_entropy::KERNEL,
+    &draw_token::KERNEL,
     &dropout::KERNEL,
     &embed::KERNEL,
     &embed_backward::KERNEL,
@@ -315,6 +322,11 @@ pub static KERNELS: &[&Kernel] = &[
     &fill::KERNEL,
     &grad_norm::KERNEL,
     &grad_norm_finish::KERNEL,
+    &history_append::KERNEL,
+    &latent_append::KERNEL,
+    &latent_attention::KERNEL,
+    &latent_query::KERNEL,
+    &latent_value::KERNEL,
     &loss_sum::KERNEL,
     &matmul::KERNEL,
     &matmul_experts::KERNEL,

@@ -1,11 +1,11 @@
 //! Multi-head latent attention, DeepSeek-V2 section 2.1.
 
-use super::inputs::Inputs;
+use super::inputs::{Inputs, LatentCache};
 use super::positions::score_scale;
 use super::weights::Weights;
 use crate::config::model::ModelConfig;
 use crate::graph::Tensor;
-use crate::graph::op::AttentionSizes;
+use crate::graph::op::{AttentionSizes, CachePlace, CachedSizes};
 use crate::graph::tape::Tape;
 
 /// The latent norms ignore `rms_norm_eps` in every released model.
@@ -37,9 +37,15 @@ pub fn attention(
     let down = t.linear(x, w("kv_a_proj_with_mqa")); // (N, r + dr)       eqs. 9, 15
     let (c_kv, k_rope) = t.split(down, config.kv_lora_rank); // (N, r), (N, dr)
     let c_kv = t.rms_norm(c_kv, norm("kv_a_layernorm"), LATENT_EPSILON);
-    let kv = t.linear(c_kv, w("kv_b_proj")); // (N, H (dn + dv))  eqs. 10, 11
     let k_rope = t.rope(k_rope, inputs.rotation(1, dr, dr)); // (N, dr), for all heads, eq. 15
-    let out = t.attention(q, kv, k_rope, inputs.mask(), sizes(config, inputs)); // (N, H dv)  eqs. 16 to 18
+    let out = if let Some(kept) = &inputs.kept {
+        let place = CachePlace { cache: kept.cache.layers[layer], slots: kept.slots, positions: inputs.positions };
+        let sizes = cached_sizes(config, inputs, &kept.cache);
+        t.cached_attention(q, [c_kv, k_rope], w("kv_b_proj"), place, sizes) // (N, H dv)  eqs. 10, 11, 16 to 18
+    } else {
+        let kv = t.linear(c_kv, w("kv_b_proj")); // (N, H (dn + dv))  eqs. 10, 11
+        t.attention(q, kv, k_rope, inputs.mask(), sizes(config, inputs)) // (N, H dv)  eqs. 16 to 18
+    };
     if t.is_training() && config.resid_dropout > 0.0 {
         let out = t.linear(out, w("o_proj")); // (N, d)            eq. 19
         let out = t.dropout(out, inputs.state, config.resid_dropout);
@@ -61,5 +67,19 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> AttentionSizes {
         site: 0, // the tape numbers the dropouts of a recording
         first_head: 0,
         head_count: (inputs.size.batch * config.num_attention_heads) as u32,
+    }
+}
+
+fn cached_sizes(config: &ModelConfig, inputs: &Inputs, cache: &LatentCache) -> CachedSizes {
+    CachedSizes {
+        rows: inputs.size.tokens() as u32,
+        heads: config.num_attention_heads as u32,
+        nope: config.qk_nope_head_dim as u32,
+        rope: config.qk_rope_head_dim as u32,
+        value: config.v_head_dim as u32,
+        latent: config.kv_lora_rank as u32,
+        capacity: cache.capacity as u32,
+        splits: cache.splits() as u32,
+        scale: score_scale(config) as f32,
     }
 }

@@ -2,8 +2,12 @@
 
 use crate::config::model::ModelConfig;
 use crate::graph::op::{LossSlots, Mask, Rotation};
-use crate::graph::{Role, Tensor, Tensors};
+use crate::graph::{Dtype, Role, Tensor, Tensors};
+use crate::kernels::latent_attention::KEYS;
 use crate::kernels::state::HISTORY_WORDS;
+
+/// Most parts of a slot's keys.
+const MOST_SPLITS: usize = 16;
 
 /// Sizes of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +25,50 @@ impl BatchSize {
     }
 }
 
+/// What generation keeps of the tokens so far: their latents and rope keys, and the tokens.
+#[derive(Clone, Debug)]
+pub struct LatentCache {
+    /// Sequences that have room.
+    pub slots: usize,
+    /// Positions of each.
+    pub capacity: usize,
+    /// Of each layer.
+    pub layers: Vec<Tensor>, // (slots, capacity, r + dr)
+    /// The tokens.
+    pub history: Tensor, // (slots, capacity)
+    /// Rotation table: `model::positions`.
+    pub rope_table: Tensor, // (capacity, dr / 2, 2)
+}
+
+impl LatentCache {
+    /// Adds the tensors to the table; what products read is of type `stored`.
+    pub fn new(t: &mut Tensors, config: &ModelConfig, slots: usize, capacity: usize, stored: Dtype) -> Self {
+        let line = config.kv_lora_rank + config.qk_rope_head_dim;
+        let layer = |i: usize| t.add(format!("cache.{i}"), &[slots, capacity, line], stored, Role::State);
+        let layers = (0..config.num_hidden_layers).map(layer).collect();
+        let history = t.index("history", &[slots, capacity], Role::State);
+        let rope_table = t.real("rope_table", &[capacity, config.qk_rope_head_dim / 2, 2], Role::State);
+        LatentCache { slots, capacity, layers, history, rope_table }
+    }
+
+    /// Parts of a slot's keys that are attended to at the same time: a function of the capacity alone, so that results
+    /// do not depend on how many sequences there are.
+    pub fn splits(&self) -> usize {
+        self.capacity.div_ceil(KEYS as usize).min(MOST_SPLITS)
+    }
+}
+
+/// The cache, and where in it each token of a pass belongs.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The cache.
+    pub cache: LatentCache,
+    /// Slot of each token.
+    pub slots: Tensor, // (N)
+}
+
 /// Tensors that are not weights and outlive a replay.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Inputs {
     /// Sizes of the micro-batch.
     pub size: BatchSize,
@@ -48,6 +94,8 @@ pub struct Inputs {
     pub history: Tensor, // (130)
     /// Targets, loss weights, per-token results and their sums.
     pub loss: LossSlots,
+    /// The latent cache of generation; absent where whole sequences are passed.
+    pub kept: Option<Kept>,
 }
 
 impl Inputs {
@@ -76,7 +124,16 @@ impl Inputs {
                 metrics: t.real("metrics", &[8], Role::State),
                 result: t.real("result", &[8], Role::State),
             },
+            kept: None,
         }
+    }
+
+    /// The same for `rows` tokens of any sequences that `cache` keeps.
+    pub fn cached(t: &mut Tensors, config: &ModelConfig, rows: usize, cache: &LatentCache) -> Self {
+        let slots = t.index("slots", &[rows], Role::Input);
+        let rope_table = cache.rope_table;
+        let kept = Some(Kept { cache: cache.clone(), slots });
+        Inputs { kept, rope_table, ..Inputs::new(t, config, BatchSize { batch: rows, length: 1 }) }
     }
 
     /// What attention reads besides queries and keys.

@@ -13,4 +13,5 @@ pub mod moe; // router, shared and routed experts
 pub mod block; // one block
 pub mod transformer; // the whole
 pub mod moments; // what the optimizer keeps of them
-pub mod program; // tensors and recordings
+pub mod program; // tensors and recordings of training
+pub mod decoder; // those of generation

@@ -1,9 +1,11 @@
 //! The model's weights as tensors, split where an adapter limits the size of a binding.
 
 use super::params::ParamSpec;
+use crate::error::Result;
 use crate::graph::op::Weight;
-use crate::graph::{Dtype, Role, Tensor, Tensors};
+use crate::graph::{Dtype, Executor, Role, Tensor, Tensors};
 use std::collections::HashMap;
+use std::sync::mpsc::channel;
 
 /// One named parameter and the tensors that hold it.
 #[derive(Clone, Debug)]
@@ -38,15 +40,72 @@ impl Weights {
         let all: Vec<Parameter> = specs
             .iter()
             .map(|spec| {
-                let mut weight = split(t, spec, binding_limit, training, whole(spec).unwrap_or(1));
+                let mut weight = split(t, spec, binding_limit, Dtype::F32, training, whole(spec).unwrap_or(1));
                 if stored == Dtype::F16 && spec.factor {
                     weight.copies = Some(weight.parts.iter().map(|part| copy(t, part.1)).collect());
                 }
                 Parameter { weight, spec: spec.clone() }
             })
             .collect();
+        Weights::of(all)
+    }
+
+    /// Weights that are read alone: those that products may read as f16 are kept in `stored` and nothing else.
+    pub fn frozen(t: &mut Tensors, specs: &[ParamSpec], binding_limit: u64, stored: Dtype) -> Self {
+        let dtype = |spec: &ParamSpec| if spec.factor { stored } else { Dtype::F32 };
+        // The attention over the cache takes the up-projection of keys and values in one tensor.
+        let whole = |spec: &ParamSpec| spec.name.ends_with("kv_b_proj.weight");
+        let parameter = |spec: &ParamSpec| Parameter {
+            weight: split(t, spec, if whole(spec) { u64::MAX } else { binding_limit }, dtype(spec), false, 1),
+            spec: spec.clone(),
+        };
+        Weights::of(specs.iter().map(parameter).collect())
+    }
+
+    fn of(all: Vec<Parameter>) -> Self {
         let by_name = all.iter().enumerate().map(|(i, p)| (p.spec.name.clone(), i)).collect();
         Weights { all, by_name }
+    }
+
+    /// Fills all parameters, in order. `fill` gives every element of one; it runs on a thread of its own, one
+    /// parameter ahead of the upload. Two buffers go to and fro between them: fresh memory for each parameter would
+    /// cost about as much time as drawing its start values.
+    pub fn load(
+        &self,
+        executor: &mut dyn Executor,
+        mut fill: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send,
+    ) -> Result<()> {
+        let largest = self.all.iter().map(|parameter| parameter.spec.elements()).max().unwrap_or(0);
+        std::thread::scope(|scope| {
+            let ((give, take), (give_back, take_back)) = (channel(), channel());
+            for _ in 0..2 {
+                // The memory comes when it is first written: by the threads that fill it, not by this one.
+                let _ = give_back.send(vec![0.0; largest]); // the other end is in this scope
+            }
+            scope.spawn(move || {
+                // Ends early where the other side has stopped at an error.
+                self.all.iter().map(|parameter| &parameter.spec).try_for_each(|spec| {
+                    let mut buffer: Vec<f32> = take_back.recv().ok()?;
+                    let filled = fill(spec, &mut buffer[..spec.elements()]);
+                    give.send(filled.map(|()| (spec.elements(), buffer))).ok()
+                })
+            });
+            take.iter().enumerate().try_for_each(|(i, filled)| {
+                let (elements, buffer) = filled?;
+                self.load_parameter(executor, i, &buffer[..elements])?;
+                let _ = give_back.send(buffer); // the last ones find nobody who needs them
+                Ok(())
+            })
+        })
+    }
+
+    /// Overwrites parameter number `i`.
+    pub fn load_parameter(&self, executor: &mut dyn Executor, i: usize, values: &[f32]) -> Result<()> {
+        let weight = &self.all[i].weight;
+        let row = values.len() / weight.rows;
+        weight
+            .spans()
+            .try_for_each(|(first, rows, part)| executor.upload(part, &values[first * row..(first + rows) * row]))
     }
 
     /// The parameter called `name`; panics if the table has none, which is a slip in model code.
@@ -71,10 +130,10 @@ impl Weights {
 /// Rows of the largest tile of a product.
 const TILE: usize = 128;
 
-fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool, whole: usize) -> Weight {
+fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, dtype: Dtype, training: bool, whole: usize) -> Weight {
     let rows = spec.shape[0];
     let row = spec.shape[1..].iter().product::<usize>();
-    let row_bytes = 4 * row as u64;
+    let row_bytes = dtype.bytes() * row as u64;
     // Vectors stay whole: no operation takes one in parts, and none comes near a limit.
     let binding_limit = if spec.shape.len() == 1 { u64::MAX } else { binding_limit };
     // The fewest rows that are a multiple of `whole` elements; parts have at least these, whatever the limit.
@@ -89,8 +148,11 @@ fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, training: bool, 
         let mut shape = spec.shape.clone();
         shape[0] = rows_a_part.min(rows - first);
         let name = if firsts.len() == 1 { spec.name.clone() } else { format!("{}[{first}..]", spec.name) };
-        let tensor =
-            if training && spec.trained { t.parameter(name, &shape) } else { t.real(name, &shape, Role::Parameter) };
+        let tensor = if training && spec.trained {
+            t.parameter(name, &shape)
+        } else {
+            t.add(name, &shape, dtype, Role::Parameter)
+        };
         (first, tensor)
     });
     Weight { parts: parts.collect(), copies: None, rows }

@@ -16,7 +16,6 @@ use crate::model::positions;
 use crate::model::program::Program;
 use crate::quiet::quietly;
 use crate::reference::adamw8bit::maps;
-use std::sync::mpsc::channel;
 
 /// A program, its buffers, and the words that change from step to step.
 pub struct Session {
@@ -74,7 +73,7 @@ impl Metrics {
 impl Session {
     /// Allocates buffers for `program` on `device`, at most `cap` bytes.
     pub fn new(program: Program, device: &Device, cap: Option<u64>) -> Result<Self> {
-        let executor = device.executor(&program, cap)?;
+        let executor = device.executor(&program.tensors, &program.recordings, cap)?;
         Session::on(program, executor)
     }
 
@@ -101,33 +100,9 @@ impl Session {
         let _ = quietly(|| drop(closed));
     }
 
-    /// Fills all parameters, in order. `fill` gives every element of one; it runs on a thread of its own, one
-    /// parameter ahead of the upload. Two buffers go to and fro between them: fresh memory for each parameter would
-    /// cost about as much time as drawing its start values.
-    pub fn load(&mut self, mut fill: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send) -> Result<()> {
-        let specs: Vec<ParamSpec> = self.program.weights.all.iter().map(|parameter| parameter.spec.clone()).collect();
-        let largest = specs.iter().map(ParamSpec::elements).max().unwrap_or(0);
-        std::thread::scope(|scope| {
-            let ((give, take), (give_back, take_back)) = (channel(), channel());
-            for _ in 0..2 {
-                // The memory comes when it is first written: by the threads that fill it, not by this one.
-                let _ = give_back.send(vec![0.0; largest]); // the other end is in this scope
-            }
-            scope.spawn(move || {
-                // Ends early where the other side has stopped at an error.
-                specs.iter().try_for_each(|spec| {
-                    let mut buffer: Vec<f32> = take_back.recv().ok()?;
-                    let filled = fill(spec, &mut buffer[..spec.elements()]);
-                    give.send(filled.map(|()| (spec.elements(), buffer))).ok()
-                })
-            });
-            take.iter().enumerate().try_for_each(|(i, filled)| {
-                let (elements, buffer) = filled?;
-                self.load_parameter(i, &buffer[..elements])?;
-                let _ = give_back.send(buffer); // the last ones find nobody who needs them
-                Ok(())
-            })
-        })?;
+    /// Fills all parameters, as [`Weights::load`](crate::model::weights::Weights::load), and what products read of them.
+    pub fn load(&mut self, fill: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send) -> Result<()> {
+        self.program.weights.load(self.executor.as_mut(), fill)?;
         self.refresh()
     }
 
@@ -138,12 +113,7 @@ impl Session {
 
     /// Overwrites parameter number `i`; products see it after [`Session::refresh`].
     pub fn load_parameter(&mut self, i: usize, values: &[f32]) -> Result<()> {
-        let weight = self.program.weights.all[i].weight.clone();
-        let row = values.len() / weight.rows;
-        for (first, rows, part) in weight.spans() {
-            self.executor.upload(part, &values[first * row..(first + rows) * row])?;
-        }
-        Ok(())
+        self.program.weights.load_parameter(self.executor.as_mut(), i, values)
     }
 
     /// What tensors hold, one after the other, in `n` elements together.

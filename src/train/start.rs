@@ -5,14 +5,14 @@ use super::journal::Journal;
 use super::session::Session;
 use crate::config::Config;
 use crate::error::Result;
-use crate::sample::Sampler;
+use crate::generate::Generator;
 
 /// What a run computes with.
 pub struct Machine {
     /// The program that trains.
     pub session: Session,
     /// The program that draws samples, where some are wanted.
-    pub sampler: Option<Sampler>,
+    pub sampler: Option<Generator>,
 }
 
 /// Where a run gets these: at its start, and anew after its device failed.

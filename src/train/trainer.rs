@@ -18,9 +18,9 @@ use crate::data::Dataset;
 use crate::data::batch::Batch;
 use crate::data::prefetch::prefetch;
 use crate::error::{Error, Result};
+use crate::generate::{Generator, Request, Sampling};
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
-use crate::sample::{Sampler, Sampling};
 use crate::stop::{Signal, Stop};
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
@@ -32,7 +32,7 @@ use std::thread::JoinHandle;
 /// Updates that the host may run ahead of the results it has read.
 const AHEAD: usize = 2;
 /// Tokens of a sample.
-const SAMPLE_TOKENS: usize = 120;
+pub const SAMPLE_TOKENS: usize = 120;
 
 /// One training run.
 pub struct Trainer<'a> {
@@ -52,7 +52,7 @@ pub struct Trainer<'a> {
     pub(super) pace: Pace,
     pub(super) device_retries: u32,
     pub(super) validation: Vec<Batch>,
-    pub(super) sampler: Option<Sampler>,
+    pub(super) sampler: Option<Generator>,
     pub(super) disk: Arc<dyn Disk>,
     /// A checkpoint on its way to the disk, and the lowest validation loss of those before.
     pub(super) saving: Option<(Saving, Option<f64>)>,
@@ -285,7 +285,10 @@ impl<'a> Trainer<'a> {
         }
         let prompt = &self.config.train.sample_prompt;
         let sampling = Sampling { seed: self.config.train.seed ^ step, ..Sampling::default() };
-        let text = sampler.text(self.tokenizer, prompt, SAMPLE_TOKENS, &sampling)?;
+        let request = Request::text(self.tokenizer, prompt, SAMPLE_TOKENS, sampling);
+        let drawn = sampler.generate(&[request])?;
+        let drawn: String = drawn.iter().map(|completion| self.tokenizer.decode(&completion.tokens)).collect();
+        let text = format!("{prompt}{drawn}");
         self.journal.sample(step, &text)?;
         self.say(&format!("step {step}: sample: {}", printable(&text.trim().replace('\n', " "))))?;
         self.pace.restart(self.state.tokens);

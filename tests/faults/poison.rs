@@ -53,7 +53,7 @@ fn config() -> Config {
 fn poisoned(config: &Config, device: &Device, dose: Dose, before: Hook) -> Session {
     let program = runs::program(config, device);
     let first = program.recording(FIRST_MICRO_STEP);
-    let inner = device.executor(&program, None).unwrap();
+    let inner = device.executor(&program.tensors, &program.recordings, None).unwrap();
     let lengths = Some(program.recordings.iter().map(|recording| recording.steps.len()).collect());
     let after = move |call: &Call<'_>, inner: &mut dyn hadal::graph::Executor| {
         let (Call::One(recording, step), Some(poison)) = (call, dose.get()) else { return Ok(()) };

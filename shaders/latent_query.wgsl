@@ -1,0 +1,83 @@
+// y[n, h] = W_UK[h]^T q_nope[n, h], q_rope[n, h]: W_UK[h] are rows h (nope + value) to + nope of the weight.
+// One workgroup a block of #{ROWS} rows, a head and a tile of columns, one invocation a column or two; overwrites y.
+// Reference: src/reference/latent_query.rs.
+#define LANES 1
+#define ROWS 1
+#define NOPE 128
+#define TILES 1
+#define THREADS 256
+#import shared/index
+alias Lanes = #{LANES == 2 ? vec2<f32> : f32};
+#if HALVES
+alias HalfLanes = #{LANES == 2 ? vec2<f16> : f16};
+#end
+
+struct Params {
+    rows: u32,
+    heads: u32,
+    nope: u32,
+    rope: u32,
+    value: u32,
+    latent: u32,
+    capacity: u32,
+    splits: u32,
+    scale: f32,
+}
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;                   // (rows, heads, ..)
+@group(0) @binding(1) var<storage, read> weight: array<#{HALF_WEIGHT ? HalfLanes : Lanes}>;     // (heads .., latent)
+@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;             // (rows, heads, ..)
+
+var<workgroup> queries: array<array<f32, #{NOPE}>, #{ROWS}>;
+
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = group_index(group, groups);
+    let tile = index % #{TILES}u;
+    let head = index / #{TILES}u % p.heads;
+    let first = index / (#{TILES}u * p.heads) * #{ROWS}u;
+    if (first >= p.rows) {
+        return;
+    }
+    let width = p.nope + p.rope;
+    for (var i = lane; i < #{ROWS * NOPE}u; i += #{THREADS}u) {
+        let row = min(first + i / #{NOPE}u, p.rows - 1u); // beyond the last: nobody writes what comes of it
+        queries[i / #{NOPE}u][i % #{NOPE}u] = f32(q[(row * p.heads + head) * width + i % #{NOPE}u]);
+    }
+    workgroupBarrier();
+    let columns = p.latent / #{LANES}u;
+    let column = tile * #{THREADS}u + lane;
+    if (column < columns) {
+        var sums: array<Lanes, #{ROWS}>;
+        let up = head * (p.nope + p.value) * columns + column;
+        for (var i = 0u; i < #{NOPE}u; i++) {
+            let w = Lanes(weight[up + i * columns]);
+#for r in 0..ROWS
+            sums[#{r}] = fma(w, Lanes(queries[#{r}][i]), sums[#{r}]);
+#end
+        }
+#for r in 0..ROWS
+        if (first + #{r}u < p.rows) {
+            let at = ((first + #{r}u) * p.heads + head) * (p.latent + p.rope) + column * #{LANES}u;
+#if LANES == 2
+            y[at] = #{HALF_Y ? f16 : f32}(sums[#{r}].x);
+            y[at + 1u] = #{HALF_Y ? f16 : f32}(sums[#{r}].y);
+#else
+            y[at] = #{HALF_Y ? f16 : f32}(sums[#{r}]);
+#end
+        }
+#end
+    }
+    // The first tile's workgroup also moves what positions have turned.
+    for (var i = lane; i < select(0u, #{ROWS}u * p.rope, tile == 0u); i += #{THREADS}u) {
+        let row = first + i / p.rope;
+        if (row < p.rows) {
+            let x = q[(row * p.heads + head) * width + p.nope + i % p.rope];
+            y[(row * p.heads + head) * (p.latent + p.rope) + p.latent + i % p.rope] = #{HALF_Y ? f16 : f32}(x);
+        }
+    }
+}
