@@ -1,7 +1,7 @@
 // The next token of each row with a slot, whose tokens so far are history[slot, ..= position]. The logits of these are
-// penalised in place, once each; then temperature, top-k, top-p of what that leaves, min-p, and the first token in order
-// of id at which the cumulative weight passes a random share of the whole; at temperature 0 the largest logit. Of equals
-// the lower id is kept. Overwrites tokens, moves positions on, appends to history where there is room.
+// penalised in place, once each; then temperature, top-k, top-p of what that leaves, min-p, and the first token in
+// order of id at which the cumulative weight passes a random share of the whole; at temperature 0 the largest logit. Of
+// equals the lower id is kept. Overwrites tokens, moves positions on, appends to history where there is room.
 // One workgroup a row. Reference: src/reference/draw_token.rs.
 //
 // Nothing is sorted: what is kept are the tokens whose key is above an edge, and of those on the edge the first few. An

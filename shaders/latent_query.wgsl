@@ -1,4 +1,5 @@
-// y[n, h] = W_UK[h]^T q_nope[n, h], q_rope[n, h]: W_UK[h] are rows h (nope + value) to + nope of the weight.
+// y[n, h] = W_UK[h]^T q_nope[n, h], and q_rope[n, h] with its pairs turned by the row's position. W_UK[h] are rows
+// h (nope + value) to + nope of the weight.
 // One workgroup a block of #{ROWS} rows, a head and a tile of columns, one invocation a column or two; overwrites y.
 // Reference: src/reference/latent_query.rs.
 #define LANES 1
@@ -22,11 +23,14 @@ struct Params {
     capacity: u32,
     splits: u32,
     scale: f32,
+    epsilon: f32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;                   // (rows, heads, ..)
 @group(0) @binding(1) var<storage, read> weight: array<#{HALF_WEIGHT ? HalfLanes : Lanes}>;     // (heads .., latent)
-@group(0) @binding(2) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;             // (rows, heads, ..)
+@group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;                           // (capacity, rope / 2)
+@group(0) @binding(3) var<storage, read> positions: array<u32>;                             // (rows)
+@group(0) @binding(4) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;             // (rows, heads, ..)
 
 var<workgroup> queries: array<array<f32, #{NOPE}>, #{ROWS}>;
 
@@ -72,12 +76,17 @@ fn main(
         }
 #end
     }
-    // The first tile's workgroup also moves what positions have turned.
-    for (var i = lane; i < select(0u, #{ROWS}u * p.rope, tile == 0u); i += #{THREADS}u) {
-        let row = first + i / p.rope;
+    // The first tile's workgroup also turns what positions turn.
+    for (var i = lane; i < select(0u, #{ROWS}u * (p.rope / 2u), tile == 0u); i += #{THREADS}u) {
+        let row = first + i / (p.rope / 2u);
         if (row < p.rows) {
-            let x = q[(row * p.heads + head) * width + p.nope + i % p.rope];
-            y[(row * p.heads + head) * (p.latent + p.rope) + p.latent + i % p.rope] = #{HALF_Y ? f16 : f32}(x);
+            let pair = i % (p.rope / 2u);
+            let source = (row * p.heads + head) * width + p.nope + 2u * pair;
+            let at = (row * p.heads + head) * (p.latent + p.rope) + p.latent + 2u * pair;
+            let turn = table[positions[row] * (p.rope / 2u) + pair];
+            let x = vec2(f32(q[source]), f32(q[source + 1u]));
+            y[at] = #{HALF_Y ? f16 : f32}(x.x * turn.x - x.y * turn.y);
+            y[at + 1u] = #{HALF_Y ? f16 : f32}(x.y * turn.x + x.x * turn.y);
         }
     }
 }

@@ -22,6 +22,7 @@ struct Params {
     capacity: u32,
     splits: u32,
     scale: f32,
+    epsilon: f32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> sums: array<Lanes>;                                // (rows, heads, splits, ..)

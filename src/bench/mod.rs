@@ -1,6 +1,7 @@
 //! Measurements of `hadal bench`: medians after a warm-up, the device idle before and after.
 
 pub mod cost; // operations and bytes of a dispatch
+pub mod decode; // generation
 pub mod gemm; // matrix products
 pub mod ladder; // the product kernels' history, from the simplest on
 pub mod report; // what repeated samples say

@@ -3,10 +3,11 @@
 use super::fit::{Target, decide};
 use super::{DeviceArgs, bytes, gib, positive};
 use crate::backend::Device;
+use crate::bench::decode::{self, Load};
 use crate::bench::gemm::{Row, measure, of_model, sides, square, squares};
 use crate::bench::ladder::{MULTIPLE, RUNGS, climb};
 use crate::bench::report::Ratio;
-use crate::bench::step::{Bench, Report, compare};
+use crate::bench::step::{Bench, KernelRow, Report, compare};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::device::{COOP16, Gpu};
@@ -26,6 +27,8 @@ enum What {
     Gemm,
     /// The time of each kernel in one update.
     Kernels,
+    /// Generation: tokens a second, and the time of each kernel in a pass.
+    Decode,
 }
 
 #[derive(Args, Debug)]
@@ -46,7 +49,7 @@ pub(super) struct BenchArgs {
     /// Samples whose median is reported
     #[arg(long, default_value_t = 5)]
     samples: usize,
-    /// Updates a sample
+    /// Updates, or passes of decode, in a sample
     #[arg(long, default_value_t = 4)]
     updates: usize,
     /// Refuse plans that need more memory than this, such as 24GiB
@@ -58,6 +61,15 @@ pub(super) struct BenchArgs {
     /// step and kernels: measure no square product to compare with
     #[arg(long)]
     no_product: bool,
+    /// decode: sequences at a time
+    #[arg(long, default_value_t = 1, value_parser = positive())]
+    streams: usize,
+    /// decode: tokens of each prompt
+    #[arg(long, default_value_t = 128, value_parser = positive())]
+    prompt: usize,
+    /// decode: the device's bandwidth in GB/s, of which the share that was reached is printed
+    #[arg(long, value_name = "GB/S", value_parser = rate)]
+    bandwidth: Option<f64>,
     /// gemm: instead, the product kernels from the simplest on, each checked before it is timed
     #[arg(long)]
     ladder: bool,
@@ -81,11 +93,12 @@ pub(super) fn run(args: BenchArgs) -> Result<()> {
     if args.samples == 0 || args.updates == 0 {
         return Err(Error::Usage("--samples and --updates must be at least 1".to_owned()));
     }
-    let (what, updates) = (args.what, args.what != What::Gemm);
+    let (what, updates) = (args.what, matches!(args.what, What::Step | What::Kernels));
     for (given, flag, belongs, to) in [
         (!args.against.is_empty(), "--against", what == What::Step, "bench step"),
         (args.peak.is_some(), "--peak", updates, "bench step and bench kernels"),
         (args.no_product, "--no-product", updates, "bench step and bench kernels"),
+        (args.bandwidth.is_some(), "--bandwidth", what == What::Decode, "bench decode"),
         (args.ladder, "--ladder", what == What::Gemm, "bench gemm"),
     ] {
         if given && !belongs {
@@ -98,6 +111,7 @@ pub(super) fn run(args: BenchArgs) -> Result<()> {
         What::Step if !args.against.is_empty() => versus(&args, &config, &device),
         What::Step => step(&args, &config, &device, false),
         What::Kernels => step(&args, &config, &device, true),
+        What::Decode => decode(&args, &config, &device),
         What::Gemm if args.ladder => ladder(&args, &device),
         What::Gemm => gemm(&args, &config, &device),
     }
@@ -134,12 +148,36 @@ fn step(args: &BenchArgs, config: &Config, device: &Device, profile: bool) -> Re
     print(format_args!("{} on {}", args.config, device.describe()))?;
     figures(&report)?;
     if profile {
-        kernels(&report)?;
+        kernel_lines(&report.kernels)?;
     }
     print(
         "Not in these figures: reading data, evaluation, samples, checkpoints. A clock that changes or a device that \
          others use\nmoves them from call to call; to compare settings, use --against.",
     )
+}
+
+fn decode(args: &BenchArgs, config: &Config, device: &Device) -> Result<()> {
+    let BenchArgs { streams, prompt, samples, updates: passes, .. } = *args;
+    let load = Load { streams, prompt, samples, passes };
+    let report = decode::measure(&config.model, device, load, args.bandwidth.map(|rate| 1e9 * rate))?;
+    if args.json {
+        return print(json!({ "device": device.describe(), "config": args.config, "report": report }));
+    }
+    print(format_args!("{} on {}", args.config, device.describe()))?;
+    let [us, low, high] = [report.seconds.median, report.seconds.fastest, report.seconds.slowest].map(|x| 1e6 * x);
+    print(format_args!("pass of {streams} x 1 tokens: median {us:.1} us of {samples} samples, {low:.1} to {high:.1}"))?;
+    let ([took, taken], rate) = (report.prefill, report.tokens_per_second);
+    print(format_args!("{rate:.0} tokens/s; prompts of {prompt}: {:.1} ms, {taken:.0} tokens/s", 1e3 * took))?;
+    let [weights, cache] = [report.weight_bytes, report.cache_bytes].map(|bytes| bytes / 1e6);
+    let kept = report.cache_bytes_per_token;
+    print(format_args!(
+        "a pass reads {weights:.1} MB of weights and {cache:.1} MB of the cache, {kept} bytes a token"
+    ))?;
+    if let Some(share) = report.bandwidth_share {
+        print(format_args!("{:.1} % of the stated bandwidth", 100.0 * share))?;
+    }
+    print(format_args!("memory: plan {:.4} GiB", gib(report.plan_bytes)))?;
+    kernel_lines(&report.kernels)
 }
 
 /// The lines of one program.
@@ -178,9 +216,9 @@ fn digits(tflops: f64) -> String {
     }
 }
 
-fn kernels(report: &Report) -> Result<()> {
-    let all: f64 = report.kernels.iter().map(|row| row.seconds).sum();
-    for row in &report.kernels {
+fn kernel_lines(rows: &[KernelRow]) -> Result<()> {
+    let all: f64 = rows.iter().map(|row| row.seconds).sum();
+    for row in rows {
         let (ms, share) = (1e3 * row.seconds, 100.0 * row.seconds / all);
         let tflops = row.tflops.map(|x| format!("  {} TFLOP/s", digits(x))).unwrap_or_default();
         let rate = row.gigabytes_a_second.map(|x| format!("  {x:.1} GB/s")).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Generation: sequences that come and go, batched as they are, on a program with a latent cache.
 //!
 //! [`Generator::submit`] takes requests; [`Generator::advance`] does one pass and says what came of it. A pass takes
-//! tokens of prompts in, of several sequences if there are, or draws the next token of every sequence that is under way.
+//! tokens of prompts in, of several sequences if there are, or draws the next token of every sequence under way.
 //! Drawn tokens stay on the device, which goes on with them: the host reads them a pass later, so it never keeps the
 //! device waiting, and what was drawn after a sequence's end is dropped. What a sequence gets does not depend on the
 //! others: rows of a pass are computed each on its own, with sums in an order that no other row changes.
@@ -170,6 +170,15 @@ impl Generator {
     /// Logits of the last pass that drew for sequences under way, a row each; penalised where that is asked for.
     pub fn logits(&mut self) -> Result<Vec<f32>> {
         self.executor.download(self.decoder.decode[self.pass].draw.logits)
+    }
+
+    /// Seconds and calls by kernel of one pass that draws for the sequences under way, which the pass moves on.
+    pub fn profile(&mut self) -> Result<Vec<(String, f64, u64)>> {
+        self.land(0, &mut Vec::new())?;
+        self.executor.profile()?;
+        self.executor.run(self.decoder.decode[self.pass].recording)?;
+        self.changed = true; // the host knows nothing of those tokens
+        Ok(self.executor.profiled())
     }
 
     /// Requests that have no slot yet.

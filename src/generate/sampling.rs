@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::kernels::draw_token::{KEY, MIN_P, REPETITION, TEMPERATURE, TOP_K, TOP_P, WORDS};
 
-/// Settings of a draw, in the order in which they apply: repetition penalty, temperature, top-k, top-p, min-p. Of equals
-/// the lower id counts as the more probable.
+/// Settings of a draw, in the order in which they apply: repetition penalty, temperature, top-k, top-p, min-p. Of
+/// equals the lower id counts as the more probable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Divides the positive logits of tokens in prompt and answer, and multiplies their others; 1 changes nothing.

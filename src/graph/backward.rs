@@ -165,7 +165,9 @@ impl Op {
                 r.step(&kernels::balance_loss_backward::KERNEL, &params, &[*slope, balance.real, d_probs]);
                 g.join(r, *probs, d_probs);
             }
-            Op::CachedAttention { .. } => panic!("generation has no gradient"),
+            Op::CachedAttention { .. } | Op::FewLinear { .. } | Op::FewExperts { .. } => {
+                panic!("generation has no gradient")
+            }
             Op::ExpertSort { .. } | Op::ExpertLoad { .. } => {} // whole numbers: a constant of the derivative
             Op::ExpertGather { x, routing, y } => {
                 let Some(d_y) = g.get(*y) else { return };

@@ -1,8 +1,8 @@
 //! Forward: each operation's dispatches.
 
-use super::op::{CachePlace, LossSlots, Op, Routing, Weight};
+use super::op::{CachePlace, FewExperts, LossSlots, Normed, Op, Routing, Weight};
 use super::recording::Recorder;
-use super::tensor::{Dtype, Tensor};
+use super::tensor::{Dtype, Role, Tensor};
 use crate::kernels::matmul::{self, ADD, ADD_TO_RESIDUAL, NN, NT, OVERWRITE, TN};
 use crate::kernels::{self, Halves, matmul_experts};
 
@@ -41,24 +41,24 @@ impl Op {
                 let tensors = [*q, *kv, *k_rope, mask.document_start, mask.state, *out, *lse];
                 r.step(&kernels::attention::KERNEL, sizes, &tensors);
             }
-            Op::CachedAttention {
-                q,
-                latent: [c, k_rope],
-                weight,
-                place,
-                sizes,
-                absorbed,
-                parts: [sums, statistics],
-                out,
-            } => {
-                let CachePlace { cache, slots, positions } = *place;
-                let line = [*c, *k_rope, slots, positions, cache];
-                r.step(&kernels::latent_append::KERNEL, sizes, &line);
-                r.step(&kernels::latent_query::KERNEL, sizes, &[*q, *weight, *absorbed]);
+            Op::CachedAttention { q, down, norm, weight, place, sizes, absorbed, parts: [sums, statistics], out } => {
+                let CachePlace { cache, slots, positions, table } = *place;
+                r.step(&kernels::latent_append::KERNEL, sizes, &[*down, *norm, table, slots, positions, cache]);
+                r.step(&kernels::latent_query::KERNEL, sizes, &[*q, *weight, table, positions, *absorbed]);
                 let attended = [*absorbed, cache, slots, positions, *sums, *statistics];
                 r.step(&kernels::latent_attention::KERNEL, sizes, &attended);
                 r.step(&kernels::latent_value::KERNEL, sizes, &[*sums, *statistics, *weight, *out]);
             }
+            Op::FewLinear { x, norm, weight, residual, y } => {
+                let ([rows, width], outputs) = (shape2(r, *x), shape2(r, *y)[1]);
+                let (normed, residual_too) = (norm.is_some().into(), residual.is_some().into());
+                let epsilon = norm.map_or(0.0, |(_, epsilon)| epsilon);
+                let params =
+                    kernels::few_linear::Params { rows, outputs, width, normed, residual: residual_too, epsilon };
+                let norm = norm.map_or(*x, |(weight, _)| weight);
+                r.step(&kernels::few_linear::KERNEL, &params, &[*x, norm, *weight, residual.unwrap_or(*x), *y]);
+            }
+            Op::FewExperts { x, layer, h, y } => few_experts(r, *x, *layer, *h, *y),
             Op::SwiGlu { gate, up, h } => {
                 let params = kernels::swiglu::Params { count: count(r, *h) };
                 r.step(&kernels::swiglu::KERNEL, &params, &[*gate, *up, *h]);
@@ -226,6 +226,25 @@ pub(super) fn experts_product(
         };
         r.step(&matmul_experts::KERNEL, &params, &[x, factor, routing.tiles, routing.offsets, y]);
     }
+}
+
+/// Both halves; what a layer lacks is bound by what it has, and not read.
+fn few_experts(r: &mut Recorder<'_>, x: Normed, layer: FewExperts, h: Tensor, y: Tensor) {
+    let [rows, width] = shape2(r, x.x);
+    let some = layer.experts.or(layer.shared).unwrap_or_else(|| panic!("a feed-forward layer has matrices"));
+    let selected = layer.routed.map_or(0, |[chosen, _]| shape2(r, chosen)[1]);
+    let expert = layer.experts.map_or(0, |[gate, ..]| r.tensors.extent(gate, 1) as u32);
+    let dense = layer.shared.map_or(0, |[gate, ..]| shape2(r, gate)[0]);
+    let params = kernels::few_experts_up::Params { rows, width, selected, expert, dense, epsilon: x.epsilon };
+    let [gate, up, down] = layer.experts.unwrap_or(some);
+    let [shared_gate, shared_up, shared_down] = layer.shared.unwrap_or(some);
+    let [chosen, weights] = match layer.routed {
+        Some(routed) => routed,
+        None => [r.tensors.index("no_experts", &[1], Role::Activation), x.weight],
+    };
+    let tensors = [x.x, x.weight, chosen, gate, up, shared_gate, shared_up, h];
+    r.step(&kernels::few_experts_up::KERNEL, &params, &tensors);
+    r.step(&kernels::few_experts_down::KERNEL, &params, &[h, chosen, weights, down, shared_down, x.x, y]);
 }
 
 /// Chunks of rows: logits, their losses, and when training the gradients of hidden states and weights, before the next

@@ -30,6 +30,12 @@ impl Weight {
         })
     }
 
+    /// What products read of a weight in one tensor. Panics if it is in parts: a broken invariant of the caller.
+    pub fn single(&self) -> Tensor {
+        assert_eq!(self.parts.len(), 1, "a weight is in parts where an operation takes one tensor");
+        self.copies.as_ref().map_or(self.parts[0].1, |copies| copies[0])
+    }
+
     /// Whether products read it as f16.
     pub fn is_half(&self, tensors: &Tensors) -> bool {
         self.factors().all(|factor| tensors.info(factor).dtype == Dtype::F16)
@@ -94,10 +100,34 @@ pub struct CachePlace {
     pub slots: Tensor, // (N)
     /// Position of each token in its slot.
     pub positions: Tensor, // (N)
+    /// Rotation table.
+    pub table: Tensor, // (capacity, dr / 2, 2)
 }
 
 /// Sizes of an attention over the latent cache.
 pub type CachedSizes = crate::kernels::latent_attention::Params;
+
+/// Rows, and the norm that they go through before they are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normed {
+    /// The rows.
+    pub x: Tensor, // (N, d)
+    /// The norm's weight.
+    pub weight: Tensor, // (d)
+    /// Added to the mean square before the root.
+    pub epsilon: f32,
+}
+
+/// The gated feed-forward layer of a few tokens: routed experts and what every token has, in whole tensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FewExperts {
+    /// Experts of each token and their weights; absent in a dense layer.
+    pub routed: Option<[Tensor; 2]>, // (N, K), (N, K)
+    /// Gate, up and down matrices of the experts.
+    pub experts: Option<[Tensor; 3]>, // (E, Im, d), (E, Im, d), (E, d, Im)
+    /// Those of what every token has.
+    pub shared: Option<[Tensor; 3]>, // (I, d), (I, d), (d, I)
+}
 
 /// How the router selects and weighs.
 pub type RouterSizes = crate::kernels::router::Params;
@@ -152,11 +182,13 @@ pub enum Op {
     Rope { x: Tensor, rotation: Rotation, y: Tensor },
     /// Causal softmax attention with a rope key that all heads share.
     Attention { q: Tensor, kv: Tensor, k_rope: Tensor, mask: Mask, sizes: AttentionSizes, out: Tensor, lse: Tensor },
-    /// Keeps latents and rope keys, then attends to all that is kept of each token's slot up to itself. The weight is the
-    /// up-projection of keys and values, which is never applied to the cache. For generation: it has no gradient.
+    /// Normalises latents, turns rope keys and keeps both, then attends to all that is kept of each token's slot up to
+    /// itself. The weight is the up-projection of keys and values, which is never applied to the cache. For generation:
+    /// it has no gradient.
     CachedAttention {
         q: Tensor,
-        latent: [Tensor; 2],
+        down: Tensor,
+        norm: Tensor,
         weight: Tensor,
         place: CachePlace,
         sizes: CachedSizes,
@@ -164,6 +196,10 @@ pub enum Op {
         parts: [Tensor; 2],
         out: Tensor,
     },
+    /// `y = norm(x) W^T`, plus a residual, for a few rows; without a norm if it is absent. No gradient.
+    FewLinear { x: Tensor, norm: Option<(Tensor, f32)>, weight: Tensor, residual: Option<Tensor>, y: Tensor },
+    /// `y = residual + the feed-forward layer of norm(x)`, for a few rows. No gradient.
+    FewExperts { x: Normed, layer: FewExperts, h: Tensor, y: Tensor },
     /// `h = silu(gate) * up`.
     SwiGlu { gate: Tensor, up: Tensor, h: Tensor },
     /// Scores of experts, selection and weights.

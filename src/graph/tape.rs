@@ -1,7 +1,8 @@
 //! The tape: model code calls its methods, one line an equation, and gets tensor handles back.
 
 use super::op::{
-    AttentionSizes, Balance, CachePlace, CachedSizes, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight,
+    AttentionSizes, Balance, CachePlace, CachedSizes, FewExperts, LossSlots, Mask, Normed, Op, Rotation, RouterSizes,
+    Routing, Weight,
 };
 use super::recording::{Recorder, Recording};
 use super::tensor::{Dtype, Role, Tensor, Tensors};
@@ -183,19 +184,19 @@ impl<'t> Tape<'t> {
         out
     }
 
-    /// Causal attention over the latent cache, which first takes each token in: q (N, H (dn + dr)), latents (N, r), rope
-    /// keys (N, dr) and the up-projection (H (dn + dv), r) to (N, H dv).
+    /// Causal attention over the latent cache, which first takes each token in: q (N, H (dn + dr)) and rope keys not yet
+    /// turned, latents and rope keys (N, r + dr) not yet normalised, the norm's weight (r), and the up-projection (H (dn +
+    /// dv), r) to (N, H dv).
     pub fn cached_attention(
         &mut self,
         q: Tensor,
-        latent: [Tensor; 2],
+        [down, norm]: [Tensor; 2],
         up: &Weight,
         place: CachePlace,
         sizes: CachedSizes,
     ) -> Tensor {
         assert!(!self.training, "generation has no gradient");
-        let weight = up.factors().next().filter(|_| up.parts.len() == 1);
-        let weight = weight.unwrap_or_else(|| panic!("the up-projection of keys and values is in parts"));
+        let weight = up.single();
         let [rows, heads, splits] = [sizes.rows, sizes.heads, sizes.splits].map(|x| x as usize);
         let (stored, width, columns) = (self.dtype(q), sizes.width() as usize, sizes.latent as usize);
         let absorbed = self.tensors.add("absorbed", &[rows, heads, width], stored, Role::Activation);
@@ -203,8 +204,52 @@ impl<'t> Tape<'t> {
         let statistics = self.activation("latent_statistics", &[rows, heads, splits, 2]);
         let out = self.tensors.add("attended", &[rows, heads * sizes.value as usize], stored, Role::Activation);
         let parts = [sums, statistics];
-        self.ops.push(Op::CachedAttention { q, latent, weight, place, sizes, absorbed, parts, out });
+        self.ops.push(Op::CachedAttention { q, down, norm, weight, place, sizes, absorbed, parts, out });
         out
+    }
+
+    /// `residual + norm(x) W^T` of a few rows, without the norm or the residual where these are absent: (N, in) and (out,
+    /// in) to (N, out), in f32.
+    pub fn few_linear(
+        &mut self,
+        x: Tensor,
+        norm: Option<(Tensor, f64)>,
+        weight: &Weight,
+        residual: Option<Tensor>,
+    ) -> Tensor {
+        let y = self.activation("few_linear", &[self.rows(x), weight.rows]);
+        self.push_few_linear(x, norm, weight, residual, y);
+        y
+    }
+
+    /// [`Tape::few_linear`] into a tensor that outlives the replay.
+    pub fn few_logits(&mut self, x: Tensor, norm: (Tensor, f64), weight: &Weight) -> Tensor {
+        let y = self.tensors.real("logits_out", &[self.rows(x), weight.rows], Role::State);
+        self.push_few_linear(x, Some(norm), weight, None, y);
+        y
+    }
+
+    fn push_few_linear(
+        &mut self,
+        x: Tensor,
+        norm: Option<(Tensor, f64)>,
+        weight: &Weight,
+        residual: Option<Tensor>,
+        y: Tensor,
+    ) {
+        let norm = norm.map(|(weight, epsilon)| (weight, epsilon as f32));
+        self.ops.push(Op::FewLinear { x, norm, weight: weight.single(), residual, y });
+    }
+
+    /// `x + the feed-forward layer of norm(x)` of a few rows; the shape stays.
+    pub fn few_experts(&mut self, x: Normed, layer: FewExperts) -> Tensor {
+        let experts = layer.experts.map_or(0, |[gate, ..]| self.tensors.extent(gate, 1));
+        let shared = layer.shared.map_or(0, |[gate, ..]| self.rows(gate));
+        let hidden = layer.routed.map_or(0, |[chosen, _]| self.width(chosen)) * experts + shared;
+        let h = self.activation("few_hidden", &[self.rows(x.x), hidden]);
+        let y = self.like("few_experts", x.x);
+        self.ops.push(Op::FewExperts { x, layer, h, y });
+        y
     }
 
     /// `silu(gate) * up`.

@@ -57,6 +57,11 @@ impl Halves {
         Halves((1 << n) - 1)
     }
 
+    /// Binding number `i` alone.
+    pub const fn only(i: u32) -> Halves {
+        Halves(1 << i)
+    }
+
     /// The set of the bindings for which `stored` is true.
     pub fn of(stored: impl IntoIterator<Item = bool>) -> Halves {
         Halves(stored.into_iter().enumerate().fold(0, |bits, (i, half)| bits | u8::from(half) << i))

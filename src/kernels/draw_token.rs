@@ -71,7 +71,7 @@ impl KernelSpec for Spec {
         let shape = |rows, classes, known| Params { rows, classes, known, capacity: 12 };
         vec![
             case("the largest, of equals the first", shape(3, 9, 9), &with(0.0, 0, 1.0, 0.0, 1.0), 2.0),
-            case("the largest but for a penalty", shape(5, 700, 650), &with(0.0, 0, 1.0, 0.0, 3.0), 8.0),
+            case("the largest but for a penalty", shape(5, 700, 650), &with(0.0, 0, 1.0, 0.0, 4.0), 8.0),
             case("one token is known", shape(2, 5, 1), &with(1.0, 0, 1.0, 0.0, 1.0), 8.0),
             case("at a temperature", shape(40, 300, 300), &with(0.7, 0, 1.0, 0.0, 1.0), 16.0),
             case("top-k with ties at the edge", shape(40, 600, 513), &with(1.3, 7, 1.0, 0.0, 1.0), 2.0),
@@ -80,7 +80,7 @@ impl KernelSpec for Spec {
             case("min-p", shape(40, 300, 290), &with(1.0, 0, 1.0, 0.3, 1.0), 16.0),
             case("all together", shape(40, 2000, 1990), &with(1.1, 50, 0.8, 0.05, 1.2), 32.0),
             case("a tiny top-p keeps one", shape(9, 300, 300), &with(1.0, 0, 1e-6, 0.0, 1.0), 16.0),
-            case("more classes than a bitmap", shape(2, 70_000, 70_000), &with(0.0, 0, 1.0, 0.0, 1.5), 64.0),
+            case("more classes than a bitmap", shape(2, 70_000, 70_000), &with(0.0, 0, 1.0, 0.0, 2.0), 64.0),
         ]
     }
 }

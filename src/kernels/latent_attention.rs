@@ -1,6 +1,6 @@
 //! Attention of new tokens over the latent cache, without making keys and values of it.
 
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
+use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -26,6 +26,8 @@ pub struct Params {
     pub splits: u32,
     /// Factor on the scores.
     pub scale: f32,
+    /// Added to a latent's mean square before the root.
+    pub epsilon: f32,
 }
 
 /// In place of a row's slot: there is no token, nothing is kept, and results are zeros.
@@ -51,7 +53,7 @@ impl Params {
 
     /// A small set of sizes whose extents all differ, for cases of the four kernels.
     pub(super) fn sizes(rows: u32, heads: u32, [nope, rope, value, latent]: [u32; 4]) -> Params {
-        Params { rows, heads, nope, rope, value, latent, capacity: 150, splits: 2, scale: 0.3 }
+        Params { rows, heads, nope, rope, value, latent, capacity: 150, splits: 2, scale: 0.3, epsilon: 0.25 }
     }
 }
 
@@ -73,6 +75,8 @@ impl KernelSpec for Spec {
         write("sums"),
         write("statistics"),
     ];
+
+    const STORED: &'static [Halves] = &[Halves::only(1)];
 
     fn constants(p: &Params) -> Constants {
         let lanes = p.lanes();

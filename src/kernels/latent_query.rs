@@ -1,6 +1,7 @@
 //! Queries that take the keys' up-projection in, so that they meet latents themselves.
 
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, read, write};
+use super::latent_attention::places;
+use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, case::Case, fold, read, read_u32, write};
 use crate::reference::{self, Real};
 
 pub use super::latent_attention::Params;
@@ -25,10 +26,16 @@ fn tiles(p: &Params) -> u32 {
 impl KernelSpec for Spec {
     type Params = Params;
     const STEM: &'static str = "latent_query";
-    const SUMMARY: &'static str = "takes the keys' up-projection into the queries, for the latent cache";
+    const SUMMARY: &'static str = "turns queries and takes the keys' up-projection into them, for the latent cache";
     const SHADER: &'static str = include_str!("../../shaders/latent_query.wgsl");
-    const BINDS: &'static [Bind] =
-        &[read("q").or_half("HALF_Q"), read("weight").or_half("HALF_WEIGHT"), write("y").or_half("HALF_Y")];
+    const BINDS: &'static [Bind] = &[
+        read("q").or_half("HALF_Q"),
+        read("weight").or_half("HALF_WEIGHT"),
+        read("table"),
+        read_u32("positions"),
+        write("y").or_half("HALF_Y"),
+    ];
+    const STORED: &'static [Halves] = &[Halves::only(1)];
 
     fn constants(p: &Params) -> Constants {
         let sizes = [("LANES", p.lanes()), ("ROWS", rows(p)), ("NOPE", p.nope), ("TILES", tiles(p))];
@@ -40,8 +47,9 @@ impl KernelSpec for Spec {
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
-        let [q, weight, y] = args.all();
-        reference::latent_query::latent_query(p, q.real(), weight.real(), y.real_mut());
+        let [q, weight, table, positions, y] = args.all();
+        let read = [q.real(), weight.real(), table.real()];
+        reference::latent_query::latent_query(p, read, positions.index(), y.real_mut());
     }
 
     fn cases() -> Vec<Case> {
@@ -49,12 +57,14 @@ impl KernelSpec for Spec {
             Case::new(name, &p)
                 .uniform(1, (p.rows * p.heads * (p.nope + p.rope)) as usize)
                 .uniform(2, (p.heads * (p.nope + p.value) * p.latent) as usize)
+                .uniform(3, (p.capacity * p.rope) as usize)
+                .index(places(&p, 3).1)
                 .output((p.rows * p.heads * p.width()) as usize)
         };
         let shapes = [
             ("one token", Params::sizes(1, 1, [1, 2, 1, 2])),
             ("blocks of rows, the last not full", Params::sizes(7, 3, [5, 4, 6, 10])),
-            ("odd sizes", Params::sizes(2, 3, [5, 3, 6, 7])),
+            ("odd sizes", Params::sizes(2, 3, [5, 2, 6, 7])),
             ("a latent of several tiles", Params::sizes(5, 2, [16, 8, 16, 600])),
         ];
         shapes.into_iter().map(case).collect()

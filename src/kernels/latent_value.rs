@@ -1,6 +1,6 @@
 //! The parts of an attention over the latent cache put together, and their values.
 
-use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, fold, read, write};
+use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, case, case::Case, fold, read, write};
 use crate::reference::{self, Real};
 
 pub use super::latent_attention::Params;
@@ -24,6 +24,8 @@ impl KernelSpec for Spec {
     const SHADER: &'static str = include_str!("../../shaders/latent_value.wgsl");
     const BINDS: &'static [Bind] =
         &[read("sums"), read("statistics"), read("weight").or_half("HALF_WEIGHT"), write("out").or_half("HALF_OUT")];
+
+    const STORED: &'static [Halves] = &[Halves::only(2)];
 
     fn constants(p: &Params) -> Constants {
         let sizes = [("LANES", p.lanes()), ("ROWS", rows(p)), ("LATENT", p.latent)];

@@ -35,6 +35,9 @@ pub mod expert_gather_backward;
 pub mod expert_load;
 pub mod expert_scan;
 pub mod expert_scatter;
+pub mod few_experts_down;
+pub mod few_experts_up;
+pub mod few_linear;
 pub mod fill;
 mod flash;
 pub mod grad_norm;
@@ -319,6 +322,9 @@ pub static KERNELS: &[&Kernel] = &[
     &expert_load::KERNEL,
     &expert_scan::KERNEL,
     &expert_scatter::KERNEL,
+    &few_experts_down::KERNEL,
+    &few_experts_up::KERNEL,
+    &few_linear::KERNEL,
     &fill::KERNEL,
     &grad_norm::KERNEL,
     &grad_norm_finish::KERNEL,

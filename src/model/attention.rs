@@ -1,6 +1,6 @@
 //! Multi-head latent attention, DeepSeek-V2 section 2.1.
 
-use super::inputs::{Inputs, LatentCache};
+use super::inputs::{Inputs, Kept};
 use super::positions::score_scale;
 use super::weights::Weights;
 use crate::config::model::ModelConfig;
@@ -9,7 +9,7 @@ use crate::graph::op::{AttentionSizes, CachePlace, CachedSizes};
 use crate::graph::tape::Tape;
 
 /// The latent norms ignore `rms_norm_eps` in every released model.
-const LATENT_EPSILON: f64 = 1e-6;
+pub(super) const LATENT_EPSILON: f64 = 1e-6;
 
 /// `residual + attention(x)`. Equation numbers: DeepSeek-V2, section 2.1. dq = dn + dr.
 pub fn attention(
@@ -33,18 +33,17 @@ pub fn attention(
             t.linear(c_q, w("q_b_proj")) // (N, H dq)         eqs. 13, 14
         }
     };
-    let q = t.rope(q, inputs.rotation(heads, dq, dr)); // (N, H dq)         eq. 14
     let down = t.linear(x, w("kv_a_proj_with_mqa")); // (N, r + dr)       eqs. 9, 15
-    let (c_kv, k_rope) = t.split(down, config.kv_lora_rank); // (N, r), (N, dr)
-    let c_kv = t.rms_norm(c_kv, norm("kv_a_layernorm"), LATENT_EPSILON);
-    let k_rope = t.rope(k_rope, inputs.rotation(1, dr, dr)); // (N, dr), for all heads, eq. 15
-    let out = if let Some(kept) = &inputs.kept {
-        let place = CachePlace { cache: kept.cache.layers[layer], slots: kept.slots, positions: inputs.positions };
-        let sizes = cached_sizes(config, inputs, &kept.cache);
-        t.cached_attention(q, [c_kv, k_rope], w("kv_b_proj"), place, sizes) // (N, H dv)  eqs. 10, 11, 16 to 18
-    } else {
-        let kv = t.linear(c_kv, w("kv_b_proj")); // (N, H (dn + dv))  eqs. 10, 11
-        t.attention(q, kv, k_rope, inputs.mask(), sizes(config, inputs)) // (N, H dv)  eqs. 16 to 18
+    let out = match &inputs.kept {
+        Some(kept) => cached(t, config, weights, inputs, kept, layer, [q, down]), // (N, H dv)
+        None => {
+            let q = t.rope(q, inputs.rotation(heads, dq, dr)); // (N, H dq)         eq. 14
+            let (c_kv, k_rope) = t.split(down, config.kv_lora_rank); // (N, r), (N, dr)
+            let c_kv = t.rms_norm(c_kv, norm("kv_a_layernorm"), LATENT_EPSILON);
+            let kv = t.linear(c_kv, w("kv_b_proj")); // (N, H (dn + dv))  eqs. 10, 11
+            let k_rope = t.rope(k_rope, inputs.rotation(1, dr, dr)); // (N, dr), for all heads, eq. 15
+            t.attention(q, kv, k_rope, inputs.mask(), sizes(config, inputs)) // (N, H dv)  eqs. 16 to 18
+        }
     };
     if t.is_training() && config.resid_dropout > 0.0 {
         let out = t.linear(out, w("o_proj")); // (N, d)            eq. 19
@@ -70,8 +69,21 @@ fn sizes(config: &ModelConfig, inputs: &Inputs) -> AttentionSizes {
     }
 }
 
-fn cached_sizes(config: &ModelConfig, inputs: &Inputs, cache: &LatentCache) -> CachedSizes {
-    CachedSizes {
+/// The same over the latent cache: keys and values stay what they are made of, and `kv_b_proj` goes into queries and
+/// sums instead ("absorbed", section 2.1.2). `q` (N, H dq), `down` (N, r + dr) to (N, H dv).
+pub(super) fn cached(
+    t: &mut Tape<'_>,
+    config: &ModelConfig,
+    weights: &Weights,
+    inputs: &Inputs,
+    kept: &Kept,
+    layer: usize,
+    [q, down]: [Tensor; 2],
+) -> Tensor {
+    let name = |name: &str| format!("model.layers.{layer}.self_attn.{name}.weight");
+    let (norm, up) = (weights.vector(&name("kv_a_layernorm")), weights.get(&name("kv_b_proj")));
+    let cache = &kept.cache;
+    let sizes = CachedSizes {
         rows: inputs.size.tokens() as u32,
         heads: config.num_attention_heads as u32,
         nope: config.qk_nope_head_dim as u32,
@@ -81,5 +93,9 @@ fn cached_sizes(config: &ModelConfig, inputs: &Inputs, cache: &LatentCache) -> C
         capacity: cache.capacity as u32,
         splits: cache.splits() as u32,
         scale: score_scale(config) as f32,
-    }
+        epsilon: LATENT_EPSILON as f32,
+    };
+    let (slots, positions, table) = (kept.slots, inputs.positions, inputs.rope_table);
+    let place = CachePlace { cache: cache.layers[layer], slots, positions, table };
+    t.cached_attention(q, [down, norm], up, place, sizes) // eqs. 9 to 11, 14 to 18
 }

@@ -1,5 +1,6 @@
 //! A program that generates: passes over a few tokens of any sequences at a time, with a latent cache.
 
+use super::few;
 use super::inputs::{Inputs, LatentCache};
 use super::params::ParamSpec;
 use super::positions;
@@ -14,6 +15,7 @@ use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
 use crate::graph::{Dtype, Executor, Recording, Role, Tensor, Tensors};
 use crate::kernels::draw_token::{self, WORDS};
+use crate::kernels::few_linear::MOST_ROWS;
 use crate::kernels::history_append;
 
 /// Names of the passes; a program has several of one name, which differ in their rows.
@@ -96,8 +98,10 @@ impl Decoder {
         let weights = Weights::frozen(&mut tensors, specs, options.binding_limit, options.stored);
         let cache = LatentCache::new(&mut tensors, config, options.slots, options.capacity, options.stored);
         let mut recordings = Vec::new();
+        let few = options.slots <= MOST_ROWS && few::fits(&weights);
+        let recordings_of = &mut recordings;
         let mut maker =
-            Maker { config, weights: &weights, cache: &cache, options, tensors, recordings: &mut recordings };
+            Maker { config, weights: &weights, cache: &cache, options, few, tensors, recordings: recordings_of };
         let prefill = maker.prefill();
         let few = FEW_ROWS.into_iter().filter(|&rows| rows < options.slots);
         let decode = few.chain([options.slots]).map(|rows| maker.decode(rows)).collect();
@@ -122,6 +126,9 @@ struct Maker<'a> {
     weights: &'a Weights,
     cache: &'a LatentCache,
     options: DecoderOptions,
+    /// Whether tokens are drawn by the operations for a few rows. All passes of a program do or none does, so that a
+    /// sequence gets the same whoever else is there.
+    few: bool,
     tensors: Tensors,
     recordings: &'a mut Vec<Recording>,
 }
@@ -137,8 +144,13 @@ impl Maker<'_> {
     fn decode(&mut self, rows: usize) -> Pass {
         let (inputs, slots) = self.inputs(rows);
         let mut t = Tape::evaluation(&mut self.tensors, self.options.binding_limit).storing(self.options.stored);
-        let h = transformer::hidden(&mut t, self.config, self.weights, &inputs, Recompute::None); // (N, d)
-        let logits = t.logits(h, transformer::head(self.config, self.weights)); // (N, V)
+        let logits = match &inputs.kept {
+            Some(kept) if self.few => few::logits(&mut t, self.config, self.weights, &inputs, kept), // (N, V)
+            _ => {
+                let h = transformer::hidden(&mut t, self.config, self.weights, &inputs, Recompute::None); // (N, d)
+                t.logits(h, transformer::head(self.config, self.weights)) // (N, V)
+            }
+        };
         let recording = t.finish(DECODE);
         let settings = self.tensors.index("settings", &[rows, WORDS], Role::Input);
         let draw = Draw { slots, positions: inputs.positions, settings, tokens: inputs.ids, logits };

@@ -12,6 +12,7 @@ pub mod feed_forward; // SwiGLU
 pub mod moe; // router, shared and routed experts
 pub mod block; // one block
 pub mod transformer; // the whole
+pub mod few; // the whole again, for a few tokens of generation
 pub mod moments; // what the optimizer keeps of them
 pub mod program; // tensors and recordings of training
 pub mod decoder; // those of generation

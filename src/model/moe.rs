@@ -53,7 +53,7 @@ pub fn bias_name(layer: usize) -> String {
 }
 
 /// How scores become weights: see [`RouterWeights`].
-fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
+pub(super) fn sizes(config: &ModelConfig, inputs: &Inputs) -> RouterSizes {
     let scaling = config.routed_scaling_factor as f32;
     let sigmoid = config.scoring_func == ScoringFunc::Sigmoid;
     let (normalise, epsilon, scale) = match config.router_weights {

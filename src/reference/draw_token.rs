@@ -7,7 +7,7 @@ use crate::kernels::latent_attention::NO_SLOT;
 use rayon::prelude::*;
 
 /// For each row with a slot, whose tokens so far are `history[slot, ..= position]`: the token, from 0 to `known`, that
-/// [`draw`] draws goes to `tokens[row]` and, if there is room, to `history[slot, position + 1]`; the position grows by 1.
+/// [`draw`] draws goes to `tokens[row]` and, if there is room, to `history[slot, position + 1]`; the position grows.
 ///
 /// First the logits of tokens in the history are penalised in place, once each: a positive one is divided by the
 /// repetition penalty, another multiplied with it (Keskar and others, 2019). The random number is a function of the
@@ -59,8 +59,8 @@ fn penalise<F: Real>(logits: &mut [F], history: &[u32], settings: &[u32]) {
 }
 
 /// One token by the settings of its row: temperature, top-k, top-p of what that leaves, min-p; then the first token in
-/// order of id at which the cumulative weight passes `u` of the whole. At temperature 0 the largest logit. Of equals the
-/// lower id is kept. A weight is `exp((z - largest) / temperature)`.
+/// order of id at which the cumulative weight passes `u` of the whole. At temperature 0 the largest logit. Of equals
+/// the lower id is kept. A weight is `exp((z - largest) / temperature)`.
 pub fn draw<F: Real>(logits: &[F], settings: &[u32], u: F) -> u32 {
     let number = |word: usize| F::of(f32::from_bits(settings[word]).into());
     let mut order: Vec<usize> = (0..logits.len()).collect();

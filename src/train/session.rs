@@ -100,7 +100,7 @@ impl Session {
         let _ = quietly(|| drop(closed));
     }
 
-    /// Fills all parameters, as [`Weights::load`](crate::model::weights::Weights::load), and what products read of them.
+    /// Fills all parameters, as `Weights::load`, and what products read of them.
     pub fn load(&mut self, fill: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send) -> Result<()> {
         self.program.weights.load(self.executor.as_mut(), fill)?;
         self.refresh()
