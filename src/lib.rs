@@ -17,6 +17,7 @@ pub mod backend; // which device runs a program
 pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced as a whole
 pub mod tokenizer; // text to token numbers and back
 pub mod data; // the embedded world, files, batches
+pub mod chat; // conversations as tokens
 pub mod train; // the loop, the run folder, the schedule
 pub mod generate; // continuing sequences, and texts
 pub mod plot; // the loss as a picture

@@ -4,6 +4,7 @@
 //! Only content is encoded. A special token's name inside a text is plain text, so data cannot forge the end of a
 //! document or the turn of a chat; special tokens are placed by number.
 
+mod added;
 mod bytes;
 mod chunk;
 mod component;

@@ -1,5 +1,6 @@
 //! `hadal eval`
 
+use super::exam;
 use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer, positive};
 use crate::config::Config;
 use crate::config::data::DataConfig;
@@ -56,15 +57,17 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let length = args.length.or(known).unwrap_or(config.max_position_embeddings.min(512)).min(longest);
     config.check_pass("--batch", args.batch.saturating_mul(length), "lower it")?;
     let (data, seed) = source(&args, run.as_ref())?;
-    let dataset = Dataset::open(&data, &tokenizer, length, seed)?;
+    let sft = run.as_ref().and_then(|run| run.sft.as_ref());
+    let dataset = match sft {
+        Some(sft) => Dataset::of_chats(&data, sft, exam::encoder(sft, &tokenizer)?, length, seed)?,
+        None => Dataset::open(&data, &tokenizer, length, seed)?,
+    };
     let whole = !args.data.is_empty();
     let available = if whole { dataset.train_windows() } else { dataset.val_windows().map(|n| n as u64) };
     let windows = available.unwrap_or(u64::MAX).min(args.batches.saturating_mul(args.batch) as u64) as usize;
     if windows == 0 {
         return Err(Error::Usage("there is no held-out window; give --data, or a smaller --length".to_owned()));
     }
-    let window = |i: usize| if whole { dataset.train_window(i as u64) } else { dataset.val_window(i) };
-    let all: Vec<Vec<u32>> = (0..windows).map(window).collect::<Result<_>>()?;
     let size = BatchSize { batch: args.batch.min(windows), length };
     let device = args.device.open(Precision::F32)?;
     let options = ProgramOptions {
@@ -77,14 +80,21 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     };
     let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
     load_weights(&folder, &config, |fill| session.load(fill))?;
-    let batches: Vec<Batch> = all.chunks(size.batch).map(|chunk| Batch::padded(chunk, size.batch)).collect();
+    let batch = |first: usize| {
+        let rows = first..windows.min(first + size.batch);
+        if whole { dataset.train_batch(rows, size.batch) } else { dataset.val_batch(rows, size.batch) }
+    };
+    let batches: Vec<Batch> = (0..windows).step_by(size.batch).map(batch).collect::<Result<_>>()?;
     let metrics = session.evaluate(&batches)?;
     print(format_args!("loss {:.6}", metrics.loss()))?;
     print(format_args!("bits_per_byte {:.6}", metrics.loss() / std::f64::consts::LN_2 / dataset.bytes_per_token()))?;
     print(format_args!("perplexity {:.6}", metrics.loss().exp()))?;
     print(format_args!("token_accuracy {:.6}", metrics.accuracy()))?;
     print(format_args!("tokens {}", metrics.counted))?;
-    if data.path.is_empty() {
+    if let Some(scores) = run.as_ref().map(|run| exam::sit(&folder, run, &device)).transpose()?.flatten() {
+        return print(scores);
+    }
+    if data.path.is_empty() && sft.is_none() {
         let probes = probe_windows(data.world_seed, PROBE_WINDOWS, &tokenizer, length);
         print_probes(&mut session, &probes)?;
     }

@@ -7,6 +7,7 @@ mod convert; // a model into a new folder
 mod data;
 mod dump;
 mod eval;
+mod exam; // questions to a fine-tuned model
 mod export;
 mod fit; // how large a micro-batch fits
 mod import;
@@ -18,6 +19,7 @@ mod plan;
 mod plot;
 mod resume; // what --resume takes over
 mod sample;
+mod sft;
 mod study;
 mod train;
 
@@ -47,6 +49,8 @@ pub struct Cli {
 enum Command {
     /// Pretrain a model; without arguments, the embedded default
     Train(train::TrainArgs),
+    /// Fine-tune a model on conversations; without data, on the embedded world's chats
+    Sft(sft::SftArgs),
     /// Train several runs that differ in one thing, and compare them: pictures and a table
     Study(study::StudyArgs),
     /// Continue a text with a trained model
@@ -104,6 +108,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Train(args) => train::run(args),
+            Command::Sft(args) => sft::run(args),
             Command::Study(args) => study::run(args),
             Command::Sample(args) => sample::run(args),
             Command::Eval(args) => eval::run(args),

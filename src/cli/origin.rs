@@ -1,11 +1,12 @@
 //! `--model`: a run that starts from the weights of a folder takes over what belongs to them.
 
 use super::resume::{Difference, differences, own_config};
-use super::{TOKENIZER, existing, model_config};
+use super::{Fill, TOKENIZER, existing, model_config};
 use crate::checkpoint::folder::inside_if_there;
 use crate::config::Config;
 use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
+use crate::model::params::ParamSpec;
 use crate::train::checkpoint::model_folder;
 use crate::train::rotation::CHECKPOINTS;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,9 @@ const SHAPES: [&str; 16] = [
     "moe_layer_freq",
     "tie_word_embeddings",
 ];
+
+/// Parameters with a row a token.
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 
 /// Where a run's first weights come from.
 pub(super) struct Origin {
@@ -73,7 +77,12 @@ impl Origin {
     ///
     /// Errors: the weights have other shapes.
     pub(super) fn changes(&self, config: &Config) -> Result<Vec<String>> {
-        let made = Config { model: self.model.clone(), ..config.clone() };
+        let mut made = Config { model: self.model.clone(), ..config.clone() };
+        if config.sft.is_some() {
+            // Rows for special tokens, and the token that ends an answer, are what fine-tuning adds.
+            made.model.vocab_size = made.model.vocab_size.max(config.model.vocab_size);
+            made.model.eos_token_id = config.model.eos_token_id;
+        }
         let mut lines = Vec::new();
         for Difference { section, key, was, is } in differences(&made, config)? {
             if SHAPES.contains(&key.as_str()) {
@@ -84,4 +93,31 @@ impl Origin {
         }
         Ok(lines)
     }
+}
+
+/// `model` with the vocabulary of the weights in `folder`, which may have fewer rows.
+pub(super) fn grown(folder: &Path, model: &ModelConfig) -> Result<ModelConfig> {
+    let rows = model_config(folder)?.vocab_size;
+    Ok(ModelConfig { vocab_size: rows.min(model.vocab_size), ..model.clone() })
+}
+
+/// Fills a parameter by `fill`, which knows the weights of the model `own`. Rows of the embedding and of the head that
+/// it lacks are the mean of those that it has: a new token begins as one of which nothing is known.
+pub(super) fn fill(own: &ModelConfig, spec: &ParamSpec, values: &mut [f32], fill: &mut Fill<'_>) -> Result<()> {
+    if !EMBEDDINGS.contains(&spec.name.as_str()) || spec.shape[0] <= own.vocab_size {
+        return fill(spec, values);
+    }
+    let (rows, width) = (own.vocab_size, spec.shape[1]);
+    let mut known = spec.clone();
+    known.shape[0] = rows;
+    known.disk.iter_mut().for_each(|tensor| tensor.shape[0] = rows);
+    let (old, new) = values.split_at_mut(rows * width);
+    fill(&known, old)?;
+    let mean = |column: usize| {
+        let sum: f64 = old.iter().skip(column).step_by(width).map(|&x| f64::from(x)).sum();
+        (sum / rows as f64) as f32
+    };
+    let means: Vec<f32> = (0..width).map(mean).collect();
+    new.chunks_mut(width).for_each(|row| row.copy_from_slice(&means));
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! `hadal study`: runs that differ in one thing, one after the other, and what comes of it.
 
 use super::resume::own_config;
+use super::sft::Stage;
 use super::train::{RunArgs, free_folder, grouped, train};
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
@@ -98,7 +99,7 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         let mut own = base.clone();
         own.set.push(format!("train.accumulation={}", arm.accumulation));
         own.set.push(format!("optimizer.clip_norm={:.1}", arm.clip_norm));
-        match train(&own, folder, args.resume) {
+        match train(&own, Stage::Pretrain, folder, args.resume) {
             // That training without clipping breaks down is a result, not the end of the study.
             Err(e @ Error::Numerics(_)) => note(format_args!("{}: {}", arm.name, printable(&e.to_string()))),
             found => entropy = found?.or(entropy),

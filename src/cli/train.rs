@@ -1,9 +1,12 @@
 //! `hadal train`
 
+use super::exam;
 use super::fit::{self, Target};
-use super::origin::Origin;
+use super::origin::{self, Origin};
+use super::sft::Stage;
 use super::{DeviceArgs, bytes, gib, load_weights, open_weights, resume};
 use crate::backend::Device;
+use crate::chat::Encoder;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -11,8 +14,9 @@ use crate::generate::{Generator, GeneratorOptions};
 use crate::graph::plan::Plan;
 use crate::model::params::{ParamSpec, parameters, start_values};
 use crate::model::program::Program;
-use crate::terminal::{note, printable};
+use crate::terminal::{note, print, printable};
 use crate::tokenizer::Tokenizer;
+use crate::train::checkpoint::model_folder;
 use crate::train::journal::Journal;
 use crate::train::rotation;
 use crate::train::session::Session;
@@ -71,21 +75,25 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
     let out = args.out.unwrap_or_else(|| free_folder(&args.run.name()));
-    train(&args.run, &out, args.resume).map(drop)
+    train(&args.run, Stage::Pretrain, &out, args.resume).map(drop)
 }
 
-/// Trains, or goes on training, in the run folder `out`. Returns the text's entropy in nats a token, if it is known.
-pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f64>> {
+/// Trains, or goes on training, in the run folder `out`. Returns the text's entropy in nats a token, if it is known. A
+/// model that was fine-tuned on the world's chats sits their exam in the end.
+pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Option<f64>> {
     let started = Instant::now();
-    let (open, tokenizer) = configure(args, out, resume)?;
+    let Setup { config: open, tokenizer, encoder } = configure(args, stage, out, resume)?;
     if resume && rotation::any(out)? {
         resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
     }
     let mut config = open.clone();
     let length = config.train.sequence_length;
-    let dataset = Dataset::open(&config.data, &tokenizer, length, config.train.seed)?;
+    let dataset = match (&config.sft, encoder) {
+        (Some(sft), Some(encoder)) => Dataset::of_chats(&config.data, sft, encoder, length, config.train.seed)?,
+        _ => Dataset::open(&config.data, &tokenizer, length, config.train.seed)?,
+    };
     if let (Some(folder), false) = (&config.train.model, resume) {
-        open_weights(folder, &config.model)?; // before the run folder is made; a resumed run may have outlived them
+        open_weights(folder, &origin::grown(folder, &config.model)?)?; // before the run folder is made; a resumed run may have outlived them
     }
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
@@ -131,6 +139,11 @@ pub(super) fn train(args: &RunArgs, out: &Path, resume: bool) -> Result<Option<f
     let trainer = Trainer::new(&config, &mut source, machine, &dataset, &tokenizer, journal, state)?;
     let outcome = trainer.run(args.profile)?;
     note(verdict(&outcome, &dataset, &source.device, out, started.elapsed()));
+    if exam::is_of_world(&config)
+        && let Some(scores) = exam::sit(&model_folder(out)?, &config, &source.device)?
+    {
+        print(scores)?;
+    }
     Ok(dataset.entropy_per_token())
 }
 
@@ -167,12 +180,20 @@ impl RunArgs {
     }
 }
 
+/// What a run is made of before it opens its data.
+struct Setup {
+    config: Config,
+    tokenizer: Tokenizer,
+    /// Makes tokens of conversations.
+    encoder: Option<Encoder>,
+}
+
 /// Layers the command line over the configuration and checks that everything fits together.
-fn configure(args: &RunArgs, out: &Path, resume: bool) -> Result<(Config, Tokenizer)> {
+fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Setup> {
     let own = if resume && args.config.is_none() { resume::own_config(out) } else { None };
     let origin = args.model.as_deref().map(Origin::find).transpose()?;
     let mut config = match &origin {
-        Some(origin) => origin.configure(args.config.as_deref(), &args.set)?,
+        Some(origin) => origin.configure(stage.config(args), &args.set)?,
         None => Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?,
     };
     let named = config.data.tokenizer.clone();
@@ -190,13 +211,21 @@ fn configure(args: &RunArgs, out: &Path, resume: bool) -> Result<(Config, Tokeni
     if let Some(steps) = args.steps {
         config.train.steps = steps;
     }
-    let tokenizer = Tokenizer::load(&config.data.tokenizer)?;
+    let mut tokenizer = Tokenizer::load(&config.data.tokenizer)?;
+    stage.settle(&mut config)?;
+    if let Some(sft) = &config.sft {
+        tokenizer = tokenizer.with_special(&sft.special_tokens())?;
+    }
     // A vocabulary that is just that of the configuration's tokenizer follows the one that takes its place.
     let replaced = config.data.tokenizer != named && config.model.vocab_size == Tokenizer::load(&named)?.vocab_size();
     if config.model.vocab_size == 0 || replaced {
         config.model.vocab_size = tokenizer.vocab_size();
     }
-    config.model.eos_token_id = tokenizer.eos();
+    let encoder = config.sft.as_ref().map(|sft| exam::encoder(sft, &tokenizer)).transpose()?;
+    if encoder.is_some() {
+        config.model.vocab_size = config.model.vocab_size.max(tokenizer.vocab_size());
+    }
+    config.model.eos_token_id = encoder.as_ref().map_or(tokenizer.eos(), Encoder::end);
     config.model.bos_token_id = tokenizer.eos();
     config.validate()?;
     config.model.validate()?;
@@ -208,7 +237,7 @@ fn configure(args: &RunArgs, out: &Path, resume: bool) -> Result<(Config, Tokeni
     if let Some(origin) = origin {
         origin.changes(&config)?.iter().for_each(note);
     }
-    Ok((config, tokenizer))
+    Ok(Setup { config, tokenizer, encoder })
 }
 
 /// The device of a run, and what it computes with there.
@@ -259,7 +288,8 @@ impl Source for Machines<'_> {
             return session.load(start_values(config.train.seed));
         };
         note(format_args!("starting from the weights in {}", folder.display()));
-        load_weights(folder, &config.model, |fill| session.load(fill))
+        let own = origin::grown(folder, &config.model)?;
+        load_weights(folder, &own, |fill| session.load(|spec, values| origin::fill(&own, spec, values, fill)))
     }
 }
 

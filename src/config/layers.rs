@@ -4,6 +4,7 @@
 use super::Config;
 use super::data::DataConfig;
 use super::model::ModelConfig;
+use super::sft::SftConfig;
 use super::train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::input::read_text;
@@ -15,6 +16,7 @@ use toml::{Table, Value};
 /// Name and text of every preset, usable wherever a configuration file is.
 pub const PRESETS: &[(&str, &str)] = &[
     ("tiny", include_str!("../../assets/configs/tiny.toml")),
+    ("sft", include_str!("../../assets/configs/sft.toml")),
     ("small", include_str!("../../assets/configs/small.toml")),
     ("seed", include_str!("../../assets/configs/seed.toml")),
     ("seed-literal", include_str!("../../assets/configs/seed-literal.toml")),
@@ -51,6 +53,7 @@ const SECTIONS: &[Section] = &[
     Section::of::<OptimizerConfig>("optimizer"),
     Section::of::<ScheduleConfig>("schedule"),
     Section::of::<LogConfig>("log"),
+    Section::of::<SftConfig>("sft"),
 ];
 
 pub(super) fn resolve(config: Option<&str>, change: Option<&dyn Fn(&mut Config)>, sets: &[String]) -> Result<Config> {

@@ -6,6 +6,7 @@ mod validate; // which sizes no network can have
 mod counts; // parameters and floating-point operations of a model, in closed form
 pub mod hf; // config.json, as transformers reads and writes it
 pub mod data; // where text comes from
+pub mod sft; // what fine-tuning on conversations learns
 pub mod train; // sizes, counts and the update rule
 pub mod layers; // preset < file < --set
 
@@ -13,9 +14,10 @@ use crate::error::{Error, Result};
 use data::DataConfig;
 use model::ModelConfig;
 use serde::{Deserialize, Serialize};
+use sft::SftConfig;
 use train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
-/// The whole configuration of a pretraining run, one field a TOML section.
+/// The whole configuration of a run, one field a TOML section.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -31,6 +33,9 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// Reports.
     pub log: LogConfig,
+    /// Supervised fine-tuning on conversations, rather than pretraining on text, where it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sft: Option<SftConfig>,
 }
 
 impl Config {

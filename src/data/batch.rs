@@ -28,7 +28,49 @@ pub struct Batch {
     pub segments: Vec<u32>,
 }
 
+/// One sequence of a batch, of T positions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Input tokens.
+    pub ids: Vec<u32>,
+    /// What each position has to predict, or [`IGNORED`].
+    pub targets: Vec<u32>,
+    /// Place in the document.
+    pub positions: Vec<u32>,
+    /// First position of the document.
+    pub document_start: Vec<u32>,
+    /// 1 for a token of the text, 0 for padding.
+    pub real: Vec<u32>,
+}
+
+impl Row {
+    /// A row of padding.
+    pub fn padding(length: usize) -> Row {
+        let zeros = vec![0; length];
+        Row {
+            ids: zeros.clone(),
+            targets: vec![IGNORED; length],
+            positions: (0..length as u32).collect(),
+            document_start: zeros.clone(),
+            real: zeros,
+        }
+    }
+}
+
 impl Batch {
+    /// A batch of rows, filled up to `batch` sequences with padding.
+    pub fn of_rows(rows: &[Row], batch: usize) -> Batch {
+        let length = rows.first().map_or(0, |row| row.ids.len());
+        let padding = Row::padding(length);
+        let rows: Vec<&Row> = rows.iter().chain(std::iter::repeat(&padding)).take(batch).collect();
+        let all = |part: fn(&Row) -> &Vec<u32>| rows.iter().flat_map(|row| part(row)).copied().collect::<Vec<u32>>();
+        let mut made = Batch::new(all(|row| &row.ids), all(|row| &row.targets), batch, length);
+        made.positions = all(|row| &row.positions);
+        made.document_start = all(|row| &row.document_start);
+        made.real = all(|row| &row.real);
+        made
+    }
+
     /// A batch of `batch` sequences of `length` tokens; all real, each sequence one document.
     ///
     /// # Panics

@@ -9,6 +9,7 @@
 pub mod batch;
 mod blocks;
 mod cache;
+pub mod chats;
 pub mod census;
 pub mod corpus;
 mod files;
@@ -27,15 +28,19 @@ mod tokenise;
 mod tokens;
 pub mod world;
 
-pub use batch::{Batch, IGNORED};
+pub use batch::{Batch, IGNORED, Row};
 pub use cache::Cache;
 
+use crate::chat::Encoder;
 use crate::config::data::DataConfig;
+use crate::config::sft::SftConfig;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
+use chats::Chats;
 use corpus::{Corpus, Source as Files};
 use files::Kind;
 use order::{Order, Span};
+use std::ops::Range;
 use std::sync::OnceLock;
 use world::{Split, Windows, World};
 
@@ -60,6 +65,8 @@ enum Source {
         /// Nats and bytes of a target, measured when first asked for.
         measured: OnceLock<(f64, f64)>,
     },
+    /// Conversations.
+    Chats(Box<Chats>),
     /// The user's files: what is trained on, and what validates where that has files of its own.
     Files { train: Corpus, val: Option<Corpus>, orders: Orders, seed: Option<u64> },
 }
@@ -101,12 +108,7 @@ impl Dataset {
             return Ok(Dataset { source: Source::World { train, val, measured: OnceLock::new() }, length });
         }
         let fraction = config.val_fraction;
-        if !(0.0..1.0).contains(&fraction) {
-            return Err(Error::config(
-                "data.val_fraction",
-                format!("is {fraction}; it must be at least 0 and below 1"),
-            ));
-        }
+        check_fraction(fraction)?;
         let train = Corpus::open(&config.path, &config.val_path, config, tokenizer, cache)?;
         let apart = !config.val_path.is_empty();
         let val = apart.then(|| Corpus::open(&config.val_path, &[], config, tokenizer, cache)).transpose()?;
@@ -114,6 +116,45 @@ impl Dataset {
         let orders = orders(&train, val.as_ref(), held_out, tokenizer.eos(), length)?;
         let seed = config.shuffle.then_some(seed);
         Ok(Dataset { source: Source::Files { train, val, orders, seed }, length })
+    }
+
+    /// The same for conversations, of which `sft` and `encoder` make rows.
+    ///
+    /// # Errors
+    /// If `config` cannot be used, files cannot be, or too many of their lines cannot be.
+    pub fn of_chats(
+        config: &DataConfig,
+        sft: &SftConfig,
+        encoder: Encoder,
+        sequence_length: usize,
+        seed: u64,
+    ) -> Result<Dataset> {
+        check_fraction(config.val_fraction)?;
+        let chats = Chats::open(config, sft, encoder, sequence_length, seed)?;
+        Ok(Dataset { source: Source::Chats(Box::new(chats)), length: sequence_length })
+    }
+
+    /// Training rows of these numbers, filled up to `batch` with padding. Files begin a new epoch, in a new order, when
+    /// all their rows are through.
+    ///
+    /// # Errors
+    /// If the file that holds one cannot be read any more.
+    pub fn train_batch(&self, numbers: Range<usize>, batch: usize) -> Result<Batch> {
+        match &self.source {
+            Source::Chats(chats) => Ok(of_rows(numbers.map(|n| chats.train_row(n as u64)), batch)),
+            _ => of_windows(numbers.map(|n| self.train_window(n as u64)), batch),
+        }
+    }
+
+    /// Held-out rows of these numbers, below [`Dataset::val_windows`], likewise.
+    ///
+    /// # Errors
+    /// If the file that holds one cannot be read any more.
+    pub fn val_batch(&self, numbers: Range<usize>, batch: usize) -> Result<Batch> {
+        match &self.source {
+            Source::Chats(chats) => Ok(of_rows(numbers.map(|n| chats.val_row(n as u64)), batch)),
+            _ => of_windows(numbers.map(|n| self.val_window(n)), batch),
+        }
     }
 
     /// Training window number `counter`, of `sequence_length` + 1 tokens. Files begin a new epoch, in a new order,
@@ -124,6 +165,7 @@ impl Dataset {
     pub fn train_window(&self, counter: u64) -> Result<Vec<u32>> {
         match &self.source {
             Source::World { train, .. } => Ok(train.ids(counter)),
+            Source::Chats(_) => Err(no_window()),
             Source::Files { train, orders, seed, .. } => {
                 let n = orders.train.windows();
                 let (epoch, place) = (counter / n, counter % n);
@@ -142,6 +184,7 @@ impl Dataset {
     pub fn val_window(&self, i: usize) -> Result<Vec<u32>> {
         match &self.source {
             Source::World { val, .. } => Ok(val.ids(i as u64)),
+            Source::Chats(_) => Err(no_window()),
             Source::Files { train, val, orders, .. } => {
                 self.read(val.as_ref().unwrap_or(train), orders.val.fair(i as u64))
             }
@@ -156,6 +199,7 @@ impl Dataset {
     pub fn train_windows(&self) -> Option<u64> {
         match &self.source {
             Source::World { .. } => None,
+            Source::Chats(chats) => chats.rows().map(|(train, _)| train),
             Source::Files { orders, .. } => Some(orders.train.windows()),
         }
     }
@@ -164,6 +208,7 @@ impl Dataset {
     pub fn val_windows(&self) -> Option<usize> {
         match &self.source {
             Source::World { .. } => None,
+            Source::Chats(chats) => chats.rows().map(|(_, val)| val as usize),
             Source::Files { orders, .. } => Some(orders.val.windows() as usize),
         }
     }
@@ -177,6 +222,7 @@ impl Dataset {
     pub fn bytes_per_token(&self) -> f64 {
         match &self.source {
             Source::World { .. } => self.measured().map_or(0.0, |(_, bytes)| bytes),
+            Source::Chats(chats) => chats.bytes_per_token,
             Source::Files { train, val, .. } => {
                 let totals = val.as_ref().unwrap_or(train).totals();
                 totals.bytes as f64 / totals.tokens as f64
@@ -194,6 +240,7 @@ impl Dataset {
                     "embedded world: endless windows of {length} tokens; a token is {bytes:.2} bytes and {nats:.3} nats"
                 )
             }
+            Source::Chats(chats) => chats.describe(),
             Source::Files { train, .. } => {
                 let (files, totals) = (train.files(), train.totals());
                 format!(
@@ -218,6 +265,26 @@ impl Dataset {
             (nats / targets, bytes as f64 / targets)
         }))
     }
+}
+
+fn of_rows(rows: impl Iterator<Item = Row>, batch: usize) -> Batch {
+    Batch::of_rows(&rows.collect::<Vec<Row>>(), batch)
+}
+
+fn of_windows(windows: impl Iterator<Item = Result<Vec<u32>>>, batch: usize) -> Result<Batch> {
+    Ok(Batch::padded(&windows.collect::<Result<Vec<_>>>()?, batch))
+}
+
+fn check_fraction(fraction: f64) -> Result<()> {
+    if !(0.0..1.0).contains(&fraction) {
+        return Err(Error::config("data.val_fraction", format!("is {fraction}; it must be at least 0 and below 1")));
+    }
+    Ok(())
+}
+
+/// Conversations are rows of their own lengths.
+fn no_window() -> Error {
+    Error::Usage("conversations are not cut into windows".to_owned())
 }
 
 /// The windows of `train`, without the share `held_out` at the end of each source, and those of that share or of `val`.

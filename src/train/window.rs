@@ -12,8 +12,7 @@ pub fn window(config: &Config, dataset: &Dataset, step: u64) -> Result<Vec<Batch
     let (window, batch) = (if train.overfit { 0 } else { step }, train.micro_batch as u64);
     let micro = |pass: u64| {
         let first = (window * train.accumulation as u64 + pass) * batch;
-        let windows: Vec<_> = (first..first + batch).map(|i| dataset.train_window(i)).collect::<Result<_>>()?;
-        Ok(Batch::from_windows(&windows))
+        dataset.train_batch(first as usize..(first + batch) as usize, batch as usize)
     };
     (0..train.accumulation as u64).map(micro).collect()
 }
@@ -36,6 +35,6 @@ pub fn validation(config: &Config, dataset: &Dataset) -> Result<Vec<Batch>> {
     let batch = config.train.micro_batch;
     let wanted = config.train.eval_batches.saturating_mul(batch);
     let windows = dataset.val_windows().map_or(wanted, |held_out| held_out.min(wanted));
-    let windows: Vec<_> = (0..windows).map(|i| dataset.val_window(i)).collect::<Result<_>>()?;
-    Ok(windows.chunks(batch).map(|chunk| Batch::padded(chunk, batch)).collect())
+    let starts = (0..windows).step_by(batch);
+    starts.map(|first| dataset.val_batch(first..windows.min(first + batch), batch)).collect()
 }

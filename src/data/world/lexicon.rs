@@ -83,6 +83,29 @@ fn one() -> u32 {
     1
 }
 
+/// What chats ask of one matter, as the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Matter {
+    kind: String,
+    answer: String,
+    ask: Vec<String>,
+    unseen: Vec<String>,
+}
+
+/// What chats ask of one matter.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// `fact`, or the look-up.
+    pub kind: String,
+    /// The answer.
+    pub answer: Template,
+    /// Wordings that are trained on.
+    pub ask: Vec<Template>,
+    /// Wordings of held-out chats alone.
+    pub unseen: Vec<Template>,
+}
+
 /// The file's shape.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,6 +117,17 @@ struct File {
     places: Vec<Place>,
     things: Vec<Thing>,
     sentences: BTreeMap<String, Vec<String>>,
+    questions: Vec<Matter>,
+}
+
+impl Question {
+    fn parse(matter: Matter) -> std::result::Result<Question, String> {
+        let all = |ways: &[String]| {
+            ways.iter().map(|way| Template::parse(way)).collect::<std::result::Result<Vec<_>, String>>()
+        };
+        let (ask, unseen) = (all(&matter.ask)?, all(&matter.unseen)?);
+        Ok(Question { kind: matter.kind, answer: Template::parse(&matter.answer)?, ask, unseen })
+    }
 }
 
 /// Everything that is true in every story, and how sentences are told.
@@ -113,6 +147,8 @@ pub struct Lexicon {
     pub things: Vec<Thing>,
     /// The ways to tell each kind of sentence, with their weights.
     pub sentences: BTreeMap<String, Vec<(u32, Template)>>,
+    /// What chats ask.
+    pub questions: Vec<Question>,
 }
 
 impl Lexicon {
@@ -142,8 +178,10 @@ impl Lexicon {
             let ways: std::result::Result<Vec<_>, String> = ways.collect();
             sentences.insert(kind.clone(), ways.map_err(|e| fail(format!("sentences.{kind}: {e}")))?);
         }
+        let questions: std::result::Result<_, String> = file.questions.into_iter().map(Question::parse).collect();
+        let questions = questions.map_err(|e| fail(format!("questions: {e}")))?;
         let File { times, moods, weather, people, places, things, .. } = file;
-        Ok(Lexicon { times, moods, weather, people, places, things, sentences })
+        Ok(Lexicon { times, moods, weather, people, places, things, sentences, questions })
     }
 
     /// All answers that a probe of `field` may have, with the weight of whom or what they belong to.

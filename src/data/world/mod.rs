@@ -9,6 +9,7 @@
 //! for tying up boats. Others follow from the story so far: who has the rope now. The generator marks where either
 //! is said ([`Probe`]), so that the two kinds of knowledge can be measured apart.
 
+pub mod chat;
 pub mod lexicon;
 mod plot;
 mod score;
@@ -44,12 +45,22 @@ impl World {
 
     /// Story number `n`: always the same for the same seed, on every machine.
     pub fn story(&self, n: u64) -> Story {
-        // The seed is the key of the cipher and the story's number its stream, so all stories are independent.
-        let mut key = *b"hadal world, a story of the seed";
+        plot::tell(self.lexicon, &mut self.dice(b"hadal world, a story of the seed", n))
+    }
+
+    /// Chat number `n` of a split, likewise.
+    pub fn chat(&self, n: u64, split: Split) -> Vec<chat::Exchange> {
+        let n = n | if split == Split::Val { 1 << 63 } else { 0 };
+        chat::tell(self.lexicon, &mut self.dice(b"hadal world, one chat of a seed.", n), split)
+    }
+
+    /// The seed is the key of the cipher and the number its stream, so all stories are independent.
+    fn dice(&self, purpose: &[u8; 32], n: u64) -> Dice {
+        let mut key = *purpose;
         key[24..].copy_from_slice(&self.seed.to_le_bytes());
         let mut random = ChaCha8Rng::from_seed(key);
         random.set_stream(n);
-        plot::tell(self.lexicon, &mut Dice(random))
+        Dice(random)
     }
 
     /// The negative log-likelihood, in nats, that a story of this world is `text`; none if no story is.

@@ -1,7 +1,7 @@
 //! Tells sentences: fills their slots, chooses where there is a choice, and keeps account of how probable that was.
 
 use super::lexicon::Lexicon;
-use super::template::{Field, Piece, ProbeKind, Role};
+use super::template::{Field, Piece, ProbeKind, Role, Template};
 
 /// Makes the choices of a story.
 pub trait Chooser {
@@ -114,17 +114,32 @@ impl<'c> Teller<'c> {
     pub fn tell(&mut self, kind: &str) {
         let ways = &self.lexicon.sentences[kind];
         let weights: Vec<u32> = ways.iter().map(|(weight, _)| *weight).collect();
-        if !self.story.text.is_empty() {
-            self.story.text.push(' ');
-        }
+        self.space();
         let way = self.choose(&weights);
-        for piece in &ways[way].1.0 {
+        self.say(&ways[way].1);
+        self.story.spans.push((self.story.text.len(), self.story.nll));
+    }
+
+    /// Tells a sentence just as it is.
+    pub fn say(&mut self, sentence: &Template) {
+        for piece in &sentence.0 {
             match piece {
                 Piece::Text(text) => self.story.text.push_str(text),
                 Piece::Slot { role, field, capital, probe } => self.fill(*role, *field, *capital, *probe),
             }
         }
-        self.story.spans.push((self.story.text.len(), self.story.nll));
+    }
+
+    /// What is told so far.
+    pub fn text(&self) -> &str {
+        &self.story.text
+    }
+
+    /// A space, unless nothing was told yet.
+    pub fn space(&mut self) {
+        if !self.story.text.is_empty() {
+            self.story.text.push(' ');
+        }
     }
 
     /// Tells the word or words of a slot.

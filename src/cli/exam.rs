@@ -1,0 +1,53 @@
+//! The world's exam for a fine-tuned model, by generation.
+
+use super::sample::capacity;
+use super::{load_weights, model_config, model_tokenizer};
+use crate::backend::Device;
+use crate::chat::exam::{Exam, Scores};
+use crate::chat::{Encoder, Template};
+use crate::config::Config;
+use crate::config::sft::SftConfig;
+use crate::error::Result;
+use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
+use crate::tokenizer::Tokenizer;
+use std::path::Path;
+
+/// Questions that are answered at a time.
+const SLOTS: usize = 32;
+
+/// What makes tokens of conversations, as `sft` says.
+pub(super) fn encoder(sft: &SftConfig, tokenizer: &Tokenizer) -> Result<Encoder> {
+    let template = match &sft.chat_template {
+        Some(path) => Template::open(path, tokenizer)?,
+        None => Template::chatml(tokenizer)?,
+    };
+    Encoder::new(template, tokenizer.clone(), sft.sft_mask)
+}
+
+/// Whether a run learns from the embedded world's chats, whose exam it can sit.
+pub(super) fn is_of_world(config: &Config) -> bool {
+    config.sft.is_some() && config.data.path.is_empty()
+}
+
+/// Lets the model in `folder` answer the questions of the world that it was fine-tuned on.
+pub(super) fn sit(folder: &Path, run: &Config, device: &Device) -> Result<Option<Scores>> {
+    let Some(sft) = run.sft.as_ref().filter(|_| is_of_world(run)) else { return Ok(None) };
+    let config = model_config(folder)?;
+    let tokenizer = model_tokenizer(folder, &config)?;
+    let encoder = encoder(sft, &tokenizer)?;
+    let exam = Exam::new(run.data.world_seed, &encoder)?;
+    let request = |prompt: &Vec<u32>| Request {
+        prompt: prompt.clone(),
+        max_tokens: exam.longest,
+        stop: vec![encoder.end()],
+        sampling: Sampling::greedy(),
+    };
+    let requests: Vec<Request> = exam.prompts.iter().map(request).collect();
+    let (capacity, known) = (capacity(&config, &requests)?, tokenizer.vocab_size());
+    let options = GeneratorOptions { slots: SLOTS, capacity, chunk: CHUNK, known };
+    let mut generator = Generator::new(&config, options, device)?;
+    load_weights(folder, &config, |fill| generator.load(fill))?;
+    let completions = generator.generate(&requests)?;
+    let answers: Vec<String> = completions.iter().map(|completion| tokenizer.decode(&completion.tokens)).collect();
+    Ok(Some(exam.mark(&answers)))
+}

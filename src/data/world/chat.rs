@@ -1,0 +1,159 @@
+//! Chats about the world: a short story, and questions on it mixed with questions on what holds in every story.
+//!
+//! The story's questions ask who or what plays a part in it: who has the thing now, who had it first, where it is. A part
+//! shows in what is said of somebody, not in when they are named, and so a reader who only repeats the last name is
+//! mostly wrong. Each is asked once a chat.
+
+use super::lexicon::Lexicon;
+use super::teller::{Chooser, Filling, Probe, Teller};
+use super::template::{ProbeKind, Role};
+use super::windows::Split;
+use crate::data::record::{Role as Speaker, Turn};
+use std::ops::Range;
+
+/// Questions of a chat.
+const QUESTIONS: usize = 5;
+/// How often a question is on the world's facts, and how often on the story.
+const FACT_OR_STORY: [u32; 2] = [2, 3];
+/// What is asked of a story.
+const PARTS: [&str; 6] = ["holder", "first", "other", "place", "begin", "beside"];
+
+/// A question with its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// What the user says; the first time after the story.
+    pub question: String,
+    /// What the assistant says.
+    pub answer: String,
+    /// What the answer follows from.
+    pub kind: ProbeKind,
+    /// Whether the most frequent answer of the class is the right one here.
+    pub majority_right: bool,
+    /// Whether the answer of the class that was named last before is the right one here.
+    pub last_named_right: bool,
+}
+
+/// Tells a chat; `split` decides the wordings.
+pub fn tell(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) -> Vec<Exchange> {
+    let mut talk = Talk::begin(Teller::new(lexicon, chooser), split);
+    let mut open = PARTS.to_vec();
+    let mut parts: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+    for _ in 0..QUESTIONS {
+        let asked = parts.last().map_or(0, |(_, answer)| answer.end + 1)..talk.ask(&mut open);
+        let answered = asked.end + 1..talk.teller.text().len();
+        parts.push((asked, answered));
+    }
+    let story = talk.teller.finish();
+    let exchange = |((asked, answered), probe): ((Range<usize>, Range<usize>), &Probe)| Exchange {
+        question: story.text[asked].to_owned(),
+        answer: story.text[answered].to_owned(),
+        kind: probe.kind,
+        majority_right: story.text[probe.start..probe.end] == *probe.majority,
+        last_named_right: probe.last_named == Some(&story.text[probe.start..probe.end]),
+    };
+    parts.into_iter().zip(&story.probes).map(exchange).collect()
+}
+
+/// Who and what plays which part.
+struct Talk<'c> {
+    teller: Teller<'c>,
+    split: Split,
+    /// Who begins, who may get the thing, who does something else.
+    people: Vec<usize>,
+    /// The thing, and another.
+    things: Vec<usize>,
+    /// Where it begins, where the thing may be carried, and another.
+    places: Vec<usize>,
+    /// Which of the people has the thing.
+    holder: usize,
+    /// At which of the places it is.
+    at: usize,
+}
+
+impl<'c> Talk<'c> {
+    /// Tells the story.
+    fn begin(mut teller: Teller<'c>, split: Split) -> Talk<'c> {
+        let lexicon = teller.lexicon;
+        let [people, things, places] =
+            [(lexicon.people.len(), 3), (lexicon.things.len(), 2), (lexicon.places.len(), 3)].map(|(all, n)| {
+                let mut left: Vec<usize> = (0..all).collect();
+                (0..n).map(|_| left.remove(pick(&mut teller, left.len()))).collect::<Vec<usize>>()
+            });
+        let mut talk = Talk { teller, split, people, things, places, holder: 0, at: 0 };
+        talk.tell("chat_begin");
+        let beside = pick(&mut talk.teller, 3); // when the other person does something
+        for event in 0..3 {
+            if event == beside {
+                talk.tell("chat_other");
+            }
+            match event {
+                0 if talk.teller.choose(&[1, 3]) == 1 => talk.tell("chat_give"),
+                1 if talk.teller.choose(&[1, 1]) == 1 => talk.tell("chat_carry"),
+                2 if talk.teller.choose(&[1, 1]) == 1 => talk.tell("chat_feel"),
+                _ => {}
+            }
+        }
+        talk
+    }
+
+    /// Tells a sentence of `kind`, and what follows from it.
+    fn tell(&mut self, kind: &str) {
+        let lexicon = self.teller.lexicon;
+        let (other, own) = (kind == "chat_other", kind == "chat_carry");
+        let [who, thing, place] = if other { [2, 1, 2] } else { [self.holder, 0, usize::from(own)] };
+        let who = if kind == "chat_feel" { [0, 2, self.holder][pick(&mut self.teller, 3)] } else { who };
+        self.teller.set(Role::X, Filling::Known(self.people[who]));
+        self.teller.set(Role::Y, Filling::Known(self.people[1]));
+        self.teller.set(Role::T, Filling::Known(self.things[thing]));
+        self.teller.set(Role::Q, Filling::Known(self.places[place]));
+        self.teller.set(Role::M, Filling::Among((0..lexicon.moods.len()).map(|mood| (mood, 1)).collect()));
+        self.teller.tell(kind);
+        match kind {
+            "chat_give" => self.holder = 1,
+            "chat_carry" => self.at = 1,
+            _ => {}
+        }
+    }
+
+    /// Asks, on a fact or one of the parts that are `open`, and answers; gives the end of the question.
+    fn ask(&mut self, open: &mut Vec<&'static str>) -> usize {
+        let lexicon = self.teller.lexicon;
+        let any = |n: usize| Filling::Among((0..n).map(|i| (i, 1)).collect());
+        self.teller.set(Role::X, any(lexicon.people.len()));
+        self.teller.set(Role::T, any(lexicon.things.len()));
+        let mut kind = "fact";
+        if self.teller.choose(&FACT_OR_STORY) == 1 {
+            kind = open.remove(pick(&mut self.teller, open.len()));
+            let who = [self.holder, 0, 2][["holder", "first", "other"].iter().position(|k| *k == kind).unwrap_or(0)];
+            let thing = usize::from(kind == "beside");
+            let place = if kind == "begin" { 0 } else { self.at };
+            self.teller.set(Role::X, Filling::Known(self.people[who]));
+            self.teller.set(Role::T, Filling::Known(self.things[thing]));
+            self.teller.set(Role::P, Filling::Known(self.places[place]));
+        }
+        let all: Vec<_> = lexicon.questions.iter().filter(|question| question.kind == kind).collect();
+        let question = all[pick(&mut self.teller, all.len())];
+        let ways = if self.split == Split::Val { &question.unseen } else { &question.ask };
+        let way = pick(&mut self.teller, ways.len());
+        self.teller.space();
+        self.teller.say(&ways[way]);
+        let asked = self.teller.text().len();
+        self.teller.space();
+        self.teller.say(&question.answer);
+        asked
+    }
+}
+
+/// Chooses below `n`, alike.
+fn pick(teller: &mut Teller<'_>, n: usize) -> usize {
+    teller.choose(&vec![1; n])
+}
+
+/// A chat as messages.
+pub fn turns(chat: &[Exchange]) -> Vec<Turn> {
+    let messages = |exchange: &Exchange| {
+        [(Speaker::User, &exchange.question), (Speaker::Assistant, &exchange.answer)]
+            .map(|(role, content)| Turn { role, content: content.clone() })
+    };
+    chat.iter().flat_map(messages).collect()
+}

@@ -1,0 +1,22 @@
+//! Fine-tuning on conversations: which tokens count, rows of several conversations, templates, vocabularies that grow.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod labels; // ids and targets, by hand
+#[path = "../common/models.rs"]
+mod models;
+mod packing; // several conversations in a row
+mod templates; // Jinja, sound and hostile
+
+use hadal::data::record::{Role, Turn};
+
+/// Messages by their roles' first letters.
+fn turns(messages: &[(char, &str)]) -> Vec<Turn> {
+    let role = |letter| match letter {
+        's' => Role::System,
+        'u' => Role::User,
+        't' => Role::Tool,
+        _ => Role::Assistant,
+    };
+    messages.iter().map(|&(letter, content)| Turn { role: role(letter), content: content.to_owned() }).collect()
+}
