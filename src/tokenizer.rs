@@ -16,7 +16,7 @@ mod write;
 
 pub use chunk::{piece, pieces};
 pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
-pub use write::CHAT_TEMPLATE;
+pub use write::{CHAT_TEMPLATE, CHATML};
 
 use crate::error::{Error, Result};
 use crate::quiet::quietly;
@@ -40,6 +40,8 @@ pub struct Tokenizer {
     engine: Arc<Engine>,
     tokens: Arc<[Token]>,
     eos: u32,
+    /// The template of chats, where it is not the one that the special tokens speak for.
+    template: Option<Arc<str>>,
 }
 
 /// How text becomes numbers.
@@ -101,7 +103,7 @@ impl Tokenizer {
     }
 
     fn new(name: &str, engine: Engine, tokens: Vec<Token>, eos: u32) -> Tokenizer {
-        Tokenizer { name: name.into(), engine: Arc::new(engine), tokens: tokens.into(), eos }
+        Tokenizer { name: name.into(), engine: Arc::new(engine), tokens: tokens.into(), eos, template: None }
     }
 
     /// One token a byte, and the end of text.

@@ -9,14 +9,12 @@
 use crate::data::record::Turn;
 use crate::error::{Error, Result};
 use crate::input::{one_line, quoted, read_text};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{CHATML, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
 use std::path::Path;
 
-/// Turns of a chat between `<|im_start|>` and `<|im_end|>`.
-pub const CHATML: &str = include_str!("../../assets/chatml.jinja");
 /// Largest template, in bytes: several times the largest published one.
 const MAX_BYTES: u64 = 128 << 10;
 /// What rendering may cost: one for an instruction and for every 64 bytes that are made. Published templates need some

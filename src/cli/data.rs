@@ -5,11 +5,13 @@ use crate::config::data::{AUTO, DataConfig, TokenType};
 use crate::data::Cache;
 use crate::data::census::Census;
 use crate::data::corpus::Corpus;
-use crate::data::world::World;
+use crate::data::record::Turn;
+use crate::data::world::{Split, World, chat};
 use crate::error::{Error, Result};
 use crate::terminal::print;
 use crate::tokenizer::Tokenizer;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -34,12 +36,12 @@ pub(super) struct DataArgs {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Stories of the embedded world
+    /// Stories or chats of the embedded world
     World {
         /// What to write
         #[arg(long, value_enum, default_value = "text")]
         kind: Kind,
-        /// Stories
+        /// Stories, or chats
         #[arg(long, default_value_t = 1000)]
         stories: u64,
         /// Seed of the stories
@@ -55,11 +57,27 @@ enum What {
 enum Kind {
     /// Plain text, stories apart by blank lines
     Text,
+    /// JSON lines of messages, a chat a line
+    Chat,
+}
+
+impl Kind {
+    /// Story or chat number `n` as it stands in the file.
+    fn written(self, world: World, n: u64) -> String {
+        match self {
+            Kind::Text => world.story(n).text + "\n",
+            Kind::Chat => {
+                let turns = chat::turns(&world.chat(n, Split::Train));
+                let message = |turn: &Turn| json!({ "role": turn.role.name(), "content": turn.content });
+                json!({ "messages": turns.iter().map(message).collect::<Vec<_>>() }).to_string()
+            }
+        }
+    }
 }
 
 pub(super) fn run(args: DataArgs) -> Result<()> {
     match args.what {
-        Some(What::World { kind: Kind::Text, stories, seed, out }) => world(stories, seed, out),
+        Some(What::World { kind, stories, seed, out }) => world(kind, stories, seed, out),
         None => count(args),
     }
 }
@@ -86,8 +104,8 @@ fn count(args: DataArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes stories of the embedded world to the new file `out`.
-fn world(stories: u64, seed: u64, out: PathBuf) -> Result<()> {
+/// Writes stories or chats of the embedded world to the new file `out`.
+fn world(kind: Kind, stories: u64, seed: u64, out: PathBuf) -> Result<()> {
     output(&out)?;
     let world = World::new(seed);
     let file = std::fs::File::create_new(&out).map_err(|e| match e.kind() {
@@ -98,8 +116,7 @@ fn world(stories: u64, seed: u64, out: PathBuf) -> Result<()> {
     })?;
     let mut file = std::io::BufWriter::new(file);
     for n in 0..stories {
-        let story = world.story(n);
-        writeln!(file, "{}\n", story.text).map_err(|e| Error::io(&out, e))?;
+        writeln!(file, "{}", kind.written(world, n)).map_err(|e| Error::io(&out, e))?;
     }
     file.flush().map_err(|e| Error::io(&out, e))
 }

@@ -1,6 +1,5 @@
 //! The world's exam for a fine-tuned model, by generation.
 
-use super::sample::capacity;
 use super::{load_weights, model_config, model_tokenizer};
 use crate::backend::Device;
 use crate::chat::exam::{Exam, Scores};
@@ -9,6 +8,7 @@ use crate::config::Config;
 use crate::config::sft::SftConfig;
 use crate::error::Result;
 use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
+use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
@@ -43,8 +43,13 @@ pub(super) fn sit(folder: &Path, run: &Config, device: &Device) -> Result<Option
         sampling: Sampling::greedy(),
     };
     let requests: Vec<Request> = exam.prompts.iter().map(request).collect();
-    let (capacity, known) = (capacity(&config, &requests)?, tokenizer.vocab_size());
-    let options = GeneratorOptions { slots: SLOTS, capacity, chunk: CHUNK, known };
+    let longest = requests.iter().map(|request| request.prompt.len() + request.max_tokens).max().unwrap_or(0);
+    if longest > config.max_position_embeddings {
+        note(format_args!("no exam: its questions take up to {longest} tokens, more than the model does"));
+        return Ok(None);
+    }
+    let known = tokenizer.vocab_size();
+    let options = GeneratorOptions { slots: SLOTS, capacity: longest, chunk: CHUNK, known };
     let mut generator = Generator::new(&config, options, device)?;
     load_weights(folder, &config, |fill| generator.load(fill))?;
     let completions = generator.generate(&requests)?;

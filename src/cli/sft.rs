@@ -63,19 +63,30 @@ impl Stage<'_> {
     }
 
     /// Sets what makes a run one of this stage.
-    pub(super) fn settle(self, config: &mut Config) -> Result<()> {
+    ///
+    /// Errors: a run of another stage would go on; there is no model to fine-tune.
+    pub(super) fn settle(self, config: &mut Config, resume: bool) -> Result<()> {
+        let other = |name| {
+            let reason = format!("the run was begun by `hadal {name}`; go on with that, or choose another --out");
+            Err(Error::Usage(reason))
+        };
         match self {
+            Stage::Pretrain if resume && config.sft.is_some() => return other("sft"),
+            Stage::Sft(_) if resume && config.sft.is_none() => return other("train"),
             Stage::Pretrain => config.sft = None,
-            Stage::Sft(flags) => flags.apply(config.sft.get_or_insert_default())?,
+            Stage::Sft(flags) => {
+                flags.apply(config.sft.get_or_insert_default())?;
+                if config.train.model.is_none() {
+                    let reason = "--model is needed: the run folder, checkpoint or Hugging Face folder to fine-tune";
+                    return Err(Error::Usage(reason.to_owned()));
+                }
+            }
         }
         Ok(())
     }
 }
 
 pub(super) fn run(args: SftArgs) -> Result<()> {
-    if args.run.model.is_none() && !args.resume {
-        return Err(Error::Usage("--model is needed: the run folder or the checkpoint to fine-tune".to_owned()));
-    }
     let out = args.out.unwrap_or_else(|| free_folder("sft"));
     train(&args.run, Stage::Sft(&args.flags), &out, args.resume).map(drop)
 }

@@ -212,7 +212,7 @@ fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Resu
         config.train.steps = steps;
     }
     let mut tokenizer = Tokenizer::load(&config.data.tokenizer)?;
-    stage.settle(&mut config)?;
+    stage.settle(&mut config, resume)?;
     if let Some(sft) = &config.sft {
         tokenizer = tokenizer.with_special(&sft.special_tokens())?;
     }
@@ -222,7 +222,8 @@ fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Resu
         config.model.vocab_size = tokenizer.vocab_size();
     }
     let encoder = config.sft.as_ref().map(|sft| exam::encoder(sft, &tokenizer)).transpose()?;
-    if encoder.is_some() {
+    if let Some(encoder) = &encoder {
+        tokenizer = tokenizer.with_chat_template(encoder.template().source());
         config.model.vocab_size = config.model.vocab_size.max(tokenizer.vocab_size());
     }
     config.model.eos_token_id = encoder.as_ref().map_or(tokenizer.eos(), Encoder::end);

@@ -63,7 +63,8 @@ impl Config {
     /// The complete configuration as TOML: [`Config::resolve`] on a file with this text gives an equal value.
     pub fn to_toml(&self) -> Result<String> {
         let body = toml::to_string(self).map_err(|e| Error::config("config", format!("cannot be written: {e}")))?;
-        Ok(format!("# Every key of this run: `hadal train FILE` with this file repeats it.\n\n{body}"))
+        let stage = if self.sft.is_some() { "sft" } else { "train" };
+        Ok(format!("# Every key of this run: `hadal {stage} FILE` with this file repeats it.\n\n{body}"))
     }
 
     /// Refuses values that no run can have, key by key and across sections.

@@ -126,6 +126,11 @@ impl Batch {
         self.targets.iter().filter(|&&target| target != IGNORED).count()
     }
 
+    /// Positions that are no padding.
+    pub fn real_tokens(&self) -> u64 {
+        self.real.iter().map(|&real| u64::from(real)).sum()
+    }
+
     /// Gives every counted position the weight 1 / `total_targets`, where the total is that of the whole update, so
     /// that the micro-batches of an update add up to the mean over its tokens.
     pub fn set_weight(&mut self, total_targets: usize) {

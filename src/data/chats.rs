@@ -83,6 +83,10 @@ impl Chats {
             chats.source = Source::Files { train, val, counts, seed: config.shuffle.then_some(seed) };
         }
         chats.bytes_per_token = chats.measure();
+        if chats.bytes_per_token == 0.0 {
+            let reason = format!("is {length}, in which no answer of the embedded world's chats begins; raise it");
+            return Err(Error::config("train.sequence_length", reason));
+        }
         Ok(chats)
     }
 

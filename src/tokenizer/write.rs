@@ -6,8 +6,8 @@ use crate::error::Result;
 use serde_json::json;
 use std::path::Path;
 
-/// Turns of a chat between `<|im_start|>` and `<|im_end|>`.
-const CHATML: &str = include_str!("../../assets/chatml.jinja");
+/// ChatML: turns of a chat between `<|im_start|>` and `<|im_end|>`.
+pub const CHATML: &str = include_str!("../../assets/chatml.jinja");
 /// The file of the chat template.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
@@ -34,9 +34,14 @@ impl Tokenizer {
         files
     }
 
-    /// The template of chats, ChatML, if the vocabulary has its two special tokens.
-    pub fn chat_template(&self) -> Option<&'static str> {
+    /// The template of chats: the one that it was given, or ChatML, if the vocabulary has its two special tokens.
+    pub fn chat_template(&self) -> Option<&str> {
         let has = |name| self.special_id(name).is_some();
-        (has("<|im_start|>") && has("<|im_end|>")).then_some(CHATML)
+        self.template.as_deref().or((has("<|im_start|>") && has("<|im_end|>")).then_some(CHATML))
+    }
+
+    /// The same vocabulary with the chat template `text`.
+    pub fn with_chat_template(&self, text: &str) -> Tokenizer {
+        Tokenizer { template: Some(text.into()), ..self.clone() }
     }
 }

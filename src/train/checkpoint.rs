@@ -38,6 +38,9 @@ pub struct TrainerState {
     pub step: u64,
     /// Target tokens trained on.
     pub tokens: u64,
+    /// Tokens seen, whether they count as targets or not; padding is none.
+    #[serde(default)]
+    pub num_tokens: u64,
     /// Seed of the run.
     pub seed: u64,
     /// Lowest validation loss of a checkpoint so far.
@@ -77,7 +80,16 @@ impl TrainerState {
     /// Before the first update of a run with this seed.
     pub fn first(seed: u64) -> TrainerState {
         let numerics = Numerics::default();
-        TrainerState { step: 0, tokens: 0, seed, best_val_loss: None, numerics, history: None, result: None }
+        TrainerState {
+            step: 0,
+            tokens: 0,
+            num_tokens: 0,
+            seed,
+            best_val_loss: None,
+            numerics,
+            history: None,
+            result: None,
+        }
     }
 
     /// The state in the text of the file `path`.
@@ -88,7 +100,11 @@ impl TrainerState {
         let state: TrainerState = serde_json::from_value(object.into())
             .map_err(|e| Error::file(path, format!("is no trainer state: {}", input::one_line(&e))))?;
         let Numerics { in_a_row, roll_backs, rate } = state.numerics;
-        let counts = [("step", state.step, MOST_COUNTED), ("tokens", state.tokens, MOST_COUNTED)];
+        let counts = [
+            ("step", state.step, MOST_COUNTED),
+            ("tokens", state.tokens, MOST_COUNTED),
+            ("num_tokens", state.num_tokens, MOST_COUNTED),
+        ];
         let faults = [("in_a_row", in_a_row.into(), MOST_FAULTS), ("roll_backs", roll_backs.into(), MOST_FAULTS)];
         if let Some((key, count, most)) = counts.into_iter().chain(faults).find(|(_, count, most)| count > most) {
             return Err(Error::file(path, format!("has the {key} {count}, beyond {most}, which no run gets to")));

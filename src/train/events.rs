@@ -4,7 +4,7 @@
 //! data, all little-endian. Data is an `Event` in protobuf's encoding; of its messages this module writes what a
 //! scalar needs (`event.proto` and `summary.proto` of TensorFlow).
 
-use super::rows::{Row, TrainRow, ValRow};
+use super::rows::{Row, SftNumbers, TrainRow, ValRow};
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -91,6 +91,7 @@ pub fn tagged(row: &Row) -> Vec<(String, f64)> {
             skipped,
             expert_load,
             dropped,
+            sft,
         }) => {
             let own = [
                 ("loss", *loss),
@@ -107,7 +108,16 @@ pub fn tagged(row: &Row) -> Vec<(String, f64)> {
                 let shares = [("max", load.max), ("min", load.min), ("entropy", load.entropy)];
                 shares.map(|(name, value)| (format!("expert_load/layer_{}/{name}", load.layer), value))
             });
-            own.map(|(name, value)| (format!("train/{name}"), value)).into_iter().chain(loads).collect()
+            let sft = sft.iter().flat_map(|numbers| {
+                let SftNumbers { mean_token_accuracy, num_tokens, aux_loss } = *numbers;
+                [
+                    ("mean_token_accuracy", mean_token_accuracy),
+                    ("num_tokens", num_tokens as f64),
+                    ("aux_loss", aux_loss),
+                ]
+            });
+            let named = own.into_iter().chain(sft).map(|(name, value)| (format!("train/{name}"), value));
+            named.chain(loads).collect()
         }
         Row::Val(ValRow { step: _, loss, bits_per_byte, token_accuracy }) => {
             [("loss", loss), ("bits_per_byte", bits_per_byte), ("token_accuracy", token_accuracy)]
@@ -222,6 +232,7 @@ mod tests {
             skipped: 0,
             expert_load: vec![load(1, 0.25, 0.0625, 0.9375), load(26, 1.0 / 3.0, 0.0, 0.5)],
             dropped: 0,
+            sft: None,
         };
         let broken = TrainRow {
             step: 300,

@@ -1,6 +1,6 @@
 //! What comes back of updates, and the rows that it becomes.
 
-use super::rows::{ExpertLoad, Row, TrainRow};
+use super::rows::{ExpertLoad, Row, SftNumbers, TrainRow};
 use super::session::Metrics;
 use super::trainer::Trainer;
 use crate::error::Result;
@@ -11,6 +11,8 @@ pub(super) struct Waiting {
     pub step: u64,
     pub learning_rate: f64,
     pub targets: u64,
+    /// Tokens that are no padding.
+    pub real: u64,
 }
 
 /// What is read of an update, in this order; its tag is [`PARTS`] times the update's number plus this.
@@ -47,6 +49,7 @@ impl Trainer<'_> {
     fn record(&mut self, done: &Waiting, metrics: &Metrics, loads: &[f32], result: &[f32]) -> Result<()> {
         self.state.step = done.step + 1;
         self.state.tokens = self.state.tokens.saturating_add(done.targets);
+        self.state.num_tokens = self.state.num_tokens.saturating_add(done.real);
         let rate = self.pace.rate(self.state.tokens);
         let (expert_load, dropped) = self.spread(loads);
         let row = TrainRow {
@@ -61,6 +64,14 @@ impl Trainer<'_> {
             skipped: result[state::RESULT_SKIPPED] as u64,
             expert_load,
             dropped,
+            sft: self.config.sft.as_ref().map(|_| SftNumbers {
+                mean_token_accuracy: metrics.accuracy(),
+                num_tokens: self.state.num_tokens,
+                aux_loss: match self.config.model.aux_loss_alpha {
+                    0.0 => 0.0,
+                    alpha => metrics.balance / alpha,
+                },
+            }),
         };
         if let Some(line) = self.progress.update(&row) {
             self.journal.log(&line)?;

@@ -46,6 +46,22 @@ pub struct TrainRow {
     /// Pairs of a token and a chosen expert that no expert took, over all layers: 0, since nothing has a capacity here.
     #[serde(default)]
     pub dropped: u64,
+    /// In fine-tuning, what TRL reports under these names.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub sft: Option<SftNumbers>,
+}
+
+/// What only fine-tuning reports, under TRL's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SftNumbers {
+    /// Share of the window's target tokens that the model finds most probable.
+    #[serde(deserialize_with = "number")]
+    pub mean_token_accuracy: f64,
+    /// Tokens seen since the beginning of the run, counted in the loss or not; padding is none.
+    pub num_tokens: u64,
+    /// Balance loss of the experts before it is weighted.
+    #[serde(deserialize_with = "number")]
+    pub aux_loss: f64,
 }
 
 /// How evenly tokens fell on the experts of one layer. A share is an expert's part of the pairs of a token and one of

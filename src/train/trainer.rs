@@ -206,6 +206,7 @@ impl<'a> Trainer<'a> {
     fn update(&mut self, step: u64, mut window: Vec<Batch>) -> Result<()> {
         let train = &self.config.train;
         let targets = weigh(&mut window, train.loss_reduction);
+        let real = window.iter().map(Batch::real_tokens).sum();
         let rate = self.begin_window(step)?;
         for (i, micro) in window.iter().enumerate() {
             self.feed(step, i, micro)?;
@@ -222,7 +223,7 @@ impl<'a> Trainer<'a> {
                 self.session.executor().read_later(tensor, PARTS * step + part)?;
             }
         }
-        self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64 });
+        self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64, real });
         Ok(())
     }
 

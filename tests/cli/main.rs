@@ -12,6 +12,7 @@ mod positions; // sequences longer than a model was trained at
 mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run
 mod runs; // good input
+mod sft; // conversations
 mod shapes; // JSON lines of every shape
 mod shells; // completions and manual pages
 #[cfg(unix)]

@@ -1,7 +1,5 @@
 //! Fine-tuning on conversations: which tokens count, rows of several conversations, templates, vocabularies that grow.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod labels; // ids and targets, by hand
 #[path = "../common/models.rs"]
 mod models;

@@ -90,7 +90,7 @@ struct Matter {
     kind: String,
     answer: String,
     ask: Vec<String>,
-    unseen: Vec<String>,
+    about: Vec<String>,
 }
 
 /// What chats ask of one matter.
@@ -112,6 +112,7 @@ pub struct Question {
 struct File {
     times: Vec<String>,
     moods: Vec<String>,
+    frames: Vec<String>,
     weather: Vec<Weather>,
     people: Vec<Person>,
     places: Vec<Place>,
@@ -121,12 +122,16 @@ struct File {
 }
 
 impl Question {
-    fn parse(matter: Matter) -> std::result::Result<Question, String> {
-        let all = |ways: &[String]| {
-            ways.iter().map(|way| Template::parse(way)).collect::<std::result::Result<Vec<_>, String>>()
-        };
-        let (ask, unseen) = (all(&matter.ask)?, all(&matter.unseen)?);
-        Ok(Question { kind: matter.kind, answer: Template::parse(&matter.answer)?, ask, unseen })
+    fn parse(matter: &Matter, frames: &[String]) -> std::result::Result<Question, String> {
+        let mut ask = matter.ask.iter().map(|way| Template::parse(way)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut unseen = Vec::new();
+        for (i, clause) in matter.about.iter().enumerate() {
+            for (j, frame) in frames.iter().enumerate() {
+                let way = Template::parse(&frame.replace("{}", clause))?;
+                if j == i % frames.len() { unseen.push(way) } else { ask.push(way) }
+            }
+        }
+        Ok(Question { kind: matter.kind.clone(), answer: Template::parse(&matter.answer)?, ask, unseen })
     }
 }
 
@@ -178,7 +183,8 @@ impl Lexicon {
             let ways: std::result::Result<Vec<_>, String> = ways.collect();
             sentences.insert(kind.clone(), ways.map_err(|e| fail(format!("sentences.{kind}: {e}")))?);
         }
-        let questions: std::result::Result<_, String> = file.questions.into_iter().map(Question::parse).collect();
+        let questions: std::result::Result<_, String> =
+            file.questions.iter().map(|matter| Question::parse(matter, &file.frames)).collect();
         let questions = questions.map_err(|e| fail(format!("questions: {e}")))?;
         let File { times, moods, weather, people, places, things, .. } = file;
         Ok(Lexicon { times, moods, weather, people, places, things, sentences, questions })
