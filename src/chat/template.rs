@@ -29,8 +29,8 @@ pub struct Template {
     environment: Environment<'static>,
     name: String,
     source: String,
-    /// What `bos_token` and `eos_token` stand for.
-    ends: [String; 2],
+    /// What `bos_token` and `eos_token` stand for: texts begin with the token that ends them.
+    end: String,
 }
 
 /// A part of a conversation's text.
@@ -77,9 +77,8 @@ impl Template {
         environment
             .add_template_owned("chat", source.to_owned())
             .map_err(|e| Error::file(name, format!("is no chat template: {}", one_line(&e))))?;
-        let text = |id: u32| tokenizer.decode(&[id]);
-        let ends = [text(tokenizer.eos()), text(tokenizer.eos())];
-        Ok(Template { environment, name: name.to_owned(), source: source.to_owned(), ends })
+        let end = tokenizer.decode(&[tokenizer.eos()]);
+        Ok(Template { environment, name: name.to_owned(), source: source.to_owned(), end })
     }
 
     /// What it is called in errors.
@@ -106,8 +105,8 @@ impl Template {
     }
 
     fn of(&self, messages: Vec<Value>, prompt: bool) -> std::result::Result<String, String> {
-        let [bos_token, eos_token] = &self.ends;
-        let context = context! { messages, add_generation_prompt => prompt, bos_token, eos_token };
+        let end = &self.end;
+        let context = context! { messages, add_generation_prompt => prompt, bos_token => end, eos_token => end };
         let template = self.environment.get_template("chat").map_err(|e| one_line(&e))?;
         template.render(context).map_err(|e| match e.kind() {
             ErrorKind::OutOfFuel => "goes on without end, or makes too much text".to_owned(),

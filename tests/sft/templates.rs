@@ -68,3 +68,31 @@ fn a_template_that_is_broken_endless_or_ambiguous_is_refused_in_one_line() {
         assert!(!error.contains('\n') && error.len() < 1000, "{error}");
     }
 }
+
+/// What `tests/golden/make_chat.py` wrote.
+#[derive(serde::Deserialize)]
+struct Golden {
+    style: String,
+    conversations: Vec<Vec<(String, String)>>,
+    texts: Vec<String>,
+}
+
+#[test]
+fn rendered_text_is_that_of_transformers() {
+    let golden: Golden = serde_json::from_str(include_str!("../golden/chat/text.json")).unwrap();
+    // Its begin and end token are one and the same, as the vocabulary's.
+    let tokenizer = tokenizer();
+    let mut texts = golden.texts.iter();
+    for source in [hadal::tokenizer::CHATML, &golden.style] {
+        let template = Template::parse("golden", &source.replace("bos_token", "'<s>'").replace("eos_token", "'<s>'"), &tokenizer);
+        let template = template.unwrap();
+        for conversation in &golden.conversations {
+            let letter = |role: &str| role.chars().next().unwrap();
+            let messages: Vec<_> = conversation.iter().map(|(role, text)| (letter(role), text.as_str())).collect();
+            for prompt in [false, true] {
+                assert_eq!(&template.render(&turns(&messages), prompt).unwrap(), texts.next().unwrap(), "{messages:?}");
+            }
+        }
+    }
+    assert!(texts.next().is_none() && golden.texts.iter().any(|text| text.contains("[Q]")));
+}
