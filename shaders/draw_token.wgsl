@@ -6,7 +6,7 @@
 //
 // Nothing is sorted: what is kept are the tokens whose key is above an edge, and of those on the edge the first few. An
 // edge is found two bits at a time, from sums over all tokens whose order is fixed. An invocation has tokens in a row,
-// so that sums over invocations in order are sums in order of id.
+// so that sums over invocations in order are sums in order of id; it loads eight at a time, or it would wait for each.
 #define THREADS 256
 #import shared/index
 #import shared/random
@@ -103,13 +103,21 @@ fn narrow(lane: u32, row: Row, kept: Kept, bound: f32, counted: bool) -> Kept {
     for (var bit = 32u; bit > 0u; bit -= 2u) {
         let step = 1u << (bit - 2u);
         var above = vec3<f32>();
-        for (var token = row.begin; token < row.end; token++) {
-            let x = logits[row.first + token];
-            let own = key(x);
-            if (keeps(kept, own, token)) {
-                let part = measure(row, x, counted);
-                above += select(vec3<f32>(), vec3(part), vec3(own) >= edge + step * vec3(1u, 2u, 3u));
+        for (var t = row.begin; t < row.end; t += 8u) {
+#for k in 0..8
+            let x#{k} = logits[row.first + min(t + #{k}u, row.end - 1u)];
+#end
+#for k in 0..8
+            if (t + #{k}u < row.end) {
+                let token = t + #{k}u;
+                let x = x#{k};
+                let own = key(x);
+                if (keeps(kept, own, token)) {
+                    let part = measure(row, x, counted);
+                    above += select(vec3<f32>(), vec3(part), vec3(own) >= edge + step * vec3(1u, 2u, 3u));
+                }
             }
+#end
         }
         let sums = sum(lane, above);
         let reached = sums >= vec3(bound);
@@ -119,14 +127,22 @@ fn narrow(lane: u32, row: Row, kept: Kept, bound: f32, counted: bool) -> Kept {
     var above = 0.0;
     var on = 0.0;
     var part = 0.0;
-    for (var token = row.begin; token < row.end; token++) {
-        let x = logits[row.first + token];
-        let own = key(x);
-        if (keeps(kept, own, token)) {
-            above += select(0.0, measure(row, x, counted), own > edge);
-            on += select(0.0, 1.0, own == edge);
-            part = select(part, measure(row, x, counted), own == edge);
+    for (var t = row.begin; t < row.end; t += 8u) {
+#for k in 0..8
+        let x#{k} = logits[row.first + min(t + #{k}u, row.end - 1u)];
+#end
+#for k in 0..8
+        if (t + #{k}u < row.end) {
+            let token = t + #{k}u;
+            let x = x#{k};
+            let own = key(x);
+            if (keeps(kept, own, token)) {
+                above += select(0.0, measure(row, x, counted), own > edge);
+                on += select(0.0, 1.0, own == edge);
+                part = select(part, measure(row, x, counted), own == edge);
+            }
         }
+#end
     }
     let sums = sum(lane, vec3(above, on, 0.0));
     let before = sum_before(lane, on);
@@ -177,18 +193,28 @@ fn penalise(lane: u32, first: u32, slot: u32, position: u32, penalty: f32) {
 // The largest key of the row with its first token.
 fn largest(lane: u32, row: Row) -> vec2<u32> {
     var found = vec2(0u, 0xffffffffu);
-    for (var token = row.begin; token < row.end; token++) {
-        let own = key(logits[row.first + token]);
-        if (own > found.x || found.y == 0xffffffffu) {
-            found = vec2(own, token);
+    for (var t = row.begin; t < row.end; t += 8u) {
+#for k in 0..8
+        let x#{k} = logits[row.first + min(t + #{k}u, row.end - 1u)];
+#end
+#for k in 0..8
+        if (t + #{k}u < row.end) {
+            let token = t + #{k}u;
+            let x = x#{k};
+            let own = key(x);
+            if (own > found.x || found.y == 0xffffffffu) {
+                found = vec2(own, token);
+            }
         }
+#end
     }
     best[lane] = found;
     workgroupBarrier();
     for (var half = #{THREADS / 2}u; half > 0u; half /= 2u) {
         if (lane < half) {
-            let other = best[lane + half]; // of later tokens
-            if (other.y != 0xffffffffu && (other.x > best[lane].x || best[lane].y == 0xffffffffu)) {
+            let other = best[lane + half];
+            let first = other.x > best[lane].x || (other.x == best[lane].x && other.y < best[lane].y);
+            if (other.y != 0xffffffffu && (first || best[lane].y == 0xffffffffu)) {
                 best[lane] = other;
             }
         }
@@ -200,10 +226,18 @@ fn largest(lane: u32, row: Row) -> vec2<u32> {
 // Draws by weight.
 fn draw(lane: u32, row: Row, kept: Kept, min_p: f32, u: f32, otherwise: u32) {
     var own = 0.0;
-    for (var token = row.begin; token < row.end; token++) {
-        let x = logits[row.first + token];
-        let w = weigh(row, x);
-        own += select(0.0, w, keeps(kept, key(x), token) && w >= min_p);
+    for (var t = row.begin; t < row.end; t += 8u) {
+#for k in 0..8
+        let x#{k} = logits[row.first + min(t + #{k}u, row.end - 1u)];
+#end
+#for k in 0..8
+        if (t + #{k}u < row.end) {
+            let token = t + #{k}u;
+            let x = x#{k};
+            let w = weigh(row, x);
+            own += select(0.0, w, keeps(kept, key(x), token) && w >= min_p);
+        }
+#end
     }
     let bound = sum(lane, vec3(own, 0.0, 0.0)).x * u;
     let before = sum_before(lane, own);
@@ -262,9 +296,17 @@ fn main(
         }
         if (top_p < 1.0) {
             var own = 0.0;
-            for (var token = row.begin; token < row.end; token++) {
-                let x = logits[first + token];
-                own += select(0.0, weigh(row, x), keeps(kept, key(x), token));
+            for (var t = row.begin; t < row.end; t += 8u) {
+#for k in 0..8
+                let x#{k} = logits[row.first + min(t + #{k}u, row.end - 1u)];
+#end
+#for k in 0..8
+                if (t + #{k}u < row.end) {
+                    let token = t + #{k}u;
+                    let x = x#{k};
+                    own += select(0.0, weigh(row, x), keeps(kept, key(x), token));
+                }
+#end
             }
             kept = narrow(lane, row, kept, sum(lane, vec3(own, 0.0, 0.0)).x * top_p, false);
         }

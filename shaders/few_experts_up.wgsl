@@ -1,6 +1,7 @@
-// With x' = norm x / sqrt(mean(x^2) + epsilon): h[n, j, i] = silu(g . x') (u . x'), where g and u are rows i of the gate
-// and up matrices of expert chosen[n, j]; then the same with the rows of the shared matrices. A team of 32 invocations
-// has a number of a token; overwrites h. Reference: src/reference/few_experts_up.rs.
+// With x' = norm x / sqrt(mean(x^2) + epsilon): h[n, j, i] = silu(g . x') (u . x'), where g and u are rows i of the
+// gate and up matrices of expert chosen[n, j]; then the same with the rows of the shared matrices. A team of 32
+// invocations has a number of a token and asks for loads of four steps at a time; overwrites h.
+// Reference: src/reference/few_experts_up.rs.
 #define THREADS 256
 #import shared/index
 #import shared/team
@@ -45,19 +46,33 @@ fn main(
     var square = 0.0;
     if (own < routed) {
         let row = (chosen[token * p.selected + own / p.expert] * p.expert + own % p.expert) * width;
-        for (var i = lane % 32u; i < width; i += 32u) {
-            let value = x[token * width + i];
-            square += inner(value, value);
-            gates += inner(Elements(gate[row + i]), norm[i] * value);
-            ups += inner(Elements(up[row + i]), norm[i] * value);
+        for (var start = lane % 32u; start < width; start += 128u) {
+#for u in 0..4
+            let i#{u} = min(start + #{32 * u}u, width - 1u);
+            let g#{u} = Elements(gate[row + i#{u}]);
+            let u#{u} = Elements(up[row + i#{u}]);
+            let x#{u} = x[token * width + i#{u}] * select(0.0, 1.0, start + #{32 * u}u < width);
+#end
+#for u in 0..4
+            square += inner(x#{u}, x#{u});
+            gates += inner(g#{u}, norm[i#{u}] * x#{u});
+            ups += inner(u#{u}, norm[i#{u}] * x#{u});
+#end
         }
     } else {
         let row = (own - routed) * width;
-        for (var i = lane % 32u; i < width; i += 32u) {
-            let value = x[token * width + i];
-            square += inner(value, value);
-            gates += inner(Elements(shared_gate[row + i]), norm[i] * value);
-            ups += inner(Elements(shared_up[row + i]), norm[i] * value);
+        for (var start = lane % 32u; start < width; start += 128u) {
+#for u in 0..4
+            let i#{u} = min(start + #{32 * u}u, width - 1u);
+            let g#{u} = Elements(shared_gate[row + i#{u}]);
+            let u#{u} = Elements(shared_up[row + i#{u}]);
+            let x#{u} = x[token * width + i#{u}] * select(0.0, 1.0, start + #{32 * u}u < width);
+#end
+#for u in 0..4
+            square += inner(x#{u}, x#{u});
+            gates += inner(g#{u}, norm[i#{u}] * x#{u});
+            ups += inner(u#{u}, norm[i#{u}] * x#{u});
+#end
         }
     }
     let sums = team_sum(lane, vec2(gates, ups));

@@ -3,11 +3,13 @@
 // all rows; overwrites y. Reference: src/reference/few_linear.rs.
 //
 // The root is a factor of the whole sum, so a team adds up squares beside its products and needs no pass of its own.
+// Loads of four steps are asked for before the first is used.
 #define LANES 1
 #define ROWS 1
 #define OUTPUTS 1
 #define NORMED 0
 #define RESIDUAL 0
+#define UNROLL 4
 #define THREADS 256
 #import shared/index
 #import shared/team
@@ -45,23 +47,31 @@ fn main(
     var sum#{n}_#{r} = 0.0;
 #end
 #end
-    for (var i = own; i < width; i += 32u) {
+    for (var start = own; start < width; start += #{32 * UNROLL}u) {
+#for u in 0..UNROLL
+        let i#{u} = min(start + #{32 * u}u, width - 1u);
+        let kept#{u} = select(0.0, 1.0, start + #{32 * u}u < width);
 #for r in 0..OUTPUTS
-        let w#{r} = Elements(weight[row#{r} + i]);
+        let w#{u}_#{r} = Elements(weight[row#{r} + i#{u}]) * kept#{u};
 #end
 #if NORMED
-        let scale = Elements(norm[i]);
+        let scale#{u} = Elements(norm[i#{u}]);
+#end
 #end
 #for n in 0..ROWS
-        let x#{n} = Elements(x[#{n}u * width + i]);
+#for u in 0..UNROLL
+        let x#{u}_#{n} = Elements(x[#{n}u * width + i#{u}]);
+#end
+#for u in 0..UNROLL
 #if NORMED
-        square#{n} += inner(x#{n}, x#{n});
-        let scaled#{n} = scale * x#{n};
+        square#{n} += kept#{u} * inner(x#{u}_#{n}, x#{u}_#{n});
+        let scaled#{u}_#{n} = scale#{u} * x#{u}_#{n};
 #else
-        let scaled#{n} = x#{n};
+        let scaled#{u}_#{n} = x#{u}_#{n};
 #end
 #for r in 0..OUTPUTS
-        sum#{n}_#{r} += inner(w#{r}, scaled#{n});
+        sum#{n}_#{r} += inner(w#{u}_#{r}, scaled#{u}_#{n});
+#end
 #end
 #end
     }

@@ -1,5 +1,5 @@
-// For each row with a slot, with down[n] = c, k: cache[slots[n], positions[n]] = norm c / sqrt(mean(c^2) + epsilon), and
-// k with its pairs turned by the row's position; other lines stay. One workgroup a row.
+// For each row with a slot, with down[n] = c, k: cache[slots[n], positions[n]] = norm c / sqrt(mean(c^2) + epsilon),
+// and k with its pairs turned by the row's position; other lines stay. One workgroup a row.
 // Reference: src/reference/latent_append.rs.
 #define THREADS 256
 #import shared/index

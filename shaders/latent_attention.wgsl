@@ -1,4 +1,4 @@
-// One part of the attention of four heads of a row over the latent cache: of the tiles t of 64 keys among positions 0
+// One part of the attention of four heads of a row over the latent cache: of the tiles t of 32 keys among positions 0
 // to positions[n] of the row's slot, those with t % splits = part. With score = scale q . line, m the largest score of
 // the part: statistics = m, sum of exp(score - m); sums = sum of exp(score - m) line[..latent]. Without keys -1e30 and
 // zeros. One workgroup a row, four heads and a part; overwrites sums and statistics.
@@ -9,13 +9,10 @@
 #define LANES 1
 #define WIDTH 64
 #define COLUMNS 1
+#define UNROLL 4
 #define THREADS 256
-#define KEYS 64
-#import shared/index
-alias Lanes = #{LANES == 2 ? vec2<f32> : f32};
-#if HALVES
-alias HalfLanes = #{LANES == 2 ? vec2<f16> : f16};
-#end
+#define KEYS 32
+#import shared/elements
 
 struct Params {
     rows: u32,
@@ -31,14 +28,14 @@ struct Params {
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> q: array<#{HALF_Q ? f16 : f32}>;                 // (rows, heads, width)
-@group(0) @binding(1) var<storage, read> cache: array<#{HALF_CACHE ? HalfLanes : Lanes}>; // (slots, capacity, width)
+@group(0) @binding(1) var<storage, read> cache: array<#{HALF_CACHE ? Halves : Elements}>; // (slots, capacity, width)
 @group(0) @binding(2) var<storage, read> slots: array<u32>;                              // (rows)
 @group(0) @binding(3) var<storage, read> positions: array<u32>;                          // (rows)
 @group(0) @binding(4) var<storage, read_write> sums: array<f32>;                         // (rows, heads, splits, ..)
 @group(0) @binding(5) var<storage, read_write> statistics: array<f32>;                   // (rows, heads, splits, 2)
 
 var<workgroup> queries: array<vec4<f32>, #{WIDTH}>;            // of four heads
-var<workgroup> quarters: array<array<vec4<f32>, 4>, #{KEYS}>;  // of the scores: each is the work of four invocations
+var<workgroup> eighths: array<array<vec4<f32>, 8>, #{KEYS}>; // of the scores: each is the work of eight invocations
 var<workgroup> weights: array<vec4<f32>, #{KEYS}>;             // scores, then exp(score - m)
 
 const NEGLIGIBLE = vec4(-1e30);
@@ -72,32 +69,45 @@ fn main(
     let slot = slots[row];
     let keys = select(positions[row] + 1u, 0u, slot == 0xffffffffu);
     let first_line = select(slot, 0u, slot == 0xffffffffu) * p.capacity;
+    // An invocation sums two columns, half of a vector, or one.
+#for j in 0..COLUMNS
+    let column#{j} = min((lane + #{j * THREADS}u) / #{LANES == 4 ? 2u : 1u}, #{WIDTH / LANES - 1}u);
+#end
     var largest = NEGLIGIBLE;
     var total = vec4<f32>();
-#for j in 0..COLUMNS * LANES
-    var sum#{j} = vec4<f32>();
+#for j in 0..COLUMNS
+    var sum#{j}_0 = vec4<f32>();
+    var sum#{j}_1 = vec4<f32>();
 #end
     workgroupBarrier();
     for (var first = part * #{KEYS}u; first < keys; first += p.splits * #{KEYS}u) {
-        let own = first + lane / 4u;
-        var quarter = vec4<f32>();
-        if (own < keys) {
-            let line = (first_line + own) * #{WIDTH / LANES}u;
-            for (var i = lane % 4u; i < #{WIDTH / LANES}u; i += 4u) {
-                let x = Lanes(cache[line + i]);
-#if LANES == 2
-                quarter = fma(queries[2u * i], vec4(x.x), quarter);
-                quarter = fma(queries[2u * i + 1u], vec4(x.y), quarter);
-#else
-                quarter = fma(queries[i], vec4(x), quarter);
+        let own = first + lane / 8u;
+        var eighth = vec4<f32>();
+        let line = (first_line + min(own, keys - 1u)) * #{WIDTH / LANES}u;
+        for (var start = lane % 8u; start < #{WIDTH / LANES}u; start += #{8 * UNROLL}u) {
+#for u in 0..UNROLL
+            let i#{u} = min(start + #{8 * u}u, #{WIDTH / LANES - 1}u);
+            let x#{u} = Elements(cache[line + i#{u}]) * select(0.0, 1.0, start + #{8 * u}u < #{WIDTH / LANES}u);
 #end
-            }
+#for u in 0..UNROLL
+#if LANES == 4
+            eighth = fma(queries[4u * i#{u}], vec4(x#{u}.x), eighth);
+            eighth = fma(queries[4u * i#{u} + 1u], vec4(x#{u}.y), eighth);
+            eighth = fma(queries[4u * i#{u} + 2u], vec4(x#{u}.z), eighth);
+            eighth = fma(queries[4u * i#{u} + 3u], vec4(x#{u}.w), eighth);
+#else
+            eighth = fma(queries[i#{u}], vec4(x#{u}), eighth);
+#end
+#end
         }
-        quarters[lane / 4u][lane % 4u] = quarter;
+        eighths[lane / 8u][lane % 8u] = eighth;
         workgroupBarrier();
         if (lane < #{KEYS}u) {
-            let score = p.scale * (quarters[lane][0] + quarters[lane][1] + quarters[lane][2] + quarters[lane][3]);
-            weights[lane] = select(NEGLIGIBLE, score, first + lane < keys);
+            var score = vec4<f32>();
+            for (var e = 0u; e < 8u; e++) {
+                score += eighths[lane][e];
+            }
+            weights[lane] = select(NEGLIGIBLE, p.scale * score, first + lane < keys);
         }
         workgroupBarrier();
         var tile_largest = weights[0];
@@ -113,20 +123,29 @@ fn main(
         }
         workgroupBarrier();
         total *= kept;
-#for j in 0..COLUMNS * LANES
-        sum#{j} *= kept;
-#end
-        for (var k = 0u; k < min(#{KEYS}u, keys - first); k++) {
-            let weight = weights[k];
-            total += weight;
-            let line = (first_line + first + k) * #{WIDTH / LANES}u;
 #for j in 0..COLUMNS
-            let x#{j} = Lanes(cache[line + min(lane + #{j * THREADS}u, #{WIDTH / LANES - 1}u)]);
-#if LANES == 2
-            sum#{2 * j} = fma(weight, vec4(x#{j}.x), sum#{2 * j});
-            sum#{2 * j + 1} = fma(weight, vec4(x#{j}.y), sum#{2 * j + 1});
+        sum#{j}_0 *= kept;
+        sum#{j}_1 *= kept;
+#end
+        // Beyond the last key a weight is 0, and the last line is read again.
+        for (var k = 0u; k < min(#{KEYS}u, keys - first); k += #{UNROLL}u) {
+#for u in 0..UNROLL
+            let line#{u} = (first_line + min(first + k + #{u}u, keys - 1u)) * #{WIDTH / LANES}u;
+#for j in 0..COLUMNS
+            let x#{u}_#{j} = Elements(cache[line#{u} + column#{j}]);
+#end
+#end
+#for u in 0..UNROLL
+            let weight#{u} = weights[k + #{u}u];
+            total += weight#{u};
+#for j in 0..COLUMNS
+#if LANES == 4
+            let two#{u}_#{j} = select(x#{u}_#{j}.xy, x#{u}_#{j}.zw, lane % 2u == 1u);
+            sum#{j}_0 = fma(weight#{u}, vec4(two#{u}_#{j}.x), sum#{j}_0);
+            sum#{j}_1 = fma(weight#{u}, vec4(two#{u}_#{j}.y), sum#{j}_1);
 #else
-            sum#{j} = fma(weight, vec4(x#{j}), sum#{j});
+            sum#{j}_0 = fma(weight#{u}, vec4(x#{u}_#{j}), sum#{j}_0);
+#end
 #end
 #end
         }
@@ -134,11 +153,13 @@ fn main(
     for (var h = 0u; h < min(4u, p.heads - head); h++) {
         let at = (row * p.heads + head + h) * p.splits + part;
 #for j in 0..COLUMNS
-#for l in 0..LANES
-        if ((lane + #{j * THREADS}u) * #{LANES}u < p.latent) {
-            sums[at * p.latent + (lane + #{j * THREADS}u) * #{LANES}u + #{l}u] = sum#{j * LANES + l}[h];
-        }
+        let at#{j} = (lane + #{j * THREADS}u) * #{LANES == 4 ? 2u : 1u};
+        if (at#{j} < p.latent) {
+            sums[at * p.latent + at#{j}] = sum#{j}_0[h];
+#if LANES == 4
+            sums[at * p.latent + at#{j} + 1u] = sum#{j}_1[h];
 #end
+        }
 #end
         if (lane == 0u) {
             statistics[2u * at] = largest[h];

@@ -6,6 +6,7 @@
 #define ROWS 1
 #define NOPE 128
 #define TILES 1
+#define UNROLL 8
 #define THREADS 256
 #import shared/index
 alias Lanes = #{LANES == 2 ? vec2<f32> : f32};
@@ -32,7 +33,9 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> positions: array<u32>;                             // (rows)
 @group(0) @binding(4) var<storage, read_write> y: array<#{HALF_Y ? f16 : f32}>;             // (rows, heads, ..)
 
-var<workgroup> queries: array<array<f32, #{NOPE}>, #{ROWS}>;
+const PADDED = #{(NOPE + UNROLL - 1) / UNROLL * UNROLL}u;
+
+var<workgroup> queries: array<array<f32, PADDED>, #{ROWS}>; // with zeros at its end
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -48,9 +51,14 @@ fn main(
         return;
     }
     let width = p.nope + p.rope;
-    for (var i = lane; i < #{ROWS * NOPE}u; i += #{THREADS}u) {
-        let row = min(first + i / #{NOPE}u, p.rows - 1u); // beyond the last: nobody writes what comes of it
-        queries[i / #{NOPE}u][i % #{NOPE}u] = f32(q[(row * p.heads + head) * width + i % #{NOPE}u]);
+    for (var i = lane; i < #{ROWS}u * PADDED; i += #{THREADS}u) {
+        let row = min(first + i / PADDED, p.rows - 1u); // beyond the last: nobody writes what comes of it
+        let column = i % PADDED;
+        var x = 0.0;
+        if (column < #{NOPE}u) {
+            x = f32(q[(row * p.heads + head) * width + column]);
+        }
+        queries[i / PADDED][column] = x;
     }
     workgroupBarrier();
     let columns = p.latent / #{LANES}u;
@@ -58,10 +66,14 @@ fn main(
     if (column < columns) {
         var sums: array<Lanes, #{ROWS}>;
         let up = head * (p.nope + p.value) * columns + column;
-        for (var i = 0u; i < #{NOPE}u; i++) {
-            let w = Lanes(weight[up + i * columns]);
+        for (var i = 0u; i < #{NOPE}u; i += #{UNROLL}u) {
+#for u in 0..UNROLL
+            let w#{u} = Lanes(weight[up + min(i + #{u}u, #{NOPE - 1}u) * columns]);
+#end
+#for u in 0..UNROLL
 #for r in 0..ROWS
-            sums[#{r}] = fma(w, Lanes(queries[#{r}][i]), sums[#{r}]);
+            sums[#{r}] = fma(w#{u}, Lanes(queries[#{r}][i + #{u}u]), sums[#{r}]);
+#end
 #end
         }
 #for r in 0..ROWS

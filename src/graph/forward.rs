@@ -187,7 +187,11 @@ fn expert_sort(r: &mut Recorder<'_>, chosen: Tensor, starts: Tensor, routing: Ro
 /// which are then added up: the same on every device.
 pub(super) fn product(r: &mut Recorder<'_>, params: matmul::Params, [a, b, residual, c]: [Tensor; 4]) {
     let halves = Halves::of([a, b].map(|factor| r.tensors.info(factor).dtype == Dtype::F16));
-    let Some(sliced) = params.sliced(halves) else {
+    let sliced = match r.rows_apart {
+        false => params.sliced(halves),
+        true => matmul::Params { m: 1, ..params }.sliced(halves).map(|of_one| matmul::Params { m: params.m, ..of_one }),
+    };
+    let Some(sliced) = sliced else {
         return r.step(&matmul::KERNEL, &params, &[a, b, residual, c]);
     };
     let (slices, rows, columns) = (sliced.slices(), params.m, params.n);

@@ -67,13 +67,15 @@ pub struct Recorder<'t> {
     pub tensors: &'t mut Tensors,
     /// What [`Recording::repeated_flops`] will be.
     pub repeated_flops: f64,
+    /// Whether a row's sums are to be made in an order that does not depend on the number of rows.
+    pub rows_apart: bool,
     steps: Vec<Step>,
 }
 
 impl<'t> Recorder<'t> {
     /// An empty recording over `tensors`.
     pub fn new(tensors: &'t mut Tensors) -> Self {
-        Recorder { tensors, repeated_flops: 0.0, steps: Vec::new() }
+        Recorder { tensors, repeated_flops: 0.0, rows_apart: false, steps: Vec::new() }
     }
 
     /// Appends a dispatch of `kernel`, or several where one would last too long. Panics if the tensors do not fit its

@@ -23,6 +23,7 @@ pub struct Tape<'t> {
     dropout_sites: u32,
     binding_limit: u64,
     stored: Dtype,
+    rows_apart: bool,
 }
 
 impl<'t> Tape<'t> {
@@ -38,13 +39,28 @@ impl<'t> Tape<'t> {
 
     fn new(tensors: &'t mut Tensors, binding_limit: u64, training: bool) -> Self {
         let (ops, repeated) = (Vec::new(), Vec::new());
-        Tape { tensors, ops, repeated, training, dropout_sites: 0, binding_limit, stored: Dtype::F32 }
+        Tape {
+            tensors,
+            ops,
+            repeated,
+            training,
+            dropout_sites: 0,
+            binding_limit,
+            stored: Dtype::F32,
+            rows_apart: false,
+        }
     }
 
     /// The same tape with activations stored as `dtype`, except where f32 is needed: the residual stream, the router,
     /// statistics.
     pub fn storing(self, dtype: Dtype) -> Self {
         Tape { stored: dtype, ..self }
+    }
+
+    /// The same tape with every row's sums in an order that does not depend on the number of rows, where these are stored
+    /// in f32.
+    pub fn rows_apart(self) -> Self {
+        Tape { rows_apart: self.stored == Dtype::F32, ..self }
     }
 
     /// The program's tensors.
@@ -379,6 +395,7 @@ impl<'t> Tape<'t> {
     /// The recording: forward steps, then, when training, backward steps.
     pub fn finish(self, name: &'static str) -> Recording {
         let mut recorder = Recorder::new(self.tensors);
+        recorder.rows_apart = self.rows_apart;
         self.ops.iter().for_each(|op| op.forward(&mut recorder));
         if self.training {
             super::backward::backward(&self.ops, &self.repeated, &mut recorder, Vec::new());

@@ -1,7 +1,7 @@
 //! The second half of a feed-forward layer on a few tokens.
 
 use super::few_experts_up::shapes;
-use super::few_linear::{TEAMS, lanes};
+use super::few_linear::lanes;
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
 use crate::reference::{self, Real};
 
@@ -11,6 +11,9 @@ pub use super::few_experts_up::Params;
 pub static KERNEL: Kernel = Kernel::of::<Spec>();
 
 struct Spec;
+
+/// Outputs of a workgroup: each sum is long, so many invocations share it.
+const OUTPUTS: u32 = 2;
 
 impl KernelSpec for Spec {
     type Params = Params;
@@ -32,7 +35,7 @@ impl KernelSpec for Spec {
     }
 
     fn grid(p: &Params) -> [u32; 3] {
-        fold((p.rows * p.width.div_ceil(TEAMS)) as usize)
+        fold((p.rows * p.width.div_ceil(OUTPUTS)) as usize)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,6 +1,8 @@
 //! Attention of new tokens over the latent cache, without making keys and values of it.
 
-use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
+use super::{
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, case, case::Case, elements, fold, read, read_u32, write,
+};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -34,7 +36,7 @@ pub struct Params {
 pub const NO_SLOT: u32 = u32::MAX;
 
 /// Keys of a tile. Tile `t` of a row's keys belongs to part `t % splits`.
-pub const KEYS: u32 = 64;
+pub const KEYS: u32 = 32;
 
 /// Heads of a workgroup.
 const HEADS: u32 = 4;
@@ -79,11 +81,13 @@ impl KernelSpec for Spec {
     const STORED: &'static [Halves] = &[Halves::only(1)];
 
     fn constants(p: &Params) -> Constants {
-        let lanes = p.lanes();
+        let lanes = elements::lanes(&[p.latent, p.rope]);
+        // Columns that an invocation sums at a time.
+        let columns = if lanes == 4 { 2 } else { 1 };
         vec![
             ("LANES", i64::from(lanes)),
             ("WIDTH", i64::from(p.width())),
-            ("COLUMNS", i64::from((p.latent / lanes).div_ceil(THREADS))),
+            ("COLUMNS", i64::from((p.latent / columns).div_ceil(THREADS))),
         ]
     }
 
@@ -101,8 +105,8 @@ impl KernelSpec for Spec {
     fn cases() -> Vec<Case> {
         let shapes = [
             ("one key", Params { capacity: 1, splits: 1, ..Params::sizes(1, 1, [1, 2, 1, 2]) }),
-            ("a row without a slot, keys of one tile and of three", Params::sizes(3, 6, [4, 2, 3, 10])),
-            ("odd sizes, more parts than tiles", Params { splits: 5, ..Params::sizes(4, 3, [4, 3, 3, 7]) }),
+            ("a row without a slot, keys of one tile and of five", Params::sizes(3, 6, [4, 4, 3, 12])),
+            ("odd sizes, more parts than tiles", Params { splits: 7, ..Params::sizes(4, 3, [4, 3, 3, 7]) }),
             ("a latent of several passes", Params { capacity: 70, ..Params::sizes(2, 4, [8, 4, 8, 600]) }),
         ];
         let case = |(name, p): (&str, Params)| {

@@ -1,6 +1,6 @@
 //! The parts of an attention over the latent cache put together, and their values.
 
-use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, case, case::Case, fold, read, write};
+use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, case, case::Case, elements, fold, read, write};
 use crate::reference::{self, Real};
 
 pub use super::latent_attention::Params;
@@ -12,6 +12,8 @@ struct Spec;
 
 /// Rows that share one pass over the weight.
 const ROWS: u32 = 4;
+/// Outputs of a workgroup.
+const OUTPUTS: u32 = 32;
 
 fn rows(p: &Params) -> u32 {
     if p.rows >= ROWS { ROWS } else { 1 }
@@ -28,12 +30,13 @@ impl KernelSpec for Spec {
     const STORED: &'static [Halves] = &[Halves::only(2)];
 
     fn constants(p: &Params) -> Constants {
-        let sizes = [("LANES", p.lanes()), ("ROWS", rows(p)), ("LATENT", p.latent)];
+        let lanes = elements::lanes(&[p.latent]);
+        let sizes = [("LANES", lanes), ("ROWS", rows(p)), ("LATENT", p.latent), ("SPLITS", p.splits)];
         sizes.into_iter().map(|(name, value)| (name, i64::from(value))).collect()
     }
 
     fn grid(p: &Params) -> [u32; 3] {
-        fold((p.rows.div_ceil(rows(p)) * p.heads) as usize)
+        fold((p.rows.div_ceil(rows(p)) * p.heads * p.value.div_ceil(OUTPUTS)) as usize)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

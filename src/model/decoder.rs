@@ -23,7 +23,9 @@ const DECODE: &str = "decode";
 const PREFILL: &str = "prefill";
 
 /// Passes of fewer rows than there are slots, for when few are in use.
-const FEW_ROWS: [usize; 3] = [1, 8, 32];
+const FEW_ROWS: [usize; 4] = [1, 4, 8, 32];
+/// Rows of a tile of products on matrix units; they take nothing smaller.
+const TILE_ROWS: usize = 128;
 
 /// Sizes of a [`Decoder`].
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +89,7 @@ pub struct Decoder {
     pub cache: LatentCache,
     /// Takes prompts in.
     pub prefill: Pass,
-    /// Draw one token after another, by rising rows; the last has a row for each slot.
+    /// Draw one token after another, by rising rows; the last has rows for all slots.
     pub decode: Vec<Pass>,
 }
 
@@ -103,8 +105,7 @@ impl Decoder {
         let mut maker =
             Maker { config, weights: &weights, cache: &cache, options, few, tensors, recordings: recordings_of };
         let prefill = maker.prefill();
-        let few = FEW_ROWS.into_iter().filter(|&rows| rows < options.slots);
-        let decode = few.chain([options.slots]).map(|rows| maker.decode(rows)).collect();
+        let decode = rows_of_passes(options, few).into_iter().map(|rows| maker.decode(rows)).collect();
         let tensors = maker.tensors;
         Decoder { config: config.clone(), tensors, recordings, weights, cache, prefill, decode }
     }
@@ -119,6 +120,15 @@ impl Decoder {
         let table = positions::table(&self.config, self.cache.capacity, self.cache.capacity);
         executor.upload(self.cache.rope_table, &table)
     }
+}
+
+/// Rows of the passes that draw. A row's sums have an order that does not depend on their number, except on matrix
+/// units: these get one pass, of whole tiles, so that a sequence gets the same whoever else is there.
+fn rows_of_passes(options: DecoderOptions, few: bool) -> Vec<usize> {
+    if options.stored == Dtype::F16 && !few {
+        return vec![options.slots.next_multiple_of(TILE_ROWS)];
+    }
+    FEW_ROWS.into_iter().filter(|&rows| rows < options.slots).chain([options.slots]).collect()
 }
 
 struct Maker<'a> {
@@ -143,7 +153,8 @@ impl Maker<'_> {
     /// Draws the next token of every row, which then is the row's token.
     fn decode(&mut self, rows: usize) -> Pass {
         let (inputs, slots) = self.inputs(rows);
-        let mut t = Tape::evaluation(&mut self.tensors, self.options.binding_limit).storing(self.options.stored);
+        let mut t =
+            Tape::evaluation(&mut self.tensors, self.options.binding_limit).storing(self.options.stored).rows_apart();
         let logits = match &inputs.kept {
             Some(kept) if self.few => few::logits(&mut t, self.config, self.weights, &inputs, kept), // (N, V)
             _ => {
@@ -163,7 +174,8 @@ impl Maker<'_> {
         let (rows, drawn) = (self.options.chunk, self.options.chunk.min(self.options.slots));
         let (inputs, slots) = self.inputs(rows);
         let chosen = self.tensors.index("drawn_rows", &[drawn], Role::Input);
-        let mut t = Tape::evaluation(&mut self.tensors, self.options.binding_limit).storing(self.options.stored);
+        let mut t =
+            Tape::evaluation(&mut self.tensors, self.options.binding_limit).storing(self.options.stored).rows_apart();
         let h = transformer::hidden(&mut t, self.config, self.weights, &inputs, Recompute::None); // (N, d)
         let all = Weight { parts: vec![(0, h)], copies: None, rows };
         let h = t.embed(chosen, &all, inputs.token_order, inputs.segments); // (D, d)

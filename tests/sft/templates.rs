@@ -84,7 +84,8 @@ fn rendered_text_is_that_of_transformers() {
     let tokenizer = tokenizer();
     let mut texts = golden.texts.iter();
     for source in [hadal::tokenizer::CHATML, &golden.style] {
-        let template = Template::parse("golden", &source.replace("bos_token", "'<s>'").replace("eos_token", "'<s>'"), &tokenizer);
+        let template =
+            Template::parse("golden", &source.replace("bos_token", "'<s>'").replace("eos_token", "'<s>'"), &tokenizer);
         let template = template.unwrap();
         for conversation in &golden.conversations {
             let letter = |role: &str| role.chars().next().unwrap();
