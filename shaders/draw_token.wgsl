@@ -193,18 +193,15 @@ fn penalise(lane: u32, first: u32, slot: u32, position: u32, penalty: f32) {
 // The largest key of the row with its first token.
 fn largest(lane: u32, row: Row) -> vec2<u32> {
     var found = vec2(0u, 0xffffffffu);
-    for (var t = row.begin; t < row.end; t += 8u) {
-#for k in 0..8
-        let x#{k} = logits[row.first + min(t + #{k}u, row.end - 1u)];
+    // Not in order of id, but as memory lies: ties are settled by the ids themselves.
+    for (var t = lane; t < p.known; t += #{16 * THREADS}u) {
+#for k in 0..16
+        let x#{k} = logits[row.first + min(t + #{k * THREADS}u, p.known - 1u)];
 #end
-#for k in 0..8
-        if (t + #{k}u < row.end) {
-            let token = t + #{k}u;
-            let x = x#{k};
-            let own = key(x);
-            if (own > found.x || found.y == 0xffffffffu) {
-                found = vec2(own, token);
-            }
+#for k in 0..16
+        let own#{k} = key(x#{k});
+        if (t + #{k * THREADS}u < p.known && (own#{k} > found.x || found.y == 0xffffffffu)) {
+            found = vec2(own#{k}, t + #{k * THREADS}u);
         }
 #end
     }

@@ -1,7 +1,8 @@
 //! Attention of new tokens over the latent cache, without making keys and values of it.
 
 use super::{
-    Args, Bind, Constants, Halves, Kernel, KernelSpec, case, case::Case, elements, fold, read, read_u32, write,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, case, case::Case, elements, fold, read, read_u32,
+    write,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -78,6 +79,11 @@ impl KernelSpec for Spec {
         write("statistics"),
     ];
 
+    const TOLERANCE: Tolerance = Tolerance {
+        factor: 4.0,
+        floor: 4e-6,
+        reason: "an exponential makes what another order of a score's long sum rounds several times as large",
+    };
     const STORED: &'static [Halves] = &[Halves::only(1)];
 
     fn constants(p: &Params) -> Constants {

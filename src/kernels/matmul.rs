@@ -62,11 +62,12 @@ impl Params {
     }
 
     /// Whether a cooperative form can run this that stores `side` x `side` elements at a time; below its tile's size
-    /// most of its work would be for nothing.
+    /// most of its work would be for nothing, unless there are so many columns that half a tile of rows is worth it.
     fn in_squares(&self, side: u32, tile: Tile) -> bool {
         let squares = self.m.is_multiple_of(side) && self.n.is_multiple_of(side) && self.k.is_multiple_of(32);
         let numbers = [self.lda, self.ldb, self.ldc, self.a_offset, self.b_offset, self.c_offset];
-        let filled = self.m >= tile.m as u32 && self.n >= tile.n as u32;
+        let (m, n) = (tile.m as u32, tile.n as u32);
+        let filled = self.m >= m && self.n >= n || 2 * self.m >= m && self.n >= 64 * n;
         filled && squares && self.slice >= self.k && numbers.iter().all(|x| x.is_multiple_of(8))
     }
 

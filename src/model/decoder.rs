@@ -24,9 +24,6 @@ const PREFILL: &str = "prefill";
 
 /// Passes of fewer rows than there are slots, for when few are in use.
 const FEW_ROWS: [usize; 4] = [1, 4, 8, 32];
-/// Rows of a tile of products on matrix units; they take nothing smaller.
-const TILE_ROWS: usize = 128;
-
 /// Sizes of a [`Decoder`].
 #[derive(Clone, Copy, Debug)]
 pub struct DecoderOptions {
@@ -123,10 +120,10 @@ impl Decoder {
 }
 
 /// Rows of the passes that draw. A row's sums have an order that does not depend on their number, except on matrix
-/// units: these get one pass, of whole tiles, so that a sequence gets the same whoever else is there.
+/// units: these get one pass, so that a sequence gets the same whoever else is there.
 fn rows_of_passes(options: DecoderOptions, few: bool) -> Vec<usize> {
     if options.stored == Dtype::F16 && !few {
-        return vec![options.slots.next_multiple_of(TILE_ROWS)];
+        return vec![options.slots];
     }
     FEW_ROWS.into_iter().filter(|&rows| rows < options.slots).chain([options.slots]).collect()
 }
