@@ -107,6 +107,22 @@ fn settings_are_compared_by_turns() {
 }
 
 #[test]
+fn generation_is_held_against_the_bytes_that_it_reads() {
+    let more = ["--streams", "3", "--prompt", "5", "--bandwidth", "10"];
+    let value: Value = serde_json::from_str(&small("decode", &[&more[..], &["--json"]].concat())).unwrap();
+    let at = |name: &str| number(&value, &format!("/report/{name}"));
+    let per_second = 3.0 / at("seconds/median");
+    assert!((at("tokens_per_second") / per_second - 1.0).abs() < 1e-9);
+    // Two layers of latents of 32 and rope keys of 8, in f32; three prompts of 5, 8 passes before and 1 of 3 after.
+    assert_eq!(at("cache_bytes_per_token"), f64::from(2 * (32 + 8) * 4));
+    assert_eq!(at("cache_bytes"), 3.0 * (5.0 + 8.0 + 1.0) * at("cache_bytes_per_token"));
+    let share = (at("weight_bytes") + at("cache_bytes")) / 1e10 / at("seconds/median");
+    assert!((at("bandwidth_share") / share - 1.0).abs() < 1e-9);
+    let text = small("decode", &more);
+    assert!(["pass of 3 x 1 tokens", "% of the stated bandwidth", "latent_attention"].iter().all(|x| text.contains(x)));
+}
+
+#[test]
 fn the_two_plans_of_a_comparison_must_fit_together() {
     let value: Value = serde_json::from_str(&small("step", &["--no-product", "--json"])).unwrap();
     let plan = number(&value, "/report/plan_bytes");
@@ -141,6 +157,8 @@ fn what_does_not_belong_together_is_refused_in_a_sentence() {
         (&["step", "--ladder"], "--ladder belongs to bench gemm"),
         (&["gemm", "--peak", "71"], "--peak belongs to bench step and bench kernels"),
         (&["gemm", "--no-product"], "--no-product belongs to"),
+        (&["step", "--bandwidth", "900"], "--bandwidth belongs to bench decode"),
+        (&["decode", "--backend", "cpu", "--updates", "100"], "positions are too few"),
         (&["gemm", "--ladder", "--backend", "cpu"], "bench gemm times GPU kernels"),
         (&["step", "--backend", "cpu", "--against", "train.micro_bitch=1"], "train.micro_bitch"),
         (&["step", "--backend", "cpu", "--against", "train.micro_batch=0"], "train.micro_batch"),
@@ -166,6 +184,7 @@ fn the_page_names_every_rung_and_every_field() {
     let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
     fields(&json(small("kernels", &["--json"])), "", &mut found);
     fields(&json(small("step", &["--against", "optimizer.clip_norm=0", "--json"])), "", &mut found);
+    fields(&json(small("decode", &["--prompt", "5", "--json"])), "", &mut found);
     found.retain(|name| !name.starts_with("against.report."));
     assert!(found.len() > 25);
     for name in found {

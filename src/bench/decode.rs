@@ -36,7 +36,7 @@ pub struct DecodeReport {
     pub tokens_per_second: f64,
     /// Time to take all prompts in, and tokens of these a second.
     pub prefill: [f64; 2],
-    /// Bytes of the weights that a pass must read: of experts, those that as many random choices can be expected to hit.
+    /// Bytes of the weights that a pass must read: of experts, those that as many random choices would hit.
     pub weight_bytes: f64,
     /// Bytes of the cache that it must read, at the middle of the samples.
     pub cache_bytes: f64,

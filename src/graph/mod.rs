@@ -46,8 +46,8 @@ pub trait Executor {
     }
     /// Waits for all work and reads a tensor of integers.
     fn download_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>>;
-    /// Asks for a tensor's present value without waiting; [`Executor::arrived`] yields it under `tag`, in order: integers
-    /// as floats of their bits.
+    /// Asks for a tensor's present value without waiting; [`Executor::arrived`] yields it under `tag`, in order:
+    /// integers as floats of their bits.
     fn read_later(&mut self, tensor: Tensor, tag: u64) -> Result<()>;
     /// The values asked for by `read_later` that are there; with `wait`, at least the oldest.
     fn arrived(&mut self, wait: bool) -> Result<Vec<(u64, Vec<f32>)>>;

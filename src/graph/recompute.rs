@@ -67,7 +67,8 @@ impl Op {
             Op::Attention { q, kv, k_rope, out, lse, .. } => {
                 all(&mut [(q, ReadTwice), (kv, ReadTwice), (k_rope, ReadTwice), (out, MadeRead), (lse, MadeRead)]);
             }
-            Op::CachedAttention { .. } | Op::FewLinear { .. } | Op::FewExperts { .. } => {} // generation has no backward pass
+            // Generation has no backward pass.
+            Op::CachedAttention { .. } | Op::FewLinear { .. } | Op::FewExperts { .. } => {}
             Op::SwiGlu { gate, up, h } => all(&mut [(gate, ReadTwice), (up, ReadTwice), (h, Made)]),
             Op::Router { logits, probs, totals, chosen, weights, .. } => {
                 all(&mut [(logits, Read), (probs, MadeRead), (totals, MadeRead), (chosen, MadeRead), (weights, Made)]);

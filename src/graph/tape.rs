@@ -57,7 +57,7 @@ impl<'t> Tape<'t> {
         Tape { stored: dtype, ..self }
     }
 
-    /// The same tape with every row's sums in an order that does not depend on the number of rows, where these are stored
+    /// The same tape with every row's sums in an order that does not depend on the number of rows, where they are stored
     /// in f32.
     pub fn rows_apart(self) -> Self {
         Tape { rows_apart: self.stored == Dtype::F32, ..self }
@@ -200,9 +200,9 @@ impl<'t> Tape<'t> {
         out
     }
 
-    /// Causal attention over the latent cache, which first takes each token in: q (N, H (dn + dr)) and rope keys not yet
-    /// turned, latents and rope keys (N, r + dr) not yet normalised, the norm's weight (r), and the up-projection (H (dn +
-    /// dv), r) to (N, H dv).
+    /// Causal attention over the latent cache, which first takes each token in: q (N, H (dn + dr)), not yet turned;
+    /// latents and rope keys (N, r + dr), not yet normalised and turned; the norm's weight (r); and the up-projection (H
+    /// (dn + dv), r) to (N, H dv).
     pub fn cached_attention(
         &mut self,
         q: Tensor,
@@ -224,8 +224,8 @@ impl<'t> Tape<'t> {
         out
     }
 
-    /// `residual + norm(x) W^T` of a few rows, without the norm or the residual where these are absent: (N, in) and (out,
-    /// in) to (N, out), in f32.
+    /// `residual + norm(x) W^T` of a few rows, without the norm or the residual where these are absent: (N, in) and
+    /// (out, in) to (N, out), in f32.
     pub fn few_linear(
         &mut self,
         x: Tensor,

@@ -1,5 +1,5 @@
-//! The network for a few tokens of generation: the equations of `attention`, `feed_forward` and `moe` in fewer and larger
-//! operations. There, what a token costs is to start operations and to read the weights once.
+//! The network for a few tokens of generation: the equations of `attention`, `feed_forward` and `moe` in fewer and
+//! larger operations. There, what a token costs is to start operations and to read the weights once.
 
 use super::attention::{LATENT_EPSILON, cached};
 use super::inputs::{Inputs, Kept};

@@ -51,8 +51,8 @@ impl LatentCache {
         LatentCache { slots, capacity, layers, history, rope_table }
     }
 
-    /// Parts of a slot's keys that are attended to at the same time: enough for a large card, fewer where slots are many.
-    /// A function of the cache alone, so that results do not depend on how many sequences there are.
+    /// Parts of a slot's keys that are attended to at the same time: enough for a large card, fewer where slots are
+    /// many. A function of the cache alone, so that results do not depend on how many sequences there are.
     pub fn splits(&self) -> usize {
         let wanted = (MOST_SPLITS * MOST_SPLITS / self.slots).clamp(1, MOST_SPLITS);
         self.capacity.div_ceil(KEYS as usize).min(wanted)

@@ -8,8 +8,8 @@ use crate::kernels::latent_attention::NO_SLOT;
 /// lines stay.
 ///
 /// `rms(c) = sqrt(mean(c^2) + epsilon)`; pairs of k turn as in [`rope`](super::rope). Shapes: down (rows, latent +
-/// rope); norm (latent); table (capacity, rope / 2, 2); slots, positions (rows); cache (slots, capacity, latent + rope).
-/// No two rows share a place.
+/// rope); norm (latent); table (capacity, rope / 2, 2); slots, positions (rows); cache (slots, capacity, latent +
+/// rope). No two rows share a place.
 /// Source: DeepSeek-V2, section 2.1.2: what generation keeps of a token.
 pub fn latent_append<F: Real>(
     p: &Params,

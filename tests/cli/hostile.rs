@@ -131,7 +131,7 @@ fn text_to_evaluate_must_be_there_and_be_text() {
     eval(&["--data", "missing.txt"], &["missing.txt"]);
     eval(&["--data", "short.txt"], &["tokens are too few", "65"]);
     eval(&["--data", "latin.txt"], &["latin.txt", "byte 0", "0xe9"]);
-    let done = hadal(at.path(), &["sample", "model", "--tokens", "18446744073709551615", "--window", "0"]);
+    let done = hadal(at.path(), &["sample", "model", "--tokens", "18446744073709551615", "--samples", "0"]);
     assert_eq!(done.code, 2, "{}", done.err);
 }
 
