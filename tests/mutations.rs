@@ -19,6 +19,8 @@ mod judge; // panics, hangs, memory, messages
 mod program; // the same files given to the program
 #[path = "mutations/seeds.rs"]
 mod seeds; // sound files
+#[path = "mutations/template.rs"]
+mod template; // changes to chat templates
 #[path = "mutations/text.rs"]
 mod text; // changes to lines of `key = value`
 

@@ -154,24 +154,24 @@ impl Chats {
         Stored { all, rows }
     }
 
-    /// As many chats of the world, from number n · 2¹⁶ on, as there is room for; one without packing.
+    /// As many chats of the world, from number n · 2¹⁶ on, as there is room for, the last one cut; one without packing.
     fn world_row(&self, world: World, split: Split, n: u64) -> Row {
         let (mut taken, mut room) = (Vec::new(), self.length);
         for j in 0..if self.packing { self.length as u64 } else { 1 } {
-            let Some(encoded) = self.world_chat(world, split, n << 16 | j) else { break };
-            match room.checked_sub(positions(&encoded)) {
-                Some(left) => room = left,
-                None => break,
-            }
+            let encoded = self.world_chat(world, split, n << 16 | j, room);
+            // What is too short for an answer stays padding.
+            let Some(encoded) = encoded.filter(|encoded| encoded.targets() > 0) else { break };
+            room -= positions(&encoded);
             taken.push(encoded);
         }
         row(&taken, self.length)
     }
 
-    fn world_chat(&self, world: World, split: Split, n: u64) -> Option<Encoded> {
+    /// A chat of the world, cut to at most `room` positions.
+    fn world_chat(&self, world: World, split: Split, n: u64, room: usize) -> Option<Encoded> {
         // The world's own messages suit every template that took the plain conversation at first.
         let mut encoded = self.encoder.encode(&chat::turns(&world.chat(n, split))).ok()?;
-        self.encoder.cut(&mut encoded, self.length + 1);
+        self.encoder.cut(&mut encoded, room + 1);
         Some(encoded)
     }
 
@@ -186,7 +186,7 @@ impl Chats {
         };
         match &self.source {
             Source::World(world) => {
-                (0..MEASURED).filter_map(|n| self.world_chat(*world, Split::Val, n)).for_each(|e| add(&e));
+                (0..MEASURED).filter_map(|n| self.world_chat(*world, Split::Val, n, self.length)).for_each(|e| add(&e));
             }
             Source::Files { train, val, .. } => {
                 let all = if val.all.is_empty() { train } else { val };

@@ -5,7 +5,7 @@ its special tokens and where generation ends.
 
     python tests/golden/make_chat.py [--check runs/sft-1/checkpoints/step-00003000]
 
-needs transformers and tokenizers, and torch for --check; made with transformers 5.23.
+needs transformers and tokenizers, and torch for --check; made with transformers 5.24.
 """
 
 import argparse

@@ -84,6 +84,23 @@ const BOMBS: &[Bomb] = &[
         (0..n.min(1 << 20) / 16).map(|i| format!("[a{i}]\n")).collect::<String>().into_bytes()
     }),
     ("toml", "more than a page", |n| vec![b'#'; n]),
+    ("template", "loops without end", |_| {
+        format!("{}x{}", "{% for a in range(99999) %}".repeat(9), "{% endfor %}".repeat(9)).into_bytes()
+    }),
+    ("template", "texts that double", |n| {
+        format!("{{% set a = 'x' %}}{}", "{% set a = a ~ a %}".repeat(n.min(100_000) / 20)).into_bytes()
+    }),
+    ("template", "texts that are repeated", |_| b"{{ ('x' * 99999999) | replace('x', 'y' * 9999) }}".to_vec()),
+    ("template", "a macro that calls itself", |_| {
+        b"{% macro f(a) %}{{ f(a ~ a) }}{% endmacro %}{{ f('x') }}".to_vec()
+    }),
+    ("template", "levels without end", |n| "{{".bytes().chain(vec![b'('; n.min(100_000)]).collect()),
+    ("template", "blocks without end", |n| "{% if a %}".repeat(n.min(100_000) / 10).into_bytes()),
+    ("template", "filters without end", |n| {
+        format!("{{{{ messages{} }}}}", " | list".repeat(n.min(100_000) / 8)).into_bytes()
+    }),
+    ("template", "a wide number", |_| b"{{ '%99999999d' | format(1) }}{{ 'x' | indent(99999999) }}".to_vec()),
+    ("template", "more than a page", |n| vec![b'#'; n]),
     ("npy", "a header of 2^32 bytes", |_| b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec()),
     ("text", "a compressed file", |_| b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b\x04\x00".to_vec()),
 ];

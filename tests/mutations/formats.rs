@@ -1,7 +1,8 @@
 //! What is mutated, how, and which of the program's readers then gets it.
 
 use super::judge::Read;
-use super::{bytes, json, seeds, text};
+use super::{bytes, json, seeds, template, text};
+use hadal::chat::{Encoder, Template};
 use hadal::checkpoint::container::Container;
 use hadal::checkpoint::manifest::Manifest;
 use hadal::checkpoint::tensors::read_tensors;
@@ -9,6 +10,7 @@ use hadal::checkpoint::weights::Weights;
 use hadal::config::Config;
 use hadal::config::data::DataConfig;
 use hadal::config::hf::parse_config;
+use hadal::config::sft::SftMask;
 use hadal::data::Cache;
 use hadal::data::corpus::Corpus;
 use hadal::error::{Error, Result};
@@ -60,6 +62,7 @@ pub const FORMATS: &[Format] = &[
     of("manifest", Some("manifest"), seeds::manifest, mutate_manifest, read_manifest),
     of("state", Some("state"), seeds::state, json::mutated, read_state),
     of("metrics", Some("metrics"), seeds::metrics, mutate_lines, read_metrics),
+    of("template", Some("template"), seeds::template, template::mutated, read_template),
 ];
 
 fn mutate_bytes(seed: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
@@ -220,6 +223,13 @@ fn read_manifest(at: &Path, bytes: &[u8]) -> Result<()> {
         Err(e) if e.exit_code() == 2 => Ok(()), // it lists files that are not there
         Err(e) => Err(e),
     }
+}
+
+fn read_template(at: &Path, bytes: &[u8]) -> Result<()> {
+    static MARKED: LazyLock<Tokenizer> =
+        LazyLock::new(|| BYTES.with_special(&["<|im_start|>", "<|im_end|>"]).unwrap());
+    let path = put(at, "chat.jinja", bytes);
+    Encoder::new(Template::open(&path, &MARKED)?, MARKED.clone(), SftMask::Answers).map(drop)
 }
 
 fn read_state(at: &Path, bytes: &[u8]) -> Result<()> {

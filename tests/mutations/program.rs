@@ -57,6 +57,7 @@ fn program(folder: &Path) -> Command {
 /// Files of the checkpoint, each with the command that reads it.
 const SAMPLE: &[&str] = &["sample", "model", "--tokens", "2", "--backend", "cpu"];
 const RESUME: &[&str] = &["train", "--out", "run", "--resume", "--steps", "2", "--backend", "cpu"];
+const SFT: &[&str] = &["sft", "--model", "model", "--chat-template", "chat.jinja", "--out", "new", "--backend", "cpu"];
 
 /// Where the program finds a file of this format, and the arguments that make it read it.
 fn reading(format: &str) -> (&'static str, &'static [&'static str]) {
@@ -74,6 +75,7 @@ fn reading(format: &str) -> (&'static str, &'static [&'static str]) {
         "text" => ("a.txt", &["data", "a.txt", "--tokenizer", "byte"]),
         "toml" => ("run.toml", &["plan", "run.toml"]),
         "metrics" => ("run/metrics.jsonl", &["plot", "run", "--output", "a.png"]),
+        "template" => ("chat.jinja", SFT),
         _ => ("sets", &[]),
     }
 }

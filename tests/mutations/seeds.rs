@@ -170,6 +170,13 @@ pub fn toml() -> Vec<Vec<u8>> {
     vec![tiny.into_bytes(), Config::default().to_toml().unwrap().into_bytes(), yarn.as_bytes().to_vec()]
 }
 
+pub fn template() -> Vec<Vec<u8>> {
+    let style = "{% set ns = namespace(n=0) %}\n{% for m in messages %}\n{% if m.role == 'user' %}\n\
+        {{ '<|im_start|>' ~ (m.content | trim) }}\n{% elif m['content'].strip() is defined %}\n\
+        {{ m.content }}{{ '<|im_end|>' }}\n{% endif %}\n{% set ns.n = ns.n + 1 %}\n{% endfor %}\n";
+    vec![hadal::tokenizer::CHATML.as_bytes().to_vec(), style.as_bytes().to_vec()]
+}
+
 pub fn sets() -> Vec<Vec<u8>> {
     [
         "train.steps=3",

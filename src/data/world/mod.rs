@@ -3,7 +3,7 @@
 //! In reading order: [`lexicon`] (the facts and sentences of `assets/world.toml`), [`template`] (sentences with
 //! slots), `teller` (chooses, tells, and keeps account of the choices), `plot` (what can happen in a story),
 //! `score` (the probability of a text, found again by trying every choice), `windows` (stories as training
-//! windows, with their entropy and their questions).
+//! windows, with their entropy and their questions), [`chat`] (shorter stories, and questions on them and on the facts).
 //!
 //! Two kinds of things can be foretold in a story. Facts hold in all of them: that Mara is the baker, that the rope is
 //! for tying up boats. Others follow from the story so far: who has the rope now. The generator marks where either
@@ -48,7 +48,7 @@ impl World {
         plot::tell(self.lexicon, &mut self.dice(b"hadal world, a story of the seed", n))
     }
 
-    /// Chat number `n` of a split, likewise.
+    /// Chat number `n` of a split, likewise; `n` is below 2⁶³.
     pub fn chat(&self, n: u64, split: Split) -> Vec<chat::Exchange> {
         let n = n | if split == Split::Val { 1 << 63 } else { 0 };
         chat::tell(self.lexicon, &mut self.dice(b"hadal world, one chat of a seed.", n), split)
