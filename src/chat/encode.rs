@@ -1,7 +1,7 @@
 //! A conversation as tokens, and which of them a model is to learn.
 //!
-//! Frames and contents are encoded each by itself: a name of a special token is one token in a frame of the template, and
-//! plain text in what a message says, so nobody can forge the end of a turn.
+//! Frames and contents are encoded each by itself: a name of a special token is one token in a frame of the template,
+//! and plain text in what a message says, so nobody can forge the end of a turn.
 
 use super::template::{Segment, Template};
 use crate::config::sft::SftMask;

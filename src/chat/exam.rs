@@ -1,7 +1,7 @@
 //! How many questions of the world's held-out chats a model answers exactly, beside two guesses that look at no model.
 //!
-//! A question is asked after the right answers to those before it, and the answer that the model generates, greedily and
-//! to its end, has to be the right one letter for letter. Wordings are such as no training chat has.
+//! A question is asked after the right answers to those before it, and the answer that the model generates, greedily
+//! and to its end, has to be the right one letter for letter. Wordings are such as no training chat has.
 
 use super::Encoder;
 use crate::data::world::chat::{Exchange, turns};

@@ -1,8 +1,8 @@
 //! Conversations: how they are written, what of them a model learns, and what it is asked.
 //!
-//! In reading order: [`conversation`] (records as messages), [`template`] (messages as text: ChatML, or a Jinja template),
-//! [`encode`] (text as tokens, with the targets that count), [`pack`] (tokens as rows of a batch), [`exam`] (what the world's
-//! held-out chats ask).
+//! In reading order: [`conversation`] (records as messages), [`template`] (messages as text: ChatML, or a Jinja
+//! template), [`encode`] (text as tokens, with the targets that count), [`pack`] (tokens as rows of a batch), [`exam`]
+//! (what the world's held-out chats ask).
 
 pub mod conversation;
 pub mod encode;

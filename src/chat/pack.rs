@@ -30,8 +30,8 @@ pub fn row<'e>(conversations: impl IntoIterator<Item = &'e Encoded>, length: usi
     row
 }
 
-/// Rows for conversations of these numbers of positions, best fit: the longest first, each into the fullest row that has
-/// room for it, of several the first. Gives the numbers of the conversations of each row.
+/// Rows for conversations of these numbers of positions, best fit: the longest first, each into the fullest row that
+/// has room for it. Gives the numbers of the conversations of each row.
 pub fn best_fit(sizes: &[usize], length: usize) -> Vec<Vec<u32>> {
     let mut order: Vec<u32> = (0..sizes.len() as u32).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(sizes[i as usize])); // stable: of equals the first first

@@ -87,13 +87,10 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
         resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
     }
     let mut config = open.clone();
-    let length = config.train.sequence_length;
-    let dataset = match (&config.sft, encoder) {
-        (Some(sft), Some(encoder)) => Dataset::of_chats(&config.data, sft, encoder, length, config.train.seed)?,
-        _ => Dataset::open(&config.data, &tokenizer, length, config.train.seed)?,
-    };
+    let dataset = data(&config, &tokenizer, encoder)?;
     if let (Some(folder), false) = (&config.train.model, resume) {
-        open_weights(folder, &origin::grown(folder, &config.model)?)?; // before the run folder is made; a resumed run may have outlived them
+        // Before the run folder is made; a resumed run may have outlived them.
+        open_weights(folder, &origin::grown(folder, &config.model)?)?;
     }
     let device = args.device.open(config.train.precision)?;
     let specs = parameters(&config.model);
@@ -139,12 +136,19 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     let trainer = Trainer::new(&config, &mut source, machine, &dataset, &tokenizer, journal, state)?;
     let outcome = trainer.run(args.profile)?;
     note(verdict(&outcome, &dataset, &source.device, out, started.elapsed()));
-    if exam::is_of_world(&config)
-        && let Some(scores) = exam::sit(&model_folder(out)?, &config, &source.device)?
-    {
-        print(scores)?;
+    if exam::is_of_world(&config) {
+        exam::sit(&model_folder(out)?, &config, &source.device)?.map(print).transpose()?;
     }
     Ok(dataset.entropy_per_token())
+}
+
+/// What the run learns from: conversations where there is an `encoder` for them, else text.
+fn data(config: &Config, tokenizer: &Tokenizer, encoder: Option<Encoder>) -> Result<Dataset> {
+    let train = &config.train;
+    match (&config.sft, encoder) {
+        (Some(sft), Some(encoder)) => Dataset::of_chats(&config.data, sft, encoder, train.sequence_length, train.seed),
+        _ => Dataset::open(&config.data, tokenizer, train.sequence_length, train.seed),
+    }
 }
 
 /// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts it.

@@ -11,8 +11,8 @@ impl Tokenizer {
         special.map(|(id, token)| (String::from_utf8_lossy(&token.bytes).into_owned(), id)).collect()
     }
 
-    /// The same vocabulary with these special tokens. Those that it lacks get the ids from [`Tokenizer::vocab_size`] on,
-    /// in order.
+    /// The same vocabulary with these special tokens. Those that it lacks get the ids from
+    /// [`Tokenizer::vocab_size`] on, in order.
     ///
     /// # Errors
     /// If it is a file's, and the file has no place for them.

@@ -226,8 +226,9 @@ fn read_manifest(at: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn read_template(at: &Path, bytes: &[u8]) -> Result<()> {
-    static MARKED: LazyLock<Tokenizer> =
-        LazyLock::new(|| BYTES.with_special(&["<|im_start|>", "<|im_end|>"]).unwrap());
+    static MARKED: LazyLock<Tokenizer> = LazyLock::new(|| {
+        Tokenizer::load("byte").and_then(|bytes| bytes.with_special(&["<|im_start|>", "<|im_end|>"])).unwrap()
+    });
     let path = put(at, "chat.jinja", bytes);
     Encoder::new(Template::open(&path, &MARKED)?, MARKED.clone(), SftMask::Answers).map(drop)
 }

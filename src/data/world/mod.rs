@@ -3,7 +3,7 @@
 //! In reading order: [`lexicon`] (the facts and sentences of `assets/world.toml`), [`template`] (sentences with
 //! slots), `teller` (chooses, tells, and keeps account of the choices), `plot` (what can happen in a story),
 //! `score` (the probability of a text, found again by trying every choice), `windows` (stories as training
-//! windows, with their entropy and their questions), [`chat`] (shorter stories, and questions on them and on the facts).
+//! windows, with their entropy and their questions), [`chat`] (shorter stories, and questions on them and on facts).
 //!
 //! Two kinds of things can be foretold in a story. Facts hold in all of them: that Mara is the baker, that the rope is
 //! for tying up boats. Others follow from the story so far: who has the rope now. The generator marks where either
