@@ -9,6 +9,7 @@
 use crate::data::record::Turn;
 use crate::error::{Error, Result};
 use crate::input::{one_line, quoted, read_text};
+use crate::quiet::quietly;
 use crate::tokenizer::{CHATML, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -16,10 +17,14 @@ use minijinja::{Environment, ErrorKind, context};
 use std::path::Path;
 
 /// Largest template, in bytes: several times the largest published one.
-const MAX_BYTES: u64 = 128 << 10;
+const MAX_BYTES: u64 = 64 << 10;
 /// What rendering may cost: one for an instruction and for every 64 bytes that are made. Published templates need some
 /// hundreds a message.
 const FUEL: u64 = 1 << 20;
+/// Bytes of stack for reading and rendering a template of the user's. The library goes as deep as what it reads, a level
+/// for every other byte at most, and as the values that it makes, a level for every few of [`FUEL`]. What of the stack
+/// is not needed takes no memory.
+const STACK: usize = 256 << 20;
 /// Stands before and after the number of a message in place of its content: no text has these characters, which stay
 /// unassigned for ever.
 const PLACEHOLDER: [char; 2] = ['\u{10fffe}', '\u{10ffff}'];
@@ -74,9 +79,8 @@ impl Template {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         };
         environment.add_function("raise_exception", raise);
-        environment
-            .add_template_owned("chat", source.to_owned())
-            .map_err(|e| Error::file(name, format!("is no chat template: {}", one_line(&e))))?;
+        let read = || environment.add_template_owned("chat", source.to_owned()).map_err(|e| one_line(&e));
+        deeply(read).map_err(|e| Error::file(name, format!("is no chat template: {e}")))?;
         let end = tokenizer.decode(&[tokenizer.eos()]);
         Ok(Template { environment, name: name.to_owned(), source: source.to_owned(), end })
     }
@@ -108,10 +112,13 @@ impl Template {
         let end = &self.end;
         let context = context! { messages, add_generation_prompt => prompt, bos_token => end, eos_token => end };
         let template = self.environment.get_template("chat").map_err(|e| one_line(&e))?;
-        template.render(context).map_err(|e| match e.kind() {
-            ErrorKind::OutOfFuel => "goes on without end, or makes too much text".to_owned(),
-            _ => format!("fails: {}", one_line(&e)),
-        })
+        let render = || {
+            template.render(context).map_err(|e| match e.kind() {
+                ErrorKind::OutOfFuel => "goes on without end, or makes too much text".to_owned(),
+                _ => format!("fails: {}", one_line(&e)),
+            })
+        };
+        if self.is_chatml() { render() } else { deeply(render) }
     }
 
     /// The parts of that text.
@@ -150,6 +157,15 @@ impl Template {
         }
         Err(format!("changes what messages say, such as {}", quoted(&turns.first().map_or("", |t| &t.content))))
     }
+}
+
+/// Runs `f` with [`STACK`]; a panic in it is an error too.
+fn deeply<T: Send>(f: impl FnOnce() -> std::result::Result<T, String> + Send) -> std::result::Result<T, String> {
+    let short = |e: std::io::Error| format!("cannot be read for lack of memory: {e}");
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || quietly(f));
+        thread.map_err(short)?.join().unwrap_or_else(|_| Err("it panicked".to_owned())).and_then(|done| done)
+    })
 }
 
 /// The text of segments.

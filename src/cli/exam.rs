@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::config::sft::SftConfig;
 use crate::error::Result;
 use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
-use crate::terminal::note;
+use crate::terminal::{note, print};
 use crate::tokenizer::Tokenizer;
+use crate::train::checkpoint::model_folder;
 use std::path::Path;
 
 /// Questions that are answered at a time.
@@ -25,8 +26,18 @@ pub(super) fn encoder(sft: &SftConfig, tokenizer: &Tokenizer) -> Result<Encoder>
 }
 
 /// Whether a run learns from the embedded world's chats, whose exam it can sit.
-pub(super) fn is_of_world(config: &Config) -> bool {
+fn is_of_world(config: &Config) -> bool {
     config.sft.is_some() && config.data.path.is_empty()
+}
+
+/// Prints how the newest model in the run folder `out` answers, if it was fine-tuned on the world's chats.
+pub(super) fn report(out: &Path, run: &Config, device: &Device) -> Result<()> {
+    if is_of_world(run)
+        && let Some(scores) = sit(&model_folder(out)?, run, device)?
+    {
+        print(scores)?;
+    }
+    Ok(())
 }
 
 /// Lets the model in `folder` answer the questions of the world that it was fine-tuned on.

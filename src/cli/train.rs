@@ -14,9 +14,8 @@ use crate::generate::{Generator, GeneratorOptions};
 use crate::graph::plan::Plan;
 use crate::model::params::{ParamSpec, parameters, start_values};
 use crate::model::program::Program;
-use crate::terminal::{note, print, printable};
+use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
-use crate::train::checkpoint::model_folder;
 use crate::train::journal::Journal;
 use crate::train::rotation;
 use crate::train::session::Session;
@@ -136,9 +135,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     let trainer = Trainer::new(&config, &mut source, machine, &dataset, &tokenizer, journal, state)?;
     let outcome = trainer.run(args.profile)?;
     note(verdict(&outcome, &dataset, &source.device, out, started.elapsed()));
-    if exam::is_of_world(&config) {
-        exam::sit(&model_folder(out)?, &config, &source.device)?.map(print).transpose()?;
-    }
+    exam::report(out, &config, &source.device)?;
     Ok(dataset.entropy_per_token())
 }
 

@@ -88,14 +88,17 @@ const BOMBS: &[Bomb] = &[
         format!("{}x{}", "{% for a in range(99999) %}".repeat(9), "{% endfor %}".repeat(9)).into_bytes()
     }),
     ("template", "texts that double", |n| {
-        format!("{{% set a = 'x' %}}{}", "{% set a = a ~ a %}".repeat(n.min(100_000) / 20)).into_bytes()
+        format!("{{% set a = 'x' %}}{}", "{% set a = a ~ a %}".repeat(n.min(60_000) / 20)).into_bytes()
     }),
     ("template", "texts that are repeated", |_| b"{{ ('x' * 99999999) | replace('x', 'y' * 9999) }}".to_vec()),
     ("template", "a macro that calls itself", |_| b"{% macro f(a) %}{{ f(a ~ a) }}{% endmacro %}{{ f('x') }}".to_vec()),
-    ("template", "levels without end", |n| "{{".bytes().chain(vec![b'('; n.min(100_000)]).collect()),
-    ("template", "blocks without end", |n| "{% if a %}".repeat(n.min(100_000) / 10).into_bytes()),
+    ("template", "levels without end", |n| "{{".bytes().chain(vec![b'('; n.min(60_000)]).collect()),
+    ("template", "blocks without end", |n| "{% if a %}".repeat(n.min(60_000) / 10).into_bytes()),
     ("template", "filters without end", |n| {
-        format!("{{{{ messages{} }}}}", " | list".repeat(n.min(100_000) / 8)).into_bytes()
+        format!("{{{{ messages{} }}}}", " | list".repeat(n.min(60_000) / 8)).into_bytes()
+    }),
+    ("template", "values without end", |_| {
+        b"{% set n = namespace(x=[]) %}{% for a in range(99999) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x }}".to_vec()
     }),
     ("template", "a wide number", |_| b"{{ '%99999999d' | format(1) }}{{ 'x' | indent(99999999) }}".to_vec()),
     ("template", "more than a page", |n| vec![b'#'; n]),
