@@ -117,7 +117,7 @@ fn what_is_too_large_or_no_http_hurts_nobody() {
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     assert_eq!(server.send(chunked.as_bytes()).status, 413);
     // Bodies that were not sent, and never will be.
-    for more in ["content-length: 20000\r\nexpect: 100-continue", "content-length: 18446744073709551615"] {
+    for more in ["content-length: 20000\r\nexpect: 100-continue", "content-length: 99999999999999"] {
         assert_eq!(server.send(format!("{head}{more}\r\n\r\n").as_bytes()).status, 413, "{more}");
     }
     let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1000));
