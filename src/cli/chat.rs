@@ -1,12 +1,15 @@
 //! `hadal chat`
 
+use super::convert::chat_template;
 use super::sample::SamplingArgs;
 use super::serve::{ContextArgs, generator};
 use super::{DeviceArgs, existing, model_config, model_tokenizer, positive};
+use crate::chat::{Encoder, Template};
+use crate::config::sft::SftMask;
 use crate::config::train::Precision;
 use crate::data::record::{Role, Turn};
 use crate::error::{Error, Result};
-use crate::generate::{CHUNK, Dialogue, Event, Finish, Generator, GeneratorOptions, Request, Sampling, Text};
+use crate::generate::{CHUNK, Event, Finish, Generator, GeneratorOptions, Request, Sampling, Text};
 use crate::stop::Interrupt;
 use crate::terminal::{note, print, print_part, printable};
 use crate::tokenizer::Tokenizer;
@@ -62,7 +65,7 @@ enum Next {
 /// A conversation and the model that it is held with.
 struct Talk {
     generator: Generator,
-    dialogue: Dialogue,
+    encoder: Encoder,
     tokenizer: Tokenizer,
     system: Option<String>,
     turns: Vec<Turn>,
@@ -79,15 +82,15 @@ pub(super) fn run(args: ChatArgs) -> Result<()> {
     let folder = model_folder(&existing(&args.model)?)?;
     let config = model_config(&folder)?;
     let tokenizer = model_tokenizer(&folder, &config)?;
-    let dialogue =
-        Dialogue::open(&folder, &tokenizer).map_err(|reason| Error::file(&folder, format!("cannot chat: {reason}")))?;
+    let encoder =
+        encoder(&folder, &tokenizer).map_err(|reason| Error::file(&folder, format!("cannot chat: {reason}")))?;
     let capacity = args.context.tokens(&config)?;
     let options = GeneratorOptions { slots: 1, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
     let generator = generator(&folder, &config, options, (&args.device, args.precision))?;
     let typed = std::io::stdin().is_terminal();
     let talk = Talk {
         generator,
-        dialogue,
+        encoder,
         tokenizer,
         system: args.system,
         turns: Vec::new(),
@@ -97,6 +100,23 @@ pub(super) fn run(args: ChatArgs) -> Result<()> {
         interrupt: typed.then(Interrupt::listen).transpose()?,
     };
     if typed { type_lines(talk) } else { read_lines(talk) }
+}
+
+/// How the model in `folder` is told conversations: by its own template, else by ChatML; or why it cannot chat.
+pub(super) fn encoder(folder: &Path, tokenizer: &Tokenizer) -> std::result::Result<Encoder, String> {
+    let made = match chat_template(folder) {
+        Ok(Some(source)) => Template::parse("its chat template", &source, tokenizer),
+        Ok(None) if tokenizer.chat_template().is_some() => Template::chatml(tokenizer),
+        Ok(None) => {
+            let reason = "its vocabulary has no tokens for turns; hadal sft gives it some and teaches it to chat";
+            return Err(reason.to_owned());
+        }
+        Err(error) => Err(error),
+    };
+    made.and_then(|template| Encoder::new(template, tokenizer.clone(), SftMask::default())).map_err(|e| match e {
+        Error::Config { reason, .. } => reason,
+        other => other.to_string(),
+    })
 }
 
 /// Lines of somebody who types: what is wrong with one is said, and the next may come.
@@ -216,7 +236,7 @@ impl Talk {
 
     fn prompt(&self) -> Result<Vec<u32>> {
         let refuse = |reason| Error::Usage(format!("the chat template {reason}"));
-        let prompt = self.dialogue.prompt(&self.messages()).map_err(refuse)?;
+        let prompt = self.encoder.prompt(&self.messages()).map_err(refuse)?;
         let (tokens, capacity) = (prompt.len(), self.generator.capacity());
         if tokens < capacity {
             return Ok(prompt);
@@ -230,7 +250,7 @@ impl Talk {
         let taken = prompt.len();
         let sampling = Sampling { seed: self.sampling.seed.wrapping_add(self.answers), ..self.sampling.clone() };
         self.answers += 1;
-        let stop = vec![self.dialogue.end(), self.tokenizer.eos()];
+        let stop = vec![self.encoder.end(), self.tokenizer.eos()];
         let begin = Instant::now();
         let number = self.generator.submit(Request { prompt, max_tokens: self.most, stop, sampling })?;
         if let Some(interrupt) = &self.interrupt {

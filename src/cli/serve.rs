@@ -1,10 +1,11 @@
 //! `hadal serve`
 
+use super::chat::encoder;
 use super::{DeviceArgs, bytes, existing, load_weights, model_config, model_tokenizer, positive};
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
-use crate::generate::{CHUNK, Dialogue, Generator, GeneratorOptions};
+use crate::generate::{CHUNK, Generator, GeneratorOptions};
 use crate::serve::{Limits, Served, now, run as serve};
 use crate::stop::Stop;
 use crate::terminal::{note, printable};
@@ -102,12 +103,12 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
     let options = GeneratorOptions { slots: args.slots, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
     let generator = generator(&folder, &config, options, (&args.device, args.precision))?;
     let stop = Stop::listen()?;
-    let dialogue = Dialogue::open(&folder, &tokenizer);
-    if let Err(reason) = &dialogue {
+    let encoder = encoder(&folder, &tokenizer);
+    if let Err(reason) = &encoder {
         note(format_args!("/v1/chat/completions will be refused: {}", printable(reason)));
     }
     note(format_args!("{} of {capacity} tokens a sequence listens on http://{address}/v1", printable(&name)));
-    let served = Served { name, tokenizer, dialogue, capacity, created: now() };
+    let served = Served { name, tokenizer, encoder, capacity, created: now() };
     let limits = Limits { places: args.slots + args.queue, max_body: args.max_body };
     serve(generator, served, listener, limits, move || stop.requested().is_some())
 }

@@ -6,12 +6,10 @@
 //! device waiting, and what was drawn after a sequence's end is dropped. What a sequence gets does not depend on the
 //! others: rows of a pass are computed each on its own, with sums in an order that no other row changes.
 
-mod dialogue;
 mod sampling;
 mod sequence;
 mod text;
 
-pub use dialogue::Dialogue;
 pub use sampling::Sampling;
 pub use sequence::{Completion, Event, Finish, Request};
 pub use text::Text;

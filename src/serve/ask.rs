@@ -144,7 +144,7 @@ fn fits(name: &str, prompt: &[u32], served: &Served) -> Result<(), Refusal> {
 
 /// `messages` up to where the assistant is to answer, and the token that ends its answer.
 fn chat(fields: &mut Fields, served: &Served) -> Result<(Vec<Vec<u32>>, u32), Refusal> {
-    let dialogue = served.dialogue.as_ref().map_err(|reason| {
+    let encoder = served.encoder.as_ref().map_err(|reason| {
         let message = format!("the model cannot chat: {reason}");
         Refusal::new(StatusCode::BAD_REQUEST, "model_cannot_chat", message)
     })?;
@@ -156,9 +156,9 @@ fn chat(fields: &mut Fields, served: &Served) -> Result<(Vec<Vec<u32>>, u32), Re
         _ => return Err(Refusal::field("messages", "must be a list with at least one message")),
     };
     let refuse = |reason| Refusal::field("messages", format_args!("cannot be written: the chat template {reason}"));
-    let prompt = dialogue.prompt(&turns).map_err(refuse)?;
+    let prompt = encoder.prompt(&turns).map_err(refuse)?;
     fits("messages", &prompt, served)?;
-    Ok((vec![prompt], dialogue.end()))
+    Ok((vec![prompt], encoder.end()))
 }
 
 /// A message; its content is a text, or a list of parts of text.

@@ -15,8 +15,9 @@ mod patient;
 pub mod refusal;
 mod site;
 
+use crate::chat::Encoder;
 use crate::error::{Error, Result};
-use crate::generate::{Dialogue, Generator};
+use crate::generate::Generator;
 use crate::input::quoted;
 use crate::tokenizer::Tokenizer;
 use hyper::StatusCode;
@@ -33,8 +34,8 @@ pub struct Served {
     pub name: String,
     /// Its vocabulary.
     pub tokenizer: Tokenizer,
-    /// How it chats, or why it does not.
-    pub dialogue: std::result::Result<Dialogue, String>,
+    /// How it is told conversations, or why it cannot chat.
+    pub encoder: std::result::Result<Encoder, String>,
     /// Tokens of a sequence, prompt and answer together.
     pub capacity: usize,
     /// When the server began, in seconds since 1970.

@@ -2,6 +2,7 @@
 
 use super::judge::Read;
 use super::{bytes, json, seeds, text};
+use hadal::chat::{Encoder, Template};
 use hadal::checkpoint::container::Container;
 use hadal::checkpoint::manifest::Manifest;
 use hadal::checkpoint::tensors::read_tensors;
@@ -9,10 +10,10 @@ use hadal::checkpoint::weights::Weights;
 use hadal::config::Config;
 use hadal::config::data::DataConfig;
 use hadal::config::hf::parse_config;
+use hadal::config::sft::SftMask;
 use hadal::data::Cache;
 use hadal::data::corpus::Corpus;
 use hadal::error::{Error, Result};
-use hadal::generate::Dialogue;
 use hadal::model::params::parameters;
 use hadal::plot::{PlotOptions, Run, render};
 use hadal::serve::Served;
@@ -248,8 +249,9 @@ fn read_metrics(at: &Path, bytes: &[u8]) -> Result<()> {
 fn read_request(_: &Path, bytes: &[u8]) -> Result<()> {
     static SERVED: LazyLock<Served> = LazyLock::new(|| {
         let tokenizer = Tokenizer::load("world").unwrap();
-        let dialogue = Ok(Dialogue::open(Path::new("."), &tokenizer).unwrap());
-        Served { name: "m".to_owned(), dialogue, tokenizer, capacity: 256, created: 0 }
+        let template = Template::chatml(&tokenizer).unwrap();
+        let encoder = Ok(Encoder::new(template, tokenizer.clone(), SftMask::default()).unwrap());
+        Served { name: "m".to_owned(), encoder, tokenizer, capacity: 256, created: 0 }
     });
     let by = |kind| Ask::read(kind, bytes, &SERVED, 128);
     let ask = by(Kind::Chat).or_else(|_| by(Kind::Completion)).map_err(|refusal| Error::Usage(refusal.message))?;
