@@ -145,3 +145,32 @@ fn what_is_too_large_or_no_http_hurts_nobody() {
     last.write_all(&posting(COMPLETIONS, r#"{"prompt": "a", "max_tokens": 1}"#)).unwrap();
     assert_eq!(read(last).status, 200);
 }
+
+#[test]
+#[ignore = "waits for limits of time, half a minute"]
+fn who_is_too_slow_is_closed() {
+    let server = Server::start("world", &["--context", "4096"]);
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let dripping = |begin: String, drop: &str| {
+        let (mut stream, begun) = (server.connect(), std::time::Instant::now());
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+        stream.write_all(begin.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        while std::io::Read::read_to_end(&mut stream, &mut bytes).is_err() && stream.write_all(drop.as_bytes()).is_ok()
+        {
+        }
+        assert!((25..50).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        String::from_utf8(bytes).unwrap()
+    };
+    std::thread::scope(|scope| {
+        let headers = scope.spawn(|| dripping(head.to_owned(), "a: b\r\n"));
+        let body = scope.spawn(|| dripping(format!("{head}content-length: 1000\r\n\r\n{{"), " "));
+        let silent = scope.spawn(|| dripping(String::new(), ""));
+        let long = json!({"prompt": vec!["a"; 64], "max_tokens": 4000, "stream": true, "temperature": 0}).to_string();
+        let mut unread = server.connect();
+        unread.write_all(&posting(COMPLETIONS, &long)).unwrap();
+        assert!(body.join().unwrap().starts_with("HTTP/1.1 408"));
+        assert_eq!((headers.join().unwrap().as_str(), silent.join().unwrap().as_str()), ("", ""));
+        server.wait_for(0); // nobody took what the long answer said
+    });
+}
