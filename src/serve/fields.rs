@@ -73,6 +73,7 @@ impl Fields {
         match self.0.keys().next() {
             Some(name) => Err(Refusal {
                 code: Some("unknown_parameter"),
+                param: Some(name.chars().take(40).collect()),
                 ..Refusal::field(&quoted(name), "is no field that this server knows; leave it out")
             }),
             None => Ok(()),

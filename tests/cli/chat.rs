@@ -1,5 +1,6 @@
 //! Conversations by lines of standard input, and servers that cannot begin.
 
+use super::files::CHECKPOINT;
 use super::{Done, command, misused, ran, refused, shared, succeeds, train};
 use serde_json::Value;
 use std::fs;
@@ -75,6 +76,29 @@ fn a_model_without_tokens_for_turns_is_refused() {
     let at = tempfile::tempdir().unwrap();
     succeeds(at.path(), &train(&["--steps", "1", "--tokenizer", "byte", "--out", "run"]));
     refused(at.path(), &CHAT, 2, &["cannot chat", "hadal sft"]);
+}
+
+#[test]
+fn a_model_is_told_conversations_by_its_own_template() {
+    let at = tempfile::tempdir().unwrap();
+    let model = at.path().join("run");
+    fs::create_dir(&model).unwrap();
+    for entry in fs::read_dir(shared().join(CHECKPOINT)).unwrap().map(Result::unwrap) {
+        if entry.file_name() != "manifest.json" {
+            fs::copy(entry.path(), model.join(entry.file_name())).unwrap(); // without that, files may be changed
+        }
+    }
+    let say = |template: &str| {
+        fs::write(model.join("chat_template.jinja"), template).unwrap();
+        ran(command(at.path()).args(CHAT).write_stdin("Where is Mara?\n"))
+    };
+    let turns = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}{{ words }}";
+    let [a, b] = ["", "Mara is"].map(|words| say(&turns.replace("{{ words }}", words)));
+    assert!(a.code == 0 && b.code == 0 && a.out != b.out, "{} {}", a.err, b.err);
+    for (template, word) in [("{{ messages", "no chat template"), ("{{ messages[0].content }}", "its chat template")] {
+        let done = say(template);
+        assert!(done.code == 2 && done.err.contains(word) && done.err.contains("cannot chat"), "{}", done.err);
+    }
 }
 
 #[test]
