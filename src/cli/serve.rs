@@ -11,6 +11,7 @@ use crate::stop::Stop;
 use crate::terminal::{note, printable};
 use crate::train::checkpoint::model_folder;
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -33,10 +34,10 @@ pub(super) struct ServeArgs {
     #[arg(long)]
     name: Option<String>,
     /// Sequences that are generated at a time
-    #[arg(long, default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MOST))]
+    #[arg(long, default_value_t = 64, value_parser = sequences(1))]
     slots: usize,
     /// Sequences that may wait for a slot; more are refused with status 429
-    #[arg(long, default_value_t = 256, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=MOST))]
+    #[arg(long, default_value_t = 256, value_parser = sequences(0))]
     queue: usize,
     #[command(flatten)]
     context: ContextArgs,
@@ -48,6 +49,11 @@ pub(super) struct ServeArgs {
     precision: Precision,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// Reads a number of sequences.
+fn sequences(least: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=MOST)
 }
 
 /// How long sequences get.

@@ -6,8 +6,8 @@
     python tests/serve/check_openai.py --model runs/served [--hadal target/release/hadal]
 
 needs openai; checked with 3.57. Starts the server on a free port, and checks models, completions and chats, as a whole
-and as streams, several choices, stops, errors by their classes, a full queue, streams that are left, and 64 clients at a
-time, each of which must get what it gets alone. Ends with status 1 if anything differs.
+and as streams, several choices, stops, errors by their classes, a full queue, streams that are left, and 64 clients at
+a time, each of which must get what it gets alone. Ends with status 1 if anything differs.
 """
 
 import argparse
@@ -32,7 +32,8 @@ def start(args, *more):
 
 def ask(i):
     """Request number i: each another."""
-    return dict(model="m", messages=[{"role": "user", "content": "Where? " * (1 + i % 9)}], seed=i, max_tokens=5 + i % 30)
+    messages = [{"role": "user", "content": "Where? " * (1 + i % 9)}]
+    return dict(model="m", messages=messages, seed=i, max_tokens=5 + i % 30)
 
 
 def check_answers(client):
