@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 /// Texts that end an answer, at most.
 const MOST_STOPS: usize = 16;
-/// Bytes of one of them.
-const LONGEST_STOP: usize = 1024;
+/// Bytes of one of them: each token is compared with all of their beginnings.
+const LONGEST_STOP: usize = 256;
 /// Tokens of a completion that says nothing about it, as OpenAI has it.
 const COMPLETION_TOKENS: usize = 16;
 

@@ -1,8 +1,8 @@
 //! A model behind HTTP, by the interface of OpenAI's that clients know.
 //!
 //! In reading order: `engine` (the thread that owns the model), `http` and `patient` (connections and their limits),
-//! `site` (what is at which address), `fields` and `ask` (what a client asks for), `answer` (what it gets), `refusal` (or
-//! why not).
+//! `site` (what is at which address), `fields` and `ask` (what a client asks for), `answer` (what it gets), `refusal`
+//! (or why not).
 //!
 //! Everything that comes by a connection is hostile: it is read within limits of size and time, and refused by a status
 //! from 400 on with one sentence.
