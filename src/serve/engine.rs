@@ -6,7 +6,7 @@ use crate::generate::{Event, Finish, Generator, Request};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Something that a sequence got.
@@ -138,11 +138,8 @@ pub fn run(mut generator: Generator, jobs: Jobs) -> Result<()> {
             let Ok(job) = jobs.0.recv() else { return Ok(()) };
             take(&mut generator, &mut live, job);
         }
-        loop {
-            match jobs.0.try_recv() {
-                Ok(job) => take(&mut generator, &mut live, job),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(job) = jobs.0.try_recv() {
+            take(&mut generator, &mut live, job);
         }
         live.retain(|&number, sequence: &mut Live| {
             let wanted = !sequence.cancelled.load(Ordering::Acquire);
