@@ -20,6 +20,7 @@ pub mod data; // the embedded world, files, batches
 pub mod chat; // conversations as tokens
 pub mod train; // the loop, the run folder, the schedule
 pub mod generate; // continuing sequences, and texts
+pub mod serve; // a model behind HTTP
 pub mod plot; // the loss as a picture
 pub mod bench; // measurements of products and whole updates
 pub mod check; // a GPU's results beside the reference's

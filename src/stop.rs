@@ -58,6 +58,25 @@ impl Stop {
     }
 }
 
+/// Whether Ctrl-C was pressed, of a program that goes on after it.
+#[derive(Clone, Debug)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on Ctrl-C no longer ends the process.
+    pub fn listen() -> Result<Interrupt> {
+        let pressed = Arc::new(AtomicBool::new(false));
+        let registered = flag::register(SIGINT, pressed.clone());
+        registered.map_err(|e| Error::Usage(format!("signals cannot be listened to: {e}")))?;
+        Ok(Interrupt(pressed))
+    }
+
+    /// Whether it was pressed since this was last asked.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,13 @@ use std::io::{ErrorKind, Write};
 /// Writes a result and a line feed to standard output. A reader that has seen enough and closed the pipe, as `head`
 /// does, is no error.
 pub fn print(text: impl Display) -> Result<()> {
+    print_part(format_args!("{text}\n"))
+}
+
+/// The same for a part of a result, without a line feed; it is seen at once.
+pub fn print_part(text: impl Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match write!(out, "{text}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
         _ => Ok(()),
     }

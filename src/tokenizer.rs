@@ -222,10 +222,14 @@ impl Tokenizer {
         self.tokens.iter().filter(|token| !token.bytes.is_empty()).count()
     }
 
+    /// The text that `id` adds to what stands before it; special tokens and unknown ids add none.
+    pub fn text_bytes(&self, id: u32) -> &[u8] {
+        self.tokens.get(id as usize).filter(|token| !token.special).map_or(&[], |token| &token.bytes)
+    }
+
     /// Bytes of text that `ids` stand for; special tokens and unknown ids count nothing.
     pub fn byte_count(&self, ids: &[u32]) -> usize {
-        let bytes = |&id: &u32| self.tokens.get(id as usize).filter(|t| !t.special).map_or(0, |t| t.bytes.len());
-        ids.iter().map(bytes).sum()
+        ids.iter().map(|&id| self.text_bytes(id).len()).sum()
     }
 
     /// The content of a `tokenizer.json` that encodes as this tokenizer does.

@@ -70,7 +70,7 @@ fn open_all(folder: &Path, config: &ModelConfig) -> Result<(Weights, Option<Toke
 }
 
 /// The folder's own chat template: a file, or in older folders a key of `tokenizer_config.json`.
-fn chat_template(folder: &Path) -> Result<Option<String>> {
+pub(super) fn chat_template(folder: &Path) -> Result<Option<String>> {
     if let Some(path) = inside_if_there(folder, CHAT_TEMPLATE)? {
         return read_text(&path, LARGEST_TEMPLATE).map(Some);
     }

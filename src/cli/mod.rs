@@ -1,6 +1,7 @@
 //! The command line: one module a command.
 
 mod bench;
+mod chat;
 mod check;
 mod completions;
 mod convert; // a model into a new folder
@@ -19,6 +20,7 @@ mod plan;
 mod plot;
 mod resume; // what --resume takes over
 mod sample;
+mod serve;
 mod sft;
 mod study;
 mod train;
@@ -55,6 +57,10 @@ enum Command {
     Study(study::StudyArgs),
     /// Continue a text with a trained model
     Sample(sample::SampleArgs),
+    /// Talk to a fine-tuned model
+    Chat(chat::ChatArgs),
+    /// Serve a model by the interface that clients of OpenAI's know
+    Serve(serve::ServeArgs),
     /// Loss, bits per byte and accuracy of a model
     Eval(eval::EvalArgs),
     /// Compare every kernel and gradient on this adapter with the CPU reference
@@ -111,6 +117,8 @@ impl Cli {
             Command::Sft(args) => sft::run(args),
             Command::Study(args) => study::run(args),
             Command::Sample(args) => sample::run(args),
+            Command::Chat(args) => chat::run(args),
+            Command::Serve(args) => serve::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Check(args) => check::run(args),
             Command::Bench(args) => bench::run(args),

@@ -8,9 +8,11 @@
 
 mod sampling;
 mod sequence;
+mod text;
 
 pub use sampling::Sampling;
 pub use sequence::{Completion, Event, Finish, Request};
+pub use text::Text;
 
 use crate::backend::Device;
 use crate::config::model::ModelConfig;

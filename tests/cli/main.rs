@@ -1,6 +1,7 @@
 //! The program as its user meets it: every command on good input, and what each kind of bad input is answered with.
 
 mod bench; // measurements
+mod chat; // conversations, and a server that cannot begin
 mod corpora; // the user's data
 mod device; // what needs an adapter
 mod events; // for TensorBoard

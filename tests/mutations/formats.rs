@@ -16,6 +16,8 @@ use hadal::data::corpus::Corpus;
 use hadal::error::{Error, Result};
 use hadal::model::params::parameters;
 use hadal::plot::{PlotOptions, Run, render};
+use hadal::serve::Served;
+use hadal::serve::ask::{Ask, Kind};
 use hadal::tokenizer::Tokenizer;
 use hadal::train::checkpoint::TrainerState;
 use hadal::train::journal::read_rows;
@@ -47,6 +49,9 @@ const fn of(
     Format { name, target, seeds, mutate, read }
 }
 
+/// What clients send: no file.
+pub const REQUEST: &str = "request";
+
 pub const FORMATS: &[Format] = &[
     of("safetensors", Some("safetensors"), seeds::safetensors, mutate_safetensors, read_safetensors),
     of("index", Some("index"), seeds::index, json::mutated, read_index),
@@ -63,6 +68,7 @@ pub const FORMATS: &[Format] = &[
     of("state", Some("state"), seeds::state, json::mutated, read_state),
     of("metrics", Some("metrics"), seeds::metrics, mutate_lines, read_metrics),
     of("template", Some("template"), seeds::template, template::mutated, read_template),
+    of(REQUEST, Some("request"), seeds::request, json::mutated, read_request),
 ];
 
 fn mutate_bytes(seed: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
@@ -245,5 +251,20 @@ fn read_metrics(at: &Path, bytes: &[u8]) -> Result<()> {
     if bytes.iter().map(|&b| usize::from(b)).sum::<usize>().is_multiple_of(24) {
         render(&[run], &PlotOptions::default());
     }
+    Ok(())
+}
+
+/// A body by whichever interface takes it.
+fn read_request(_: &Path, bytes: &[u8]) -> Result<()> {
+    static SERVED: LazyLock<Served> = LazyLock::new(|| {
+        let tokenizer = Tokenizer::load("world").unwrap();
+        let template = Template::chatml(&tokenizer).unwrap();
+        let encoder = Ok(Encoder::new(template, tokenizer.clone(), SftMask::default()).unwrap());
+        Served { name: "m".to_owned(), encoder, tokenizer, capacity: 256, created: 0 }
+    });
+    let by = |kind| Ask::read(kind, bytes, &SERVED, 128);
+    let ask = by(Kind::Chat).or_else(|_| by(Kind::Completion)).map_err(|refusal| Error::Usage(refusal.message))?;
+    let known = |id: &u32| (*id as usize) < SERVED.tokenizer.vocab_size();
+    assert!(ask.requests.len() <= 128 && ask.requests.iter().all(|r| r.prompt.iter().all(known)));
     Ok(())
 }

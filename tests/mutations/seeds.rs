@@ -227,3 +227,13 @@ pub fn text() -> Vec<Vec<u8>> {
     let lines: String = (0..200).map(|i| format!("line {i}: \u{e9}t\u{e9} </s> <|endoftext|>\r\n")).collect();
     vec![b"Once upon a time\n".to_vec(), lines.into_bytes()]
 }
+
+pub fn request() -> Vec<Vec<u8>> {
+    let chat = json!({
+        "model": "m", "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 6, "stop": ["a", "b"], "n": 2,
+        "messages": [{"role": "system", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}],
+        "stream": true, "stream_options": {"include_usage": true}, "logit_bias": {}, "tools": [], "user": "me",
+    });
+    let completion = json!({"prompt": ["a", [6, 7]], "max_tokens": 9, "top_k": 6, "min_p": 0.1, "stop": "a"});
+    [chat, completion].map(|body| body.to_string().into_bytes()).to_vec()
+}
