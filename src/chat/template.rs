@@ -155,7 +155,7 @@ impl Template {
                 return Ok(segments);
             }
         }
-        Err(format!("changes what messages say, such as {}", quoted(&turns.first().map_or("", |t| &t.content))))
+        Err(format!("changes what messages say, such as {}", quoted(turns.first().map_or("", |t| &t.content))))
     }
 }
 
