@@ -44,11 +44,11 @@ pub struct Scores {
 }
 
 impl Exam {
-    /// The exam of the world of `seed`.
+    /// The exam of the world of `seed`, without the questions that take more than `most` tokens with their answers.
     ///
     /// # Errors
     /// If the encoder's template does not suit the world's chats.
-    pub fn new(seed: u64, encoder: &Encoder) -> Result<Exam> {
+    pub fn new(seed: u64, encoder: &Encoder, most: usize) -> Result<Exam> {
         let world = World::new(seed);
         let (mut prompts, mut longest, mut exchanges) = (Vec::new(), 0, Vec::new());
         for n in 0..CHATS {
@@ -56,9 +56,13 @@ impl Exam {
             let turns = turns(&chat);
             for (i, exchange) in chat.into_iter().enumerate() {
                 let prompt = encoder.prompt(&turns[..2 * i + 1]);
-                prompts.push(prompt.map_err(|e| Error::config("sft.chat_template", e))?);
-                longest = longest.max(encoder.tokenizer().encode(&exchange.answer).len() + 1);
-                exchanges.push(exchange);
+                let prompt = prompt.map_err(|e| Error::config("sft.chat_template", e))?;
+                let answer = encoder.tokenizer().encode(&exchange.answer).len() + 1;
+                if prompt.len() + answer <= most {
+                    longest = longest.max(answer);
+                    prompts.push(prompt);
+                    exchanges.push(exchange);
+                }
             }
         }
         Ok(Exam { prompts, longest, exchanges })
@@ -107,7 +111,7 @@ mod tests {
     fn right_answers_are_all_right_and_wrong_ones_are_not() {
         let tokenizer = Tokenizer::load("world").unwrap();
         let encoder = Encoder::new(Template::chatml(&tokenizer).unwrap(), tokenizer, SftMask::Answers).unwrap();
-        let exam = Exam::new(1, &encoder).unwrap();
+        let exam = Exam::new(1, &encoder, 256).unwrap();
         let mut answers: Vec<String> = exam.exchanges.iter().map(|exchange| exchange.answer.clone()).collect();
         let scores = exam.mark(&answers);
         assert_eq!((scores.fact.right, scores.story.right), (scores.fact.asked, scores.story.asked));

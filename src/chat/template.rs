@@ -21,9 +21,9 @@ const MAX_BYTES: u64 = 64 << 10;
 /// What rendering may cost: one for an instruction and for every 64 bytes that are made. Published templates need some
 /// hundreds a message.
 const FUEL: u64 = 1 << 20;
-/// Bytes of stack for reading and rendering a template of the user's. The library goes as deep as what it reads, a level
-/// for every other byte at most, and as the values that it makes, a level for every few of [`FUEL`]. What of the stack
-/// is not needed takes no memory.
+/// Bytes of stack for reading and rendering a template of the user's. The library goes as deep as what it reads, a
+/// level for every other byte at most, and as the values that it makes, a level for every few of [`FUEL`]. What of the
+/// stack is not needed takes no memory.
 const STACK: usize = 256 << 20;
 /// Stands before and after the number of a message in place of its content: no text has these characters, which stay
 /// unassigned for ever.
@@ -155,7 +155,7 @@ impl Template {
                 return Ok(segments);
             }
         }
-        Err(format!("changes what messages say, such as {}", quoted(&turns.first().map_or("", |t| &t.content))))
+        Err(format!("changes what messages say, such as {}", quoted(turns.first().map_or("", |t| &t.content))))
     }
 }
 

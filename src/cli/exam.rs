@@ -46,19 +46,20 @@ pub(super) fn sit(folder: &Path, run: &Config, device: &Device) -> Result<Option
     let config = model_config(folder)?;
     let tokenizer = model_tokenizer(folder, &config)?;
     let encoder = encoder(sft, &tokenizer)?;
-    let exam = Exam::new(run.data.world_seed, &encoder)?;
+    let most = config.max_position_embeddings;
+    let exam = Exam::new(run.data.world_seed, &encoder, most)?;
+    if exam.prompts.is_empty() {
+        note(format_args!("no exam: its questions take more than {most} tokens, as many as the model takes"));
+        return Ok(None);
+    }
     let request = |prompt: &Vec<u32>| Request {
         prompt: prompt.clone(),
-        max_tokens: exam.longest,
+        max_tokens: exam.longest.min(most - prompt.len()),
         stop: vec![encoder.end()],
         sampling: Sampling::greedy(),
     };
     let requests: Vec<Request> = exam.prompts.iter().map(request).collect();
-    let longest = requests.iter().map(|request| request.prompt.len() + request.max_tokens).max().unwrap_or(0);
-    if longest > config.max_position_embeddings {
-        note(format_args!("no exam: its questions take up to {longest} tokens, more than the model does"));
-        return Ok(None);
-    }
+    let longest = requests.iter().map(|request| request.prompt.len() + request.max_tokens).max().unwrap_or(most);
     let known = tokenizer.vocab_size();
     let options = GeneratorOptions { slots: SLOTS, capacity: longest, chunk: CHUNK, known };
     let mut generator = Generator::new(&config, options, device)?;

@@ -55,7 +55,7 @@ pub(super) enum Stage<'a> {
 
 impl Stage<'_> {
     /// The configuration that the run's own keys come from; without one, those of the run that made the weights.
-    pub(super) fn config<'a>(self, args: &'a RunArgs) -> Option<&'a str> {
+    pub(super) fn config(self, args: &RunArgs) -> Option<&str> {
         match self {
             Stage::Pretrain => args.config.as_deref(),
             Stage::Sft(_) => args.config.as_deref().or(Some("sft")),
