@@ -56,8 +56,8 @@ impl<'t> Tape<'t> {
         Tape { stored: dtype, ..self }
     }
 
-    /// The same tape with every row's sums in an order that does not depend on the number of rows, where they are stored
-    /// in f32.
+    /// The same tape with every row's sums in an order that does not depend on the number of rows, where they are
+    /// stored in f32.
     pub fn rows_apart(self) -> Self {
         Tape { rows_apart: self.stored == Dtype::F32, ..self }
     }

@@ -85,8 +85,8 @@ impl KernelSpec for Spec {
     }
 }
 
-/// Rows with the words of `settings`; the second has no slot. Logits up to 4 have few levels, or more where sums decide:
-/// then no draw may hang on their last bit.
+/// Rows with the words of `settings`; the second has no slot. Logits up to 4 have few levels, or more where sums
+/// decide: then no draw may hang on their last bit.
 fn case(name: &str, p: Params, settings: &dyn Fn(u32) -> [u32; WORDS], levels: f64) -> Case {
     let no_slot = crate::kernels::latent_attention::NO_SLOT;
     let logit = |x: f64| (x * levels).round() / levels * 4.0;

@@ -6,8 +6,8 @@ use crate::graph::tensor::{Role, Tensor};
 
 impl Tape<'_> {
     /// Causal attention over the latent cache, which first takes each token in: q (N, H (dn + dr)), not yet turned;
-    /// latents and rope keys (N, r + dr), not yet normalised and turned; the norm's weight (r); and the up-projection (H
-    /// (dn + dv), r) to (N, H dv).
+    /// latents and rope keys (N, r + dr), not yet normalised and turned; the norm's weight (r); and the up-projection
+    /// (H (dn + dv), r) to (N, H dv).
     pub fn cached_attention(
         &mut self,
         q: Tensor,
