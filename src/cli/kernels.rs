@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::preprocess::preprocess;
-use crate::kernels::{KERNELS, find, table};
+use crate::kernels::{find, table};
 use crate::terminal::print;
 use clap::Args;
 
@@ -20,10 +20,8 @@ pub(super) fn run(args: KernelsArgs) -> Result<()> {
     let Some(stem) = args.show else {
         return print(table());
     };
-    let kernel = find(&stem).ok_or_else(|| {
-        let stems: Vec<_> = KERNELS.iter().map(|k| k.stem).collect();
-        Error::Usage(format!("--show {stem}: there is no such kernel; there are {}", stems.join(", ")))
-    })?;
+    let unknown = || Error::Usage(format!("--show {stem}: there is no such kernel; hadal kernels lists them"));
+    let kernel = find(&stem).ok_or_else(unknown)?;
     let cases = kernel.every_case();
     let (shader, constants) = match &args.variant {
         None => (kernel.shader, cases.first().map(|case| kernel.portable_constants(&case.params, case.halves))),

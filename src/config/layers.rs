@@ -16,11 +16,11 @@ use toml::{Table, Value};
 /// Name and text of every preset, usable wherever a configuration file is.
 pub const PRESETS: &[(&str, &str)] = &[
     ("tiny", include_str!("../../assets/configs/tiny.toml")),
-    ("sft", include_str!("../../assets/configs/sft.toml")),
     ("small", include_str!("../../assets/configs/small.toml")),
     ("seed", include_str!("../../assets/configs/seed.toml")),
     ("seed-literal", include_str!("../../assets/configs/seed-literal.toml")),
     ("v2-lite", include_str!("../../assets/configs/v2-lite.toml")),
+    ("sft", include_str!("../../assets/configs/sft.toml")),
 ];
 
 /// The preset without further arguments, and under a file that names none. It sets no key that can be absent:

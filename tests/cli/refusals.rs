@@ -198,7 +198,7 @@ fn pictures_and_tables_need_something_to_show_and_a_place_to_go() {
     refused(at.path(), &["plot", &run, "-o", "empty"], 2, &["empty", "is a folder"]);
     refused(at.path(), &["data", "world", "--out", "file"], 2, &["file", "exists"]);
     refused(at.path(), &["data", "world", "--out", "missing/w.txt"], 2, &["missing"]);
-    refused(at.path(), &["kernels", "--show", "warp"], 2, &["warp", "rms_norm"]);
+    refused(at.path(), &["kernels", "--show", "warp"], 2, &["warp", "hadal kernels"]);
     refused(at.path(), &["kernels", "--show", "rms_norm", "--variant", "x"], 2, &["rms_norm", "x"]);
 }
 
