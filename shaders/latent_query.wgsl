@@ -6,7 +6,7 @@
 #define ROWS 1
 #define NOPE 128
 #define TILES 1
-#define UNROLL 8
+#define UNROLL 16
 #define THREADS 256
 #import shared/index
 alias Lanes = #{LANES == 2 ? vec2<f32> : f32};

@@ -1,11 +1,17 @@
 // matmul.wgsl on cooperative matrices, for factors stored as f16: products of 16 x 16 x 16 with f32 sums.
 // One workgroup a tile of c, bands of BAND tile rows after each other.
-// Needs m and n in sixteens, k in BKs, lines and offsets in fours. Reference: src/reference/matmul.rs.
+// Needs m and n in sixteens, k in BKs, lines and offsets in fours; THIN what shared/thin says.
+// Reference: src/reference/matmul.rs.
+#define THIN 0
 #define A_ALONG_K FORM != 2
 #define B_ALONG_K FORM == 0
-#define STAGED HALF_C
+#define STAGED HALF_C || THIN
 #define BAND 16
+#if THIN
+#import shared/thin
+#else
 #import shared/coop
+#end
 
 struct Params {
     m: u32,
@@ -22,11 +28,12 @@ struct Params {
     slice: u32,
 }
 var<immediate> p: Params;
-alias Residual = #{HALF_RESIDUAL ? f16 : f32}; // f32 where it is read
-@group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;                                    // (m, k) or (k, m)
-@group(0) @binding(1) var<storage, read> b: array<vec4<f16>>;                                    // (n, k) or (k, n)
+alias Residual = #{HALF_RESIDUAL ? f16 : f32};
+alias Result = #{HALF_C ? f16 : f32};
+@group(0) @binding(0) var<storage, read> a: array<Factor>;                                       // (m, k) or (k, m)
+@group(0) @binding(1) var<storage, read> b: array<Factor>;                                       // (n, k) or (k, n)
 @group(0) @binding(2) var<storage, read> residual: array<#{STAGED ? vec4<Residual> : Residual}>; // (m, n)
-@group(0) @binding(3) var<storage, read_write> c: array<#{STAGED ? vec4<f16> : f32}>;            // (m, n)
+@group(0) @binding(3) var<storage, read_write> c: array<#{STAGED ? vec4<Result> : Result}>;       // (m, n)
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -51,5 +58,9 @@ fn main(
     let b_first = p.b_offset + #{B_ALONG_K ? column * p.ldb : column};
     let c_first = p.c_offset + row * p.ldc + column;
     let t = Tile(a_first, p.lda, b_first, p.ldb, c_first, p.ldc, p.m - row, p.n - column, p.k);
+#if THIN
+#import shared/thin_sums
+#else
 #import shared/coop_sums
+#end
 }

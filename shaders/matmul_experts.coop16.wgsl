@@ -1,10 +1,16 @@
 // matmul_experts.wgsl on cooperative matrices, for factors stored as f16: products of 16 x 16 x 16 with f32 sums.
 // One workgroup a tile of at most TILE_M rows of one expert and TILE_N columns; the table names the tiles, which are of
-// TILE_M rows. Needs n in sixteens and k in BKs. Reference: src/reference/matmul_experts.rs.
+// TILE_M rows. Needs n in sixteens and k in BKs; THIN what shared/thin says.
+// Reference: src/reference/matmul_experts.rs.
+#define THIN 0
 #define A_ALONG_K 1
 #define B_ALONG_K FORM == 0
 #define STAGED 1
+#if THIN
+#import shared/thin
+#else
 #import shared/coop
+#end
 
 struct Params {
     rows: u32,
@@ -19,8 +25,8 @@ struct Params {
     accumulate: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> a: array<vec4<f16>>;                         // (rows, k)
-@group(0) @binding(1) var<storage, read> b: array<vec4<f16>>; // (expert_count, n, k) or (expert_count, k, n)
+@group(0) @binding(0) var<storage, read> a: array<Factor>;                            // (rows, k)
+@group(0) @binding(1) var<storage, read> b: array<Factor>; // (expert_count, n, k) or (expert_count, k, n)
 @group(0) @binding(2) var<storage, read> tiles: array<u32>;                           // (tiles, 2): expert, first row
 @group(0) @binding(3) var<storage, read> offsets: array<u32>;                         // (experts + 1)
 @group(0) @binding(4) var<storage, read_write> c: array<vec4<#{HALF_C ? f16 : f32}>>; // (rows, n)
@@ -47,5 +53,9 @@ fn main(
     let rows = min(offsets[expert + 1u] - row, #{TILE_M}u);
     let b_first = own * p.n * p.k + #{B_ALONG_K ? column * p.k : column};
     let t = Tile(row * p.k, p.k, b_first, #{B_ALONG_K ? p.k : p.n}, row * p.n + column, p.n, rows, p.n - column, p.k);
+#if THIN
+#import shared/thin_sums
+#else
 #import shared/coop_sums
+#end
 }

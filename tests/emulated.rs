@@ -13,7 +13,7 @@ use hadal::gpu::once::run_choice;
 use hadal::gpu::pipeline::{Allowed, Choice, Pipelines};
 use hadal::gpu::preprocess::preprocess;
 use hadal::kernels::case::{Case, run_reference};
-use hadal::kernels::{Kernel, matmul, matmul_experts, matmul_experts_weight_grad};
+use hadal::kernels::{Kernel, latent_attention, matmul, matmul_experts, matmul_experts_weight_grad};
 
 const KERNELS: [&Kernel; 3] = [&matmul::KERNEL, &matmul_experts::KERNEL, &matmul_experts_weight_grad::KERNEL];
 
@@ -45,10 +45,10 @@ fn judge(gpu: &Gpu, pipelines: &mut Pipelines, choice: &Choice, kernel: &Kernel,
     compare_dispatch(kernel, &choice.tolerance, case, &found, &expected, &rounded).map_err(|m| m.to_string())
 }
 
-fn agree(suffix: &'static str) {
+fn agree(suffix: &'static str, kernels: &[&Kernel]) {
     let Some(gpu) = gpu() else { return };
     let (mut pipelines, mut failures) = (Pipelines::default(), Vec::new());
-    for kernel in KERNELS {
+    for kernel in kernels {
         let mut count = 0;
         for case in kernel.every_case() {
             if let Some(choice) = form(suffix, kernel, &case, same) {
@@ -63,12 +63,17 @@ fn agree(suffix: &'static str) {
 
 #[test]
 fn products_of_16_agree_with_their_references_on_emulated_matrices() {
-    agree(COOP16);
+    agree(COOP16, &KERNELS);
 }
 
 #[test]
 fn products_of_8_agree_with_their_references_on_emulated_matrices() {
-    agree(COOP8);
+    agree(COOP8, &KERNELS);
+}
+
+#[test]
+fn attention_over_the_cache_agrees_with_its_reference_on_emulated_matrices() {
+    agree(COOP16, &[&latent_attention::KERNEL]);
 }
 
 /// Mistakes in the text of a form, and the kernel whose cases show each.

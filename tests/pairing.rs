@@ -13,8 +13,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Files of `src/kernels` and `src/reference` that several kernels share.
-const SHARED: &[&str] =
-    &["bind", "case", "elements", "flash", "gemm", "mod", "random", "state", "sum", "tile", "vector", "ways", "work"];
+const SHARED: &[&str] = &[
+    "bind", "case", "elements", "flash", "gemm", "mod", "random", "state", "sum", "thin", "tile", "vector", "ways",
+    "work",
+];
 /// The smallest limits of adapters that can train; WebGPU's own promise half the memory.
 const SHARED_BYTES: u32 = 32 << 10;
 const INVOCATIONS: u32 = 256;

@@ -42,6 +42,8 @@ enable wgpu_cooperative_matrix;
 // with 24 KiB of workgroup memory in all, two workgroups share a multiprocessor of an H100; with 25 the rate halved.
 #define STAGE_STRIDE 4
 
+alias Factor = vec4<f16>;
+
 // Where a tile lies. Indices and distances in elements.
 struct Tile {
     a: u32,       // first element of A

@@ -33,6 +33,8 @@ pub(super) const SHARED: &[(&str, &str)] = &[
     ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
     ("shared/reduce", include_str!("../../shaders/shared/reduce.wgsl")),
     ("shared/sigmoid", include_str!("../../shaders/shared/sigmoid.wgsl")),
+    ("shared/thin", include_str!("../../shaders/shared/thin.wgsl")),
+    ("shared/thin_sums", include_str!("../../shaders/shared/thin_sums.wgsl")),
     ("shared/team", include_str!("../../shaders/shared/team.wgsl")),
     ("shared/state", include_str!("../../shaders/shared/state.wgsl")),
 ];

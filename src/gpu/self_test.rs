@@ -6,7 +6,7 @@ use super::once::run_once;
 use super::pipeline::{Allowed, Pipelines};
 use crate::check::ops::judge;
 use crate::kernels::case::{Case, Data, run_reference};
-use crate::kernels::{Halves, Kernel, attention, attention_backward_kv, attention_backward_q};
+use crate::kernels::{Halves, Kernel, attention, attention_backward_kv, attention_backward_q, latent_attention};
 use crate::kernels::{matmul, matmul_experts, matmul_experts_weight_grad};
 
 /// Every case of the products that runs their variant with this suffix, on whole numbers: -1, 0 and 1 in place of
@@ -36,11 +36,11 @@ fn round(data: &mut Data) {
     }
 }
 
-/// The last case of each attention kernel that runs its variant with this suffix, where it has one: the widest heads.
+/// The last case of each attention kernel that runs its variant with this suffix, where it has one: the widest heads or lines.
 /// Their exponentials are never exact, so results are judged by the variant's tolerance.
 fn attention_cases(suffix: &'static str) -> Vec<(&'static Kernel, Case)> {
-    let kernels: [&'static Kernel; 3] =
-        [&attention::KERNEL, &attention_backward_q::KERNEL, &attention_backward_kv::KERNEL];
+    let kernels: [&'static Kernel; 4] =
+        [&attention::KERNEL, &attention_backward_q::KERNEL, &attention_backward_kv::KERNEL, &latent_attention::KERNEL];
     let allowed = Allowed::with(&[suffix]);
     let widest = |kernel: &'static Kernel| {
         let stored =
@@ -109,7 +109,7 @@ mod tests {
         assert!(attention_cases(COOP8).is_empty(), "Metal runs the portable forms");
         let cases = attention_cases(COOP16);
         let stems: Vec<&str> = cases.iter().map(|(kernel, _)| kernel.stem).collect();
-        assert_eq!(stems, ["attention", "attention_backward_q", "attention_backward_kv"]);
-        assert!(cases.iter().all(|(_, case)| case.name.starts_with("wide heads in sixteens")));
+        assert_eq!(stems, ["attention", "attention_backward_q", "attention_backward_kv", "latent_attention"]);
+        assert!(cases.iter().all(|(_, case)| case.name.starts_with("wide ") && case.name.contains(" in sixteens")));
     }
 }

@@ -3,7 +3,7 @@
 use super::op::{AttentionSizes, Balance, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight};
 use super::recording::{Recorder, Recording};
 use super::tensor::{Dtype, Role, Tensor, Tensors};
-use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS};
+use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS, fitting_tile_rows};
 use std::ops::Range;
 
 mod generation;
@@ -231,7 +231,11 @@ impl<'t> Tape<'t> {
     pub fn expert_sort(&mut self, chosen: Tensor, experts: usize) -> Routing {
         let pairs = self.tensors.elements(chosen);
         let selected = self.tensors.extent(chosen, 1);
-        let tile_rows = if self.stored == Dtype::F16 { HALF_TILE_ROWS } else { TILE_ROWS };
+        let tile_rows = match self.stored {
+            Dtype::F16 if self.training => HALF_TILE_ROWS,
+            Dtype::F16 => fitting_tile_rows(pairs, experts),
+            _ => TILE_ROWS,
+        };
         let tiles = pairs / tile_rows + experts;
         let mut index = |name: &str, shape: &[usize]| self.tensors.index(name, shape, Role::Activation);
         let starts = index("expert_starts", &[pairs.div_ceil(crate::kernels::expert_count::BLOCK), experts]);

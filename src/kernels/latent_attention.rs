@@ -1,8 +1,8 @@
 //! Attention of new tokens over the latent cache, without making keys and values of it.
 
 use super::{
-    Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, case, case::Case, elements, fold, read, read_u32,
-    write,
+    Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case, case::Case, elements, flash, fold,
+    read, read_u32, write,
 };
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -39,6 +39,8 @@ pub const NO_SLOT: u32 = u32::MAX;
 /// Keys of a tile. Tile `t` of a row's keys belongs to part `t % splits`.
 pub const KEYS: u32 = 32;
 
+/// The longest line of which workgroup memory holds a tile: that of DeepSeek-V2.
+const WIDEST: u32 = 576;
 /// Heads of a workgroup.
 const HEADS: u32 = 4;
 const THREADS: u32 = 256;
@@ -85,6 +87,21 @@ impl KernelSpec for Spec {
         reason: "an exponential makes what another order of a score's long sum rounds several times as large",
     };
     const STORED: &'static [Halves] = &[Halves::only(1)];
+    const VARIANTS: &'static [Variant<Params>] = &[Variant {
+        suffix: "coop16",
+        shader: include_str!("../../shaders/latent_attention.coop16.wgsl"),
+        constants: |p| {
+            let deep = if p.width().is_multiple_of(64) { 4 } else { 2 };
+            vec![("WIDTH", i64::from(p.width())), ("LATENT", i64::from(p.latent)), ("DEEP", deep)]
+        },
+        grid: |p| fold((p.rows * (p.heads / 16) * p.splits) as usize),
+        fits: |p, halves| {
+            let sixteens = [p.heads, p.latent].iter().all(|&n| n > 0 && n.is_multiple_of(16));
+            let line = p.width().is_multiple_of(32) && p.width() <= WIDEST;
+            halves == Halves::all(Spec::BINDS) && sixteens && line
+        },
+        tolerance: flash::TOLERANCE,
+    }];
 
     fn constants(p: &Params) -> Constants {
         let lanes = elements::lanes(&[p.latent, p.rope]);
@@ -113,6 +130,8 @@ impl KernelSpec for Spec {
             ("one key", Params { capacity: 1, splits: 1, ..Params::sizes(1, 1, [1, 2, 1, 2]) }),
             ("a row without a slot, keys of one tile and of five", Params::sizes(3, 6, [4, 4, 3, 12])),
             ("odd sizes, more parts than tiles", Params { splits: 7, ..Params::sizes(4, 3, [4, 3, 3, 7]) }),
+            ("heads in sixteens", Params { splits: 3, ..Params::sizes(4, 32, [16, 16, 16, 80]) }),
+            ("wide lines in sixteens", Params::sizes(3, 16, [8, 64, 8, 512])),
             ("a latent of several passes", Params { capacity: 70, ..Params::sizes(2, 4, [8, 4, 8, 600]) }),
         ];
         let case = |(name, p): (&str, Params)| {

@@ -1,5 +1,6 @@
 //! The matrix product, in the three layouts that a linear layer and its backward pass need.
 
+use super::thin;
 use super::tile::{self, Tile};
 use super::work;
 use super::{
@@ -77,6 +78,10 @@ impl Params {
         halves.has(0) && halves.has(1) && residual
     }
 
+    fn thin(&self) -> thin::Cut {
+        thin::Cut::single(self.m, self.n, self.k)
+    }
+
     /// Blocks of rows with at most `most` products each, but no fewer than 128 rows: every sum stays as it is.
     fn in_blocks(&self, most: u64) -> Vec<Params> {
         let row = u64::from(self.n) * u64::from(self.k);
@@ -97,14 +102,16 @@ impl Params {
         // Tiles below which a large card has multiprocessors without one, and tiles that give each of them some.
         const FEW: usize = 128;
         const ENOUGH: usize = 256;
-        // Shorter slices would cost more to add up than they bring.
+        // Shorter slices would cost more to add up than they bring, except of next to nothing.
         const SHORTEST: u32 = 256;
+        const SINGLE: usize = 2;
         let tiles = tile::MEDIUM.count(self.m as usize, self.n as usize);
         let long = self.k >= LONG && u64::from(self.k) * u64::from(self.n) * u64::from(self.m) <= work::most(false);
         if !long || tiles >= FEW || self.on_matrix_units(halves) {
             return None;
         }
-        let slices = ((ENOUGH / tiles) as u32).min(self.k / SHORTEST);
+        let shortest = if tiles <= SINGLE { SHORTEST / 4 } else { SHORTEST };
+        let slices = ((ENOUGH / tiles) as u32).min(self.k / shortest);
         let slice = self.k.div_ceil(slices).next_multiple_of(tile::DEPTH as u32);
         Some(Params { slice, accumulate: OVERWRITE, c_offset: 0, ldc: self.n, ..*self })
     }
@@ -115,7 +122,14 @@ impl Params {
     }
 
     fn on_matrix_units(&self, halves: Halves) -> bool {
-        halves.has(0) && halves.has(1) && self.in_squares(16, tile::LARGE)
+        halves.has(0) && halves.has(1) && (self.is_thin() || self.in_squares(16, tile::LARGE))
+    }
+
+    /// Whether it has so few rows that reading b is all the work, and can be computed so.
+    fn is_thin(&self) -> bool {
+        let numbers = [self.lda, self.ldb, self.ldc, self.a_offset, self.b_offset, self.c_offset];
+        let fits = self.form != TN && self.slice >= self.k && thin::fits(self.m, self.n, self.k);
+        fits && numbers.iter().all(|x| x.is_multiple_of(8)) && !self.in_squares(16, tile::LARGE)
     }
 
     fn tile(&self) -> Tile {
@@ -173,13 +187,21 @@ impl KernelSpec for Spec {
             suffix: "coop16",
             shader: include_str!("../../shaders/matmul.coop16.wgsl"),
             constants: |p| {
-                let mut constants = tile::LARGE.edges(p.m, p.n);
-                constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
-                constants.push(tile::tail(p.k));
+                let mut constants = vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))];
+                if p.is_thin() {
+                    constants.extend(p.thin().constants());
+                } else {
+                    constants.extend(tile::LARGE.edges(p.m, p.n));
+                    constants.push(tile::tail(p.k));
+                }
                 constants
             },
-            grid: |p| fold(tile::LARGE.count(p.m as usize, p.n as usize)),
-            fits: |p, halves| p.in_squares(16, tile::LARGE) && p.suits(halves),
+            grid: |p| {
+                let thin = |cut: thin::Cut| p.m.div_ceil(cut.rows) * (p.n / cut.columns);
+                let large = || tile::LARGE.count(p.m as usize, p.n as usize);
+                fold(if p.is_thin() { thin(p.thin()) as usize } else { large() })
+            },
+            fits: |p, halves| p.on_matrix_units(halves) && p.suits(halves),
             tolerance: Tolerance::DEFAULT,
         },
         Variant {
@@ -238,7 +260,10 @@ impl KernelSpec for Spec {
             padded(dense(NT, OVERWRITE, 144, 176, 64), 8, 8),
             padded(dense(TN, ADD, 272, 128, 96), 8, 8),
             padded(dense(NN, ADD, 160, 208, 32), 8, 8),
-            padded(dense(NT, ADD, 72, 104, 64), 8, 8),        // in eights
+            padded(dense(NT, ADD, 72, 104, 64), 8, 8),             // in eights
+            padded(dense(NT, ADD_TO_RESIDUAL, 50, 96, 384), 8, 8), // few rows
+            padded(dense(NN, ADD, 48, 64, 256), 4, 12),
+            dense(NT, OVERWRITE, 32, 4096, 128),              // as large as is thin
             dense(TN, ADD, 36, 33, 1031),                     // small tiles
             padded(dense(NT, ADD, 132, 8196, 20), 4, 4),      // large tiles
             padded(dense(NN, OVERWRITE, 129, 8193, 3), 1, 1), // the same, ragged

@@ -1,5 +1,6 @@
 //! Products of sorted rows with their experts' weights.
 
+use super::thin;
 use super::tile::{self, Tile};
 use super::work;
 use super::{
@@ -14,6 +15,12 @@ use bytemuck::{Pod, Zeroable};
 pub const TILE_ROWS: usize = 64;
 /// The same for rows stored as f16: matrix units want larger tiles.
 pub const HALF_TILE_ROWS: usize = 128;
+
+/// The same where nothing is trained: with `pairs` rows for `experts` experts so few that reading the weights is all
+/// the work, tiles that most experts' rows fill once.
+pub fn fitting_tile_rows(pairs: usize, experts: usize) -> usize {
+    [16, 32, 64].into_iter().find(|rows| 4 * pairs <= 3 * rows * experts).unwrap_or(HALF_TILE_ROWS)
+}
 
 /// The expert of a tile that the table does not use.
 pub const UNUSED: u32 = 0xffff_ffff;
@@ -38,7 +45,7 @@ pub struct Params {
     pub first_tile: u32,
     /// Tiles to compute.
     pub tiles: u32,
-    /// Most rows of a tile: [`TILE_ROWS`] or [`HALF_TILE_ROWS`].
+    /// Most rows of a tile: [`TILE_ROWS`], [`HALF_TILE_ROWS`] or [`fitting_tile_rows`].
     pub tile_rows: u32,
     /// [`matmul::OVERWRITE`] or [`matmul::ADD`].
     pub accumulate: u32,
@@ -56,6 +63,19 @@ impl Params {
     fn in_squares(&self, side: u32, tile: Tile) -> bool {
         let tiles = self.tile_rows.is_multiple_of(tile.m as u32) && self.n >= tile.n as u32;
         tiles && self.n.is_multiple_of(side) && self.k.is_multiple_of(32)
+    }
+
+    /// Whether its tiles have so few rows that reading weights is all the work, and can be computed so.
+    fn is_thin(&self) -> bool {
+        thin::fits(self.tile_rows, self.n, self.k)
+    }
+
+    fn thin(&self) -> thin::Cut {
+        thin::Cut::of_many(self.tile_rows, self.n, self.k)
+    }
+
+    fn on_matrix_units(&self, halves: Halves) -> bool {
+        halves.has(0) && halves.has(1) && (self.is_thin() || self.in_squares(16, tile::LARGE))
     }
 
     /// Ranges of tiles with at most `most` products each, but no fewer than one tile.
@@ -88,7 +108,9 @@ impl Params {
             Tile { n: 64, thread_m: 16, ..own },
             Tile { n: 128, thread_m: 16, ..own },
         ];
-        let others = tiles.into_iter().filter(|&tile| tile != own && (tile.n == 64 || self.n > 64));
+        let others = tiles.into_iter().filter(|&tile| {
+            tile != own && (tile.n == 64 || self.n > 64) && (tile.thread_m == own.thread_m || rows >= TILE_ROWS)
+        });
         Ways {
             shape: vec![self.form, self.rows, self.n, self.k, self.expert_count, self.tiles, self.tile_rows],
             products: u64::from(self.rows) * u64::from(self.n) * u64::from(self.k),
@@ -156,13 +178,20 @@ impl KernelSpec for Spec {
             suffix: "coop16",
             shader: include_str!("../../shaders/matmul_experts.coop16.wgsl"),
             constants: |p| {
-                let mut constants = tile::LARGE.edges(1, p.n); // experts' rows end anywhere
-                constants.extend([("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))]);
-                constants.push(tile::tail(p.k));
+                let mut constants = vec![("FORM", i64::from(p.form)), ("ACCUMULATE", i64::from(p.accumulate))];
+                if p.is_thin() {
+                    constants.extend(p.thin().constants());
+                } else {
+                    constants.extend(tile::LARGE.edges(1, p.n)); // experts' rows end anywhere
+                    constants.push(tile::tail(p.k));
+                }
                 constants
             },
-            grid: |p| fold(p.tiles as usize * (p.n as usize).div_ceil(tile::LARGE.n)),
-            fits: |p, halves| halves.has(0) && halves.has(1) && p.in_squares(16, tile::LARGE),
+            grid: |p| {
+                let columns = if p.is_thin() { p.thin().columns as usize } else { tile::LARGE.n };
+                fold(p.tiles as usize * (p.n as usize).div_ceil(columns))
+            },
+            fits: |p, halves| p.on_matrix_units(halves),
             tolerance: Tolerance::DEFAULT,
         },
         Variant {
@@ -180,7 +209,7 @@ impl KernelSpec for Spec {
     }
 
     fn parts(p: &Params, halves: Halves) -> Vec<Params> {
-        p.in_ranges(work::most(halves.has(0) && halves.has(1) && p.in_squares(16, tile::LARGE)))
+        p.in_ranges(work::most(p.on_matrix_units(halves)))
     }
 
     fn grid(p: &Params) -> [u32; 3] {
@@ -218,6 +247,12 @@ impl KernelSpec for Spec {
                 "large tiles, transposed, a part",
                 Params { n: 128, k: 64, first_expert: 1, expert_count: 2, tile_rows: 128, accumulate: 1, ..nn },
                 &[9, 150, 2],
+            ),
+            case("few rows an expert", Params { n: 64, k: 256, expert_count: 4, tile_rows: 16, ..nt }, &[5, 0, 18, 3]),
+            case(
+                "few rows, transposed, a part",
+                Params { n: 96, k: 128, first_expert: 1, expert_count: 2, tile_rows: 32, accumulate: 1, ..nn },
+                &[9, 40, 2],
             ),
             case("eights", Params { n: 72, k: 32, expert_count: 3, tile_rows: 128, ..nt }, &[140, 1, 64]),
             case("fours, a part", Params { n: 72, k: 36, first_expert: 1, expert_count: 2, ..nt }, &[5, 66, 9, 7]),

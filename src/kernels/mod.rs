@@ -64,6 +64,7 @@ pub mod sum_slices;
 pub mod swiglu;
 pub mod swiglu_backward;
 pub mod tile;
+mod thin;
 mod work;
 mod ways;
 
