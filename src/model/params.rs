@@ -6,9 +6,10 @@
 
 use super::moe::bias_name;
 use super::normal::normal;
+use crate::config::lora::LoraConfig;
 use crate::config::model::ModelConfig;
 use crate::error::Result;
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What a parameter holds before the first step.
@@ -16,6 +17,8 @@ use rand_chacha::ChaCha8Rng;
 pub enum Init {
     /// Independent normal numbers with mean 0 and this standard deviation.
     Normal(f64),
+    /// Independent numbers, uniform between minus and plus this.
+    Uniform(f64),
     /// Ones, as every norm's weight.
     Ones,
     /// Zeros.
@@ -41,8 +44,11 @@ pub struct ParamSpec {
     /// Start values.
     pub init: Init,
     /// Whether it has a gradient, which the optimizer follows. The selection biases of experts have none: they move
-    /// against the loads.
+    /// against the loads. Nor have weights beside adapters.
     pub trained: bool,
+    /// The factor on the product of the two parameters that stand beside this matrix under `lora_B` and `lora_A`, where
+    /// it has these.
+    pub adapter: Option<f64>,
     /// Whether weight decay applies: to everything of two or more dimensions.
     pub decay: bool,
     /// Whether products may read it as f16: every matrix but the router's, and the embedding where the head shares it.
@@ -67,7 +73,7 @@ struct Table {
 impl Table {
     fn push(&mut self, name: String, shape: Vec<usize>, init: Init, disk: Vec<DiskTensor>) {
         let decay = shape.len() >= 2;
-        self.specs.push(ParamSpec { name, shape, init, trained: true, decay, factor: decay, disk });
+        self.specs.push(ParamSpec { name, shape, init, trained: true, adapter: None, decay, factor: decay, disk });
     }
 
     /// A matrix `[out, in]` of normal numbers.
@@ -172,6 +178,69 @@ pub fn parameters(c: &ModelConfig) -> Vec<ParamSpec> {
     table.specs
 }
 
+/// Before the name of an adapter's tensor on disk, as PEFT writes it.
+pub const ADAPTER_PREFIX: &str = "base_model.model.";
+
+/// The parameters of a configuration, with adapters if it says so: see [`adapt`].
+pub fn adapted(c: &ModelConfig, lora: &LoraConfig) -> Vec<ParamSpec> {
+    let specs = parameters(c);
+    if lora.is_on() { adapt(specs, c, lora) } else { specs }
+}
+
+/// The same parameters, none of them trained, each target of `lora` followed by the pair that learns beside it:
+/// `...q_proj.lora_A.weight` (rank, in) and `...q_proj.lora_B.weight` (out, rank), of fused experts (E, rank, in) and
+/// (E, out, rank). A starts as torch starts a linear layer, uniform between -1 / sqrt(in) and 1 / sqrt(in), B as zeros.
+fn adapt(specs: Vec<ParamSpec>, c: &ModelConfig, lora: &LoraConfig) -> Vec<ParamSpec> {
+    let targets = lora.targets(c);
+    let mut all = Vec::with_capacity(specs.len());
+    for mut spec in specs {
+        spec.trained = false;
+        let module = module_of(&spec.name).rsplit('.').next().unwrap_or_default();
+        let pair = targets.iter().any(|target| target.name() == module).then(|| pair(&spec, lora.rank));
+        spec.adapter = pair.is_some().then(|| lora.scale());
+        all.push(spec);
+        all.extend(pair.into_iter().flatten());
+    }
+    all
+}
+
+/// A matrix's name without its last word.
+fn module_of(name: &str) -> &str {
+    name.strip_suffix(".weight").unwrap_or(name)
+}
+
+/// The names of the two matrices of the adapter beside the matrix called `name`.
+pub fn adapter_names(name: &str) -> [String; 2] {
+    ["lora_A", "lora_B"].map(|part| format!("{}.{part}.weight", module_of(name)))
+}
+
+/// Both matrices of the adapter of `spec`.
+fn pair(spec: &ParamSpec, rank: usize) -> [ParamSpec; 2] {
+    let axis = spec.shape.len() - 2; // the expert comes before, if there are several
+    let inputs = spec.shape[axis + 1];
+    let inits = [Init::Uniform(1.0 / (inputs as f64).sqrt()), Init::Zeros];
+    [0, 1].map(|i| {
+        let narrowed = |shape: &[usize]| {
+            let mut shape = shape.to_vec();
+            let at = shape.len() - 2 + i;
+            shape[at] = rank;
+            shape
+        };
+        let on_disk = |tensor: &DiskTensor| DiskTensor {
+            name: format!("{ADAPTER_PREFIX}{}", adapter_names(&tensor.name)[i]),
+            shape: narrowed(&tensor.shape),
+        };
+        ParamSpec {
+            name: adapter_names(&spec.name)[i].clone(),
+            shape: narrowed(&spec.shape),
+            init: inits[i],
+            trained: true,
+            disk: spec.disk.iter().map(on_disk).collect(),
+            ..spec.clone()
+        }
+    })
+}
+
 /// Start values of one parameter. They depend on the seed, the name and the shape alone: adding a layer or drawing in
 /// another order changes no other tensor. All threads draw them; their number changes nothing.
 pub fn initial(spec: &ParamSpec, seed: u64) -> Vec<f32> {
@@ -192,13 +261,21 @@ fn initialise(spec: &ParamSpec, seed: u64, values: &mut [f32]) {
     match spec.init {
         Init::Ones => values.fill(1.0),
         Init::Zeros => values.fill(0.0),
-        Init::Normal(sigma) => {
-            let mut key = [0u8; 32];
-            key[..8].copy_from_slice(&seed.to_le_bytes());
-            key[8..16].copy_from_slice(&fnv1a(spec.name.as_bytes()).to_le_bytes());
-            normal(&ChaCha8Rng::from_seed(key), sigma, values);
+        Init::Normal(sigma) => normal(&generator(spec, seed), sigma, values),
+        Init::Uniform(bound) => {
+            let mut rng = generator(spec, seed);
+            let unit = |word: u32| f64::from(word) / f64::from(u32::MAX); // from 0 to 1
+            values.iter_mut().for_each(|x| *x = (bound * (2.0 * unit(rng.next_u32()) - 1.0)) as f32);
         }
     }
+}
+
+/// What the numbers of one parameter are drawn from.
+fn generator(spec: &ParamSpec, seed: u64) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&fnv1a(spec.name.as_bytes()).to_le_bytes());
+    ChaCha8Rng::from_seed(key)
 }
 
 /// The 64-bit FNV-1a hash: names of one model are told apart, and the value is the same on every machine.
