@@ -92,12 +92,16 @@ impl LoraConfig {
         self.alpha() / self.rank as f64
     }
 
-    /// The layers of `model` that get adapters.
-    pub fn targets(&self, model: &ModelConfig) -> Vec<LoraTarget> {
+    /// The kinds of layers that get adapters; a model may lack some of them.
+    pub fn targets(&self) -> Vec<LoraTarget> {
         use LoraTarget::{KvAProjWithMqa, KvBProj, OProj, QAProj, QBProj, QProj};
-        let attention = || vec![QProj, QAProj, QBProj, KvAProjWithMqa, KvBProj, OProj];
-        let wanted = self.targets.clone().unwrap_or_else(attention);
-        wanted.into_iter().filter(|target| target.is_in(model)).collect()
+        self.targets.clone().unwrap_or_else(|| vec![QProj, QAProj, QBProj, KvAProjWithMqa, KvBProj, OProj])
+    }
+
+    /// The same adapters with every default spelt out, as `model` has them.
+    pub fn explicit(&self, model: &ModelConfig) -> LoraConfig {
+        let targets = self.targets().into_iter().filter(|target| target.is_in(model)).collect();
+        LoraConfig { rank: self.rank, alpha: Some(self.alpha()), targets: Some(targets) }
     }
 
     /// Refuses adapters that `model` cannot have.

@@ -279,9 +279,9 @@ impl<'t> Tape<'t> {
         y
     }
 
-    /// Cross-entropy of `h W^T`, the adapter as in [`Tape::linear`], against the targets, summed into the metrics. Logits
-    /// exist for one chunk of rows at a time; when training, the chunk's gradients are made before the next chunk
-    /// overwrites it.
+    /// Cross-entropy of `h W^T`, the adapter as in [`Tape::linear`], against the targets, summed into the metrics.
+    /// Logits exist for one chunk of rows at a time; when training, the chunk's gradients are made before the next
+    /// chunk overwrites it.
     pub fn head_loss<'w>(&mut self, h: Tensor, layer: impl Into<Linear<'w>>, slots: LossSlots) {
         let Linear { weight, adapter } = layer.into();
         let low = adapter.map(|adapter| (self.low(h, adapter), adapter.b));

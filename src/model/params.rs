@@ -6,7 +6,6 @@
 
 use super::moe::bias_name;
 use super::normal::normal;
-use crate::config::lora::LoraConfig;
 use crate::config::model::ModelConfig;
 use crate::error::Result;
 use rand::{Rng, SeedableRng};
@@ -176,69 +175,6 @@ pub fn parameters(c: &ModelConfig) -> Vec<ParamSpec> {
         table.matrix("lm_head.weight".to_owned(), v, d);
     }
     table.specs
-}
-
-/// Before the name of an adapter's tensor on disk, as PEFT writes it.
-pub const ADAPTER_PREFIX: &str = "base_model.model.";
-
-/// The parameters of a configuration, with adapters if it says so: see [`adapt`].
-pub fn adapted(c: &ModelConfig, lora: &LoraConfig) -> Vec<ParamSpec> {
-    let specs = parameters(c);
-    if lora.is_on() { adapt(specs, c, lora) } else { specs }
-}
-
-/// The same parameters, none of them trained, each target of `lora` followed by the pair that learns beside it:
-/// `...q_proj.lora_A.weight` (rank, in) and `...q_proj.lora_B.weight` (out, rank), of fused experts (E, rank, in) and
-/// (E, out, rank). A starts as torch starts a linear layer, uniform between -1 / sqrt(in) and 1 / sqrt(in), B as zeros.
-fn adapt(specs: Vec<ParamSpec>, c: &ModelConfig, lora: &LoraConfig) -> Vec<ParamSpec> {
-    let targets = lora.targets(c);
-    let mut all = Vec::with_capacity(specs.len());
-    for mut spec in specs {
-        spec.trained = false;
-        let module = module_of(&spec.name).rsplit('.').next().unwrap_or_default();
-        let pair = targets.iter().any(|target| target.name() == module).then(|| pair(&spec, lora.rank));
-        spec.adapter = pair.is_some().then(|| lora.scale());
-        all.push(spec);
-        all.extend(pair.into_iter().flatten());
-    }
-    all
-}
-
-/// A matrix's name without its last word.
-fn module_of(name: &str) -> &str {
-    name.strip_suffix(".weight").unwrap_or(name)
-}
-
-/// The names of the two matrices of the adapter beside the matrix called `name`.
-pub fn adapter_names(name: &str) -> [String; 2] {
-    ["lora_A", "lora_B"].map(|part| format!("{}.{part}.weight", module_of(name)))
-}
-
-/// Both matrices of the adapter of `spec`.
-fn pair(spec: &ParamSpec, rank: usize) -> [ParamSpec; 2] {
-    let axis = spec.shape.len() - 2; // the expert comes before, if there are several
-    let inputs = spec.shape[axis + 1];
-    let inits = [Init::Uniform(1.0 / (inputs as f64).sqrt()), Init::Zeros];
-    [0, 1].map(|i| {
-        let narrowed = |shape: &[usize]| {
-            let mut shape = shape.to_vec();
-            let at = shape.len() - 2 + i;
-            shape[at] = rank;
-            shape
-        };
-        let on_disk = |tensor: &DiskTensor| DiskTensor {
-            name: format!("{ADAPTER_PREFIX}{}", adapter_names(&tensor.name)[i]),
-            shape: narrowed(&tensor.shape),
-        };
-        ParamSpec {
-            name: adapter_names(&spec.name)[i].clone(),
-            shape: narrowed(&spec.shape),
-            init: inits[i],
-            trained: true,
-            disk: spec.disk.iter().map(on_disk).collect(),
-            ..spec.clone()
-        }
-    })
 }
 
 /// Start values of one parameter. They depend on the seed, the name and the shape alone: adding a layer or drawing in

@@ -1,6 +1,7 @@
 //! The model's weights as tensors, split where an adapter limits the size of a binding.
 
-use super::params::{ParamSpec, adapter_names};
+use super::lora;
+use super::params::ParamSpec;
 use crate::error::Result;
 use crate::graph::op::{Adapter, Linear, Weight};
 use crate::graph::{Dtype, Executor, Role, Tensor, Tensors};
@@ -122,7 +123,7 @@ impl Weights {
         let weight = self.get(name);
         let scale = self.by_name.get(name).and_then(|&at| self.all[at].spec.adapter);
         let adapter = scale.map(|scale| {
-            let [a, b] = adapter_names(name);
+            let [a, b] = lora::names(name);
             Adapter { a: self.get(&a), b: self.get(&b), scale: scale as f32 }
         });
         Linear { weight, adapter }

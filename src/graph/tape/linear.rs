@@ -43,8 +43,8 @@ impl Tape<'_> {
         y
     }
 
-    /// Each slot's row times its expert's matrix, and with an adapter `+ scale (x A^T) B^T` of that expert: (N K, in) and
-    /// (E, out, in) to (N K, out).
+    /// Each slot's row times its expert's matrix, and with an adapter `+ scale (x A^T) B^T` of that expert: (N K, in)
+    /// and (E, out, in) to (N K, out).
     pub fn linear_experts<'w>(&mut self, x: Tensor, layer: impl Into<Linear<'w>>, routing: Routing) -> Tensor {
         let Linear { weight, adapter } = layer.into();
         let y = self.push_experts(x, weight, routing);
@@ -63,7 +63,8 @@ impl Tape<'_> {
         y
     }
 
-    /// `h W^T`, the adapter as in [`Tape::linear`], into a tensor that outlives the replay: (S, d) and (V, d) to (S, V).
+    /// `h W^T`, the adapter as in [`Tape::linear`], into a tensor that outlives the replay: (S, d) and (V, d) to
+    /// (S, V).
     pub fn logits<'w>(&mut self, h: Tensor, layer: impl Into<Linear<'w>>) -> Tensor {
         let Linear { weight, adapter } = layer.into();
         let low = adapter.map(|adapter| (self.low(h, adapter), adapter.b));
