@@ -298,7 +298,9 @@ fn values(spec: &ParamSpec, values: &mut [f32]) -> hadal::error::Result<()> {
 fn an_adapter_of_the_machine_computes_them_in_f32_and_f16() {
     let Some(gpu) = common::gpu() else { return };
     let formats = [Dtype::F32, Dtype::F16].into_iter().filter(|&d| d == Dtype::F32 || gpu.summary.has_f16());
-    for (stored, config) in formats.flat_map(|stored| [(stored, tiny()), (stored, biased(tiny()))]) {
+    let tied = ModelConfig { tie_word_embeddings: true, ..tiny() };
+    let configs = [tiny(), biased(tiny()), tied];
+    for (stored, config) in formats.flat_map(|stored| configs.clone().map(|config| (stored, config))) {
         let program = program(&config, &everywhere(&config), 1024, stored, Recompute::Ffn);
         let findings = check_model(&gpu, &Allowed::portable(), &program, values).unwrap();
         let failed: Vec<&String> = findings.iter().filter_map(|finding| finding.outcome.as_ref().err()).collect();

@@ -57,8 +57,8 @@ pub(super) fn convert_adapters(
 ) -> Result<()> {
     check_free(to.out)?;
     if source.moe_layers() > 0 && adapters.lora.targets().iter().any(|target| target.is_of_experts()) {
-        let reason = "holds adapters of routed experts, which PEFT cannot place, since transformers keeps all experts \
-                      of a layer in one tensor; add --merge";
+        let reason = "holds adapters of routed experts, for which PEFT has another form, since transformers keeps all \
+                      experts of a layer in one tensor; add --merge";
         return Err(Error::file(folder, reason));
     }
     let (weights, tokenizer) = open_all(folder, source)?;
