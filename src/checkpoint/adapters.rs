@@ -1,4 +1,4 @@
-//! Adapters on disk: a checkpoint of them is a folder that PEFT opens, and `lora.json` says which base they belong to.
+//! Adapters on disk: in PEFT's files as far as it can place them, and `lora.json` says which base they belong to.
 
 use super::folder::inside_if_there;
 use super::index::open_files;
@@ -64,16 +64,22 @@ impl Adapters {
     }
 
     /// The files that say it in the checkpoint `folder`, which may move together with a base in the same run folder.
-    pub fn texts(&self, folder: &Path) -> Result<[(&'static str, String); 2]> {
+    pub fn texts(&self, folder: &Path) -> Result<Vec<(&'static str, String)>> {
         let run = folder.parent().and_then(Path::parent).map(real);
         let inside = run.and_then(|run| self.base.strip_prefix(run).ok().map(Path::to_owned));
         let base = inside.map_or(self.base.clone(), |inside| Path::new("../..").join(inside));
         let text = serde_json::to_string_pretty(&Adapters { base, ..self.clone() });
-        Ok([(LORA, text.map_err(|e| Error::file(LORA, e.to_string()))? + "\n"), self.peft()])
+        let text = text.map_err(|e| Error::file(LORA, e.to_string()))? + "\n";
+        Ok([(LORA, text)].into_iter().chain(self.peft()).collect())
     }
 
-    /// PEFT's description.
-    pub fn peft(&self) -> (&'static str, String) {
+    /// PEFT's description; nothing for adapters of feed-forward layers. Beside transformers from version 5 on, which
+    /// keeps the routed experts of a layer in fused tensors, it takes the names of these layers for those of the experts
+    /// and leaves adapters of dense layers and shared experts out without a word (0.21, `_convert_peft_config_moe`).
+    pub fn peft(&self) -> Option<(&'static str, String)> {
+        if self.lora.targets().iter().any(|target| target.is_feed_forward()) {
+            return None;
+        }
         let keys = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -86,7 +92,7 @@ impl Adapters {
             "fan_in_fan_out": false,
             "inference_mode": true,
         });
-        (PEFT, format!("{keys:#}\n"))
+        Some((PEFT, format!("{keys:#}\n")))
     }
 }
 

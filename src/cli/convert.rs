@@ -56,11 +56,11 @@ pub(super) fn convert_adapters(
     to: &Conversion<'_>,
 ) -> Result<()> {
     check_free(to.out)?;
-    if source.moe_layers() > 0 && adapters.lora.targets().iter().any(|target| target.is_of_experts()) {
-        let reason = "holds adapters of routed experts, for which PEFT has another form, since transformers keeps all \
-                      experts of a layer in one tensor; add --merge";
+    let Some((description, text)) = adapters.peft() else {
+        let reason = "holds adapters of feed-forward layers, which PEFT cannot all place beside the fused experts of \
+                      transformers; add --merge";
         return Err(Error::file(folder, reason));
-    }
+    };
     let (weights, tokenizer) = open_all(folder, source)?;
     let template = chat_template(folder)?;
     let pairs: Vec<ParamSpec> = adapted(source, &adapters.lora).into_iter().filter(is_adapter).collect();
@@ -76,8 +76,7 @@ pub(super) fn convert_adapters(
             let reason = format!("holds numbers too large for {}; choose another --dtype", to.stored.name());
             return Err(Error::file(folder, reason));
         }
-        let (name, text) = adapters.peft();
-        replace_text(&new.join(name), &text)?;
+        replace_text(&new.join(description), &text)?;
         write_tokenizer(new, source, tokenizer.as_ref(), template.as_deref())
     })?;
     about_tokenizer(folder, tokenizer.as_ref(), template.as_deref());

@@ -48,7 +48,7 @@ impl LoraTarget {
     }
 
     /// Whether it belongs to a feed-forward layer.
-    pub fn is_of_experts(self) -> bool {
+    pub fn is_feed_forward(self) -> bool {
         matches!(self, LoraTarget::GateProj | LoraTarget::UpProj | LoraTarget::DownProj)
     }
 

@@ -116,7 +116,7 @@ fn pretraining_goes_on_with_adapters_of_experts_which_only_a_whole_model_can_hol
     let base = shared().join("run").to_string_lossy().into_owned();
     let targets = ["--set", "lora.targets=[\"up_proj\", \"down_proj\"]", "--model", &base];
     succeeds(at.path(), &train(&[&RANK[..], &targets, &["--steps", "2", "--out", "run"]].concat()));
-    refused(at.path(), &["export", "run", "--out", "peft"], 2, &["routed experts", "--merge"]);
+    refused(at.path(), &["export", "run", "--out", "peft"], 2, &["feed-forward layers", "--merge"]);
     assert!(!at.path().join("peft").exists());
     succeeds(at.path(), &["export", "run", "--merge", "--out", "merged"]);
     assert_eq!(greedy(at.path(), "run"), greedy(at.path(), "merged"));
