@@ -74,8 +74,9 @@ impl Adapters {
     }
 
     /// PEFT's description; nothing for adapters of feed-forward layers. Beside transformers from version 5 on, which
-    /// keeps the routed experts of a layer in fused tensors, it takes the names of these layers for those of the experts
-    /// and leaves adapters of dense layers and shared experts out without a word (0.21, `_convert_peft_config_moe`).
+    /// keeps the routed experts of a layer in fused tensors, it takes the names of these layers for those of the
+    /// experts and leaves adapters of dense layers and shared experts out without a word (0.21,
+    /// `_convert_peft_config_moe`).
     pub fn peft(&self) -> Option<(&'static str, String)> {
         if self.lora.targets().iter().any(|target| target.is_feed_forward()) {
             return None;

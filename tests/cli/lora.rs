@@ -32,7 +32,9 @@ fn greedy(at: &Path, model: &str) -> String {
 #[test]
 fn a_run_of_adapters_goes_on_exactly_and_becomes_a_whole_model_and_a_folder_for_peft() {
     let at = chats();
-    let done = succeeds(at.path(), &adapters(&["--steps", "4", "--out", "whole"]));
+    let samples = ["--set", "train.sample_interval=4", "--set", "train.sample_prompt=Where?"];
+    let done = succeeds(at.path(), &adapters(&[&["--steps", "4", "--out", "whole"], &samples[..]].concat()));
+    assert!(fs::read_to_string(at.path().join("whole/samples/step-4.txt")).unwrap().starts_with("Where?"));
     // Two layers, 32 wide, two heads of 16 + 8 columns of queries and 16 + 16 of keys and values, a latent of 32.
     let pairs = 2 * 4 * ((32 + 48) + (32 + 40) + (32 + 64) + (32 + 32));
     let told = done.err.lines().find(|line| line.contains("trained: adapters")).expect("a line on adapters");

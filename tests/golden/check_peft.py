@@ -5,8 +5,8 @@
     python tests/golden/check_peft.py [--hadal target/release/hadal]
 
 needs torch, safetensors, transformers and peft; checked with peft 0.21 on transformers 5.24. A short run is trained,
-and adapters beside it, by `hadal sft`, once on attention and once, where queries have a latent and the vocabulary has to
-grow, on attention and the head. Then
+and adapters beside it, by `hadal sft`, once on attention and once, where queries have a latent and the vocabulary has
+to grow, on attention and the head. Then
 
 - PEFT loads the exported adapter on the exported base, without a tensor that is missing or left over, and so it does
   the checkpoint itself;
