@@ -1,7 +1,7 @@
 //! Adapters, from fine-tuning to whole models and to PEFT's folders. That PEFT opens these is shown by
 //! `tests/golden/check_peft.py`.
 
-use super::files::{batch, copy, edit, read_raw, rewrite, write};
+use super::files::{Tensors, batch, copy, edit, read_raw, rewrite, write};
 use super::resume::rows;
 use super::sft::{chats, checkpoint, json, sft};
 use super::{SMALL, refused, shared, succeeds, train};
@@ -22,6 +22,9 @@ fn numbers(at: &Path, run: &str) -> [Vec<u8>; 2] {
     let folder = checkpoint(at, run);
     ["adapter_model.safetensors", "optimizer.safetensors"].map(|file| fs::read(folder.join(file)).unwrap())
 }
+
+/// Spoils the tensors of a file.
+type Change = fn(&mut Tensors);
 
 /// What the most probable continuation of a model is.
 fn greedy(at: &Path, model: &str) -> String {
@@ -163,7 +166,7 @@ fn adapters_without_their_base_or_that_are_broken_are_refused() {
     fs::remove_file(folder.join("manifest.json")).unwrap();
     let file = folder.join("adapter_model.safetensors");
     let sound = fs::read(&file).unwrap();
-    let changes: [(&str, fn(&mut super::files::Tensors)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("missing", |tensors| drop(tensors.pop())),
         ("another shape", |tensors| tensors[0].0.shape.reverse()),
         ("not finite", |tensors| tensors[1].1[..4].copy_from_slice(&f32::NAN.to_le_bytes())),
