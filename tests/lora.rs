@@ -70,7 +70,7 @@ fn fixtures() -> Vec<Fixture> {
 fn merged(fixture: &Fixture, params: &HashMap<String, Vec<f64>>) -> HashMap<String, Vec<f64>> {
     let lora = everywhere(&fixture.config);
     let mut all = params.clone();
-    for spec in adapted(&fixture.config, &lora).iter().filter(|spec| spec.adapter.is_some() && !is_adapter(spec)) {
+    for spec in adapted(&fixture.config, &lora).iter().filter(|spec| spec.adapter.is_some()) {
         let [a, b] = names(&spec.name).map(|name| &params[&name]);
         let [outputs, inputs] = spec.shape[spec.shape.len() - 2..].try_into().unwrap();
         for (i, w) in all.get_mut(&spec.name).unwrap().iter_mut().enumerate() {
@@ -109,7 +109,7 @@ fn merged_weights_give_the_logits_of_unmerged_ones() {
         let mut together =
             Fixture { params: fixture.params.clone(), ..Fixture::new("", fixture.config.clone(), NO_LIMIT) };
         let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        for spec in adapted(&fixture.config, &lora).iter().filter(|spec| spec.adapter.is_some() && !is_adapter(spec)) {
+        for spec in adapted(&fixture.config, &lora).iter().filter(|spec| spec.adapter.is_some()) {
             let mut weight = narrow(&fixture.params[&spec.name]);
             let [a, b] = names(&spec.name).map(|name| narrow(&fixture.params[&name]));
             merge(&mut weight, [&a, &b], spec.disk.len(), lora.rank, lora.scale());

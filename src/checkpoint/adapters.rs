@@ -52,15 +52,13 @@ impl Adapters {
 
     /// Refuses a base that is not there, or not what it was.
     pub fn check_base(&self) -> Result<()> {
-        let base = self.base.display();
-        let found = match self.base.is_dir() {
-            true => hash(&self.base)?,
-            false => return Err(Error::Usage(format!("the adapters belong to the weights in {base}, which are gone"))),
+        let what = match self.base.is_dir() {
+            false => "gone",
+            true if hash(&self.base)? != self.sha256 => "not what they were",
+            true => return Ok(()),
         };
-        if found == self.sha256 {
-            return Ok(());
-        }
-        Err(Error::Usage(format!("the adapters belong to the weights in {base}, which are not what they were")))
+        let base = self.base.display();
+        Err(Error::Usage(format!("the adapters belong to the weights in {base}, which are {what}; put them back")))
     }
 
     /// The files that say it in the checkpoint `folder`, which may move together with a base in the same run folder.

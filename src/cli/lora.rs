@@ -74,9 +74,15 @@ fn tell_apart(rows: usize, spec: &ParamSpec, values: &mut [f32], seed: u64) {
     let (old, new) = values.split_at_mut(rows * width);
     let moves = ParamSpec { shape: vec![spec.shape[0] - rows, width], init: Init::Normal(1.0), ..spec.clone() };
     let moves = initial(&moves, seed);
-    for (i, (x, step)) in new.iter_mut().zip(moves).enumerate() {
-        let mean = f64::from(*x);
-        let squares: f64 = old.iter().skip(i % width).step_by(width).map(|&o| (f64::from(o) - mean).powi(2)).sum();
-        *x = (mean + f64::from(step) * (squares / rows as f64).sqrt()) as f32;
+    let mut squares = vec![0.0; width];
+    for row in old.chunks(width) {
+        let away = row.iter().zip(&*new).map(|(&x, &mean)| f64::from(x) - f64::from(mean));
+        squares.iter_mut().zip(away).for_each(|(sum, away)| *sum += away * away);
+    }
+    let spreads: Vec<f64> = squares.into_iter().map(|sum: f64| (sum / rows as f64).sqrt()).collect();
+    for (row, moves) in new.chunks_mut(width).zip(moves.chunks(width)) {
+        for ((x, &step), spread) in row.iter_mut().zip(moves).zip(&spreads) {
+            *x = (f64::from(*x) + f64::from(step) * spread) as f32;
+        }
     }
 }

@@ -67,6 +67,7 @@ fn pair(spec: &ParamSpec, rank: usize) -> [ParamSpec; 2] {
             shape: narrowed(&spec.shape),
             init: inits[i],
             trained: true,
+            adapter: None,
             disk: spec.disk.iter().map(on_disk).collect(),
             ..spec.clone()
         }

@@ -157,7 +157,7 @@ impl Session {
     pub fn merged(&mut self, i: usize) -> Result<Vec<f32>> {
         let mut values = self.parameter(i)?;
         let spec = self.program.weights.all[i].spec.clone();
-        if let Some(scale) = spec.adapter.filter(|_| !lora::is_adapter(&spec)) {
+        if let Some(scale) = spec.adapter {
             let (a, b) = (self.parameter(i + 1)?, self.parameter(i + 2)?); // its pair follows it
             let experts = spec.disk.len();
             let rank = a.len() / experts / spec.shape.last().copied().unwrap_or(1);
