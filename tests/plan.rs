@@ -1,6 +1,7 @@
 //! The memory plan of programs of random small models: tensors that live at the same time never share a buffer.
 
 use hadal::config::Config;
+use hadal::config::lora::{LoraConfig, LoraTarget};
 use hadal::config::model::{ModelConfig, RouterWeights, ScoringFunc, TopkMethod};
 use hadal::config::train::{OptimizerConfig, Recompute};
 use hadal::gpu::pipeline::Allowed;
@@ -8,6 +9,7 @@ use hadal::graph::plan::Plan;
 use hadal::graph::{Dtype, Recording, Role, Step, Tensor, Tensors};
 use hadal::kernels::{Access, matmul, matmul_experts, sum_slices};
 use hadal::model::inputs::BatchSize;
+use hadal::model::lora::adapted;
 use hadal::model::params::parameters;
 use hadal::model::program::{MICRO_STEP, Program, ProgramOptions};
 use rand::{Rng, SeedableRng};
@@ -58,9 +60,11 @@ fn random_program(seed: u64) -> Program {
     let optimizer = Some(OptimizerConfig::default());
     let stored = [Dtype::F32, Dtype::F16][up_to(1)];
     let recompute = [Recompute::None, Recompute::Ffn, Recompute::Block][up_to(2)];
+    let targets = [None, Some(vec![LoraTarget::OProj, LoraTarget::DownProj])][up_to(1)].clone();
+    let lora = LoraConfig { rank: up_to(2), alpha: None, targets };
     Program::new(
         &config,
-        &parameters(&config),
+        &adapted(&config, &lora),
         &ProgramOptions { size, binding_limit, optimizer, logit_rows, stored, recompute },
     )
 }

@@ -23,6 +23,7 @@ const WHOLE: &[&str] = &[
     "rms_norm",
     "rms_norm_backward",
     "rms_norm_weight_grad",
+    "scale",
     "swiglu",
     "swiglu_backward",
 ];

@@ -77,6 +77,11 @@ impl Container {
         self.bytes.len()
     }
 
+    /// The whole file.
+    pub(super) fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// All tensors by name.
     pub fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::Path;
 
 /// The file of weights that are in one.
-pub(super) const SINGLE: &str = "model.safetensors";
+pub(crate) const SINGLE: &str = "model.safetensors";
 /// The file that names the others where they are in several.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// As the limit of a safetensors header, of which an index repeats a part.

@@ -1,6 +1,7 @@
 //! Weights on disk: safetensors files that transformers opens too. What is read is hostile until checked; what is
 //! written replaces the old file as a whole or not at all.
 
+pub mod adapters; // what learns beside frozen weights
 pub mod container; // the safetensors format: header, byte ranges, streaming writer
 pub mod disk; // whole-file replacement
 pub mod copy; // weights from one folder into another

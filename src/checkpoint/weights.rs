@@ -1,12 +1,15 @@
 //! A model's weights: opened and checked against the table of parameters, loaded as f32, written for transformers.
 
+use super::adapters::{ADAPTERS, Adapters};
 use super::container::{Announced, Container, Entry, MOST_TENSORS, write_container};
 use super::draft::Target;
+use super::folder::inside;
 use super::fused::apart;
 use super::index::open_files;
 use super::tensors::{reals, write_reals};
 use crate::config::hf::StoredType;
 use crate::error::{Error, Result};
+use crate::model::lora::{self, adapt, is_adapter};
 use crate::model::params::{DiskTensor, ParamSpec};
 use safetensors::Dtype;
 use std::collections::{HashMap, HashSet};
@@ -28,13 +31,45 @@ pub struct Weights {
     files: Vec<Container>,
     /// Tensor name to the number of its file, and where it stands there.
     home: HashMap<String, (usize, Entry)>,
+    /// What stands beside them where the folder holds adapters; they themselves are in its base.
+    beside: Option<Box<Beside>>,
+}
+
+/// Adapters beside weights.
+#[derive(Debug)]
+struct Beside {
+    adapters: Adapters,
+    pairs: Weights,
+    /// Whether they are added to the weights, or kept apart.
+    merge: bool,
 }
 
 impl Weights {
     /// Opens `model.safetensors` of `dir`, or the shards that its index names. Nothing is read but headers. Experts
-    /// that are one tensor are taken apart.
+    /// that are one tensor are taken apart. Of adapters the base is opened, and they are added to it: as f32 each
+    /// matrix is `W + scale B A`, rounded once.
+    ///
+    /// Errors: the files are not sound; the base of adapters is gone or not what it was, for which it is read.
     pub fn open(dir: &Path) -> Result<Weights> {
-        let files = open_files(dir)?;
+        let Some(adapters) = Adapters::beside(dir)? else { return Weights::of(dir, open_files(dir)?) };
+        adapters.check_base()?;
+        let pairs = Weights::of(dir, vec![Container::open(&inside(dir, ADAPTERS)?)?])?;
+        let base = Weights::of(&adapters.base, open_files(&adapters.base)?)?;
+        Ok(Weights { beside: Some(Box::new(Beside { adapters, pairs, merge: true })), ..base })
+    }
+
+    /// The same with adapters, if there are some, apart: tensors under their own names.
+    pub fn apart(mut self) -> Weights {
+        self.beside.iter_mut().for_each(|beside| beside.merge = false);
+        self
+    }
+
+    /// The adapters that stand beside them.
+    pub fn adapters(&self) -> Option<&Adapters> {
+        self.beside.as_ref().map(|beside| &beside.adapters)
+    }
+
+    fn of(dir: &Path, files: Vec<Container>) -> Result<Weights> {
         let mut home = HashMap::new();
         let mut twice = Vec::new();
         for (i, file) in files.iter().enumerate() {
@@ -52,7 +87,7 @@ impl Weights {
             }
         }
         match complaint("tensors stand there twice", &twice) {
-            None => Ok(Weights { folder: dir.to_owned(), files, home }),
+            None => Ok(Weights { folder: dir.to_owned(), files, home, beside: None }),
             Some(reason) => Err(Error::file(dir, reason)),
         }
     }
@@ -63,6 +98,9 @@ impl Weights {
     }
 
     fn find(&self, name: &str) -> Option<(&Container, &Entry)> {
+        if let Some(beside) = self.beside.as_ref().filter(|_| name.starts_with(lora::PREFIX)) {
+            return beside.pairs.find(name);
+        }
         let (file, entry) = self.home.get(name)?;
         Some((&self.files[*file], entry))
     }
@@ -71,9 +109,25 @@ impl Weights {
         self.find(name).map(|(file, entry)| file.bytes(entry))
     }
 
-    /// Checks that the folder holds exactly the tensors of `specs`. One error names all that are missing, misshaped,
-    /// of an unusable number type, or not part of the model. Not-a-numbers are no concern of this check.
+    /// Checks that the folder holds exactly the tensors of `specs`, and beside them the adapters that it says. One
+    /// error names all that are missing, misshaped, of an unusable number type, or not part of the model.
+    /// Not-a-numbers are a concern of this check in adapters alone.
     pub fn check(&self, specs: &[ParamSpec]) -> Result<()> {
+        let Some(beside) = &self.beside else { return self.check_all(specs) };
+        let base: Vec<ParamSpec> = specs.iter().filter(|spec| !is_adapter(spec)).cloned().collect();
+        self.check_all(&base)?;
+        let pairs: Vec<ParamSpec> = adapt(base, &beside.adapters.lora).into_iter().filter(is_adapter).collect();
+        beside.pairs.check_all(&pairs)?;
+        let mut odd = Vec::new();
+        for spec in &pairs {
+            let mut values = vec![0.0; spec.elements()];
+            beside.pairs.load(spec, &mut values)?;
+            odd.extend(not_finite(spec, &values));
+        }
+        beside.pairs.refuse_not_finite(&odd)
+    }
+
+    fn check_all(&self, specs: &[ParamSpec]) -> Result<()> {
         let (mut missing, mut misshaped, mut untyped) = (Vec::new(), Vec::new(), Vec::new());
         let mut expected = HashSet::new();
         for tensor in specs.iter().flat_map(|spec| &spec.disk) {
@@ -125,8 +179,41 @@ impl Weights {
         Ok(())
     }
 
-    /// Hands one tensor to `take` as f32, a piece at a time.
+    /// Hands one tensor, merged with its adapter if that is wanted, to `take` as f32, a piece at a time.
     pub(super) fn stream(&self, tensor: &DiskTensor, mut take: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        match self.merged(tensor)? {
+            Some(values) => values.chunks(PIECE / 4).try_for_each(take),
+            None => self.stream_alone(tensor, &mut take),
+        }
+    }
+
+    /// A tensor with its adapter added to it; nothing if it has none, or they are kept apart.
+    fn merged(&self, tensor: &DiskTensor) -> Result<Option<Vec<f32>>> {
+        let Some(beside) = self.beside.as_ref().filter(|beside| beside.merge) else { return Ok(None) };
+        let names = lora::names(&tensor.name).map(|name| format!("{}{name}", lora::PREFIX));
+        let (rank, &[outputs, inputs]) = (beside.adapters.lora.rank, &tensor.shape[..]) else { return Ok(None) };
+        if beside.pairs.find(&names[0]).is_none() {
+            return Ok(None);
+        }
+        let [a, b] = names;
+        let a = beside.pairs.whole(&DiskTensor { name: a, shape: vec![rank, inputs] })?;
+        let b = beside.pairs.whole(&DiskTensor { name: b, shape: vec![outputs, rank] })?;
+        let mut values = self.whole(tensor)?;
+        lora::merge(&mut values, [&a, &b], 1, rank, beside.adapters.lora.scale());
+        Ok(Some(values))
+    }
+
+    /// All elements of one tensor, without its adapter.
+    fn whole(&self, tensor: &DiskTensor) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.stream_alone(tensor, &mut |piece| {
+            values.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    fn stream_alone(&self, tensor: &DiskTensor, take: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let DiskTensor { name, shape } = tensor;
         let refuse = |reason: String| Error::file(&self.folder, reason);
         let Some((file, entry)) = self.find(name) else {

@@ -1,15 +1,17 @@
-//! What `export` and `import` share: a model from one folder into a new one.
+//! What `export` and `import` share: a model, or its adapters, from one folder into a new one.
 
 use super::{TOKENIZER, model_tokenizer, open_weights};
+use crate::checkpoint::adapters::{ADAPTERS, Adapters};
 use crate::checkpoint::copy::copy_weights;
 use crate::checkpoint::disk::replace_text;
 use crate::checkpoint::folder::{check_free, inside_if_there, new_folder};
-use crate::checkpoint::weights::Weights;
+use crate::checkpoint::weights::{Weights, write_weights};
 use crate::config::hf::{StoredType, write_own_config};
 use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
 use crate::input::{read_json_object, read_text};
-use crate::model::params::parameters;
+use crate::model::lora::{adapted, is_adapter};
+use crate::model::params::{ParamSpec, parameters};
 use crate::terminal::{note, print};
 use crate::tokenizer::{CHAT_TEMPLATE, Tokenizer};
 use std::path::Path;
@@ -34,25 +36,77 @@ pub(super) fn convert(folder: &Path, source: &ModelConfig, config: &ModelConfig,
     let copied = new_folder(to.out, |new| {
         let copied = copy_weights(&weights, &parameters(config), to.stored, to.largest, new)?;
         write_own_config(new, config, to.stored)?;
-        if let Some(tokenizer) = &tokenizer {
-            tokenizer.write_hf(new, config.max_position_embeddings, config.bos_token_id)?;
-        }
-        if let Some(template) = &template {
-            replace_text(&new.join(CHAT_TEMPLATE), template)?;
-        }
+        write_tokenizer(new, config, tokenizer.as_ref(), template.as_deref())?;
         Ok(copied)
     })?;
-    match &tokenizer {
+    about_tokenizer(folder, tokenizer.as_ref(), template.as_deref());
+    let name = to.stored.name();
+    let (tensors, bytes, files) = (copied.tensors, copied.bytes, copied.files);
+    let of = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    print(format_args!("{}: {tensors} tensors, {bytes} bytes of {name} in {of}", to.out.display()))
+}
+
+/// Writes the adapters in `folder`, beside weights of the model `source`, as a new folder for PEFT.
+///
+/// Errors: PEFT has no form for them.
+pub(super) fn convert_adapters(
+    folder: &Path,
+    source: &ModelConfig,
+    adapters: &Adapters,
+    to: &Conversion<'_>,
+) -> Result<()> {
+    check_free(to.out)?;
+    let Some((description, text)) = adapters.peft() else {
+        let reason = "holds adapters of feed-forward layers, which PEFT cannot all place beside the fused experts of \
+                      transformers; add --merge";
+        return Err(Error::file(folder, reason));
+    };
+    let (weights, tokenizer) = open_all(folder, source)?;
+    let template = chat_template(folder)?;
+    let pairs: Vec<ParamSpec> = adapted(source, &adapters.lora).into_iter().filter(is_adapter).collect();
+    new_folder(to.out, |new| {
+        let mut largest = 0.0f32;
+        write_weights(&new.join(ADAPTERS), &pairs, to.stored, |spec, values| {
+            values.resize(spec.elements(), 0.0);
+            weights.load(spec, values)?;
+            largest = values.iter().fold(largest, |largest, x| largest.max(x.abs()));
+            Ok(())
+        })?;
+        if largest >= to.stored.overflow() {
+            let reason = format!("holds numbers too large for {}; choose another --dtype", to.stored.name());
+            return Err(Error::file(folder, reason));
+        }
+        replace_text(&new.join(description), &text)?;
+        write_tokenizer(new, source, tokenizer.as_ref(), template.as_deref())
+    })?;
+    about_tokenizer(folder, tokenizer.as_ref(), template.as_deref());
+    let elements: usize = pairs.iter().map(ParamSpec::elements).sum();
+    let (tensors, name, base) = (pairs.len(), to.stored.name(), adapters.base.display());
+    print(format_args!("{}: {tensors} tensors, {elements} numbers in {name}, for the base {base}", to.out.display()))
+}
+
+/// Writes what of a tokenizer and its chats there is.
+fn write_tokenizer(
+    new: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&Tokenizer>,
+    template: Option<&str>,
+) -> Result<()> {
+    if let Some(tokenizer) = tokenizer {
+        tokenizer.write_hf(new, config.max_position_embeddings, config.bos_token_id)?;
+    }
+    template.map_or(Ok(()), |template| replace_text(&new.join(CHAT_TEMPLATE), template))
+}
+
+/// Says what a new folder lacks for texts and chats.
+fn about_tokenizer(folder: &Path, tokenizer: Option<&Tokenizer>, template: Option<&str>) {
+    match tokenizer {
         None => note(format_args!("{} has no {TOKENIZER}, so the new folder has none", folder.display())),
         Some(tokenizer) if template.is_none() && tokenizer.chat_template().is_none() => note(format_args!(
             "no {CHAT_TEMPLATE}: the tokenizer lacks the special tokens <|im_start|> and <|im_end|> that one needs"
         )),
         Some(_) => {}
     }
-    let name = to.stored.name();
-    let (tensors, bytes, files) = (copied.tensors, copied.bytes, copied.files);
-    let of = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    print(format_args!("{}: {tensors} tensors, {bytes} bytes of {name} in {of}", to.out.display()))
 }
 
 /// Weights and tokenizer; one error says what is wrong with both.

@@ -1,7 +1,8 @@
-//! `hadal export`: a model for transformers.
+//! `hadal export`: a model for transformers, or adapters for PEFT.
 
-use super::convert::{Conversion, convert};
+use super::convert::{Conversion, convert, convert_adapters};
 use super::{bytes, existing, model_config};
+use crate::checkpoint::adapters::Adapters;
 use crate::config::hf::{StoredType, check_representable, nearest};
 use crate::error::{Error, Result};
 use crate::terminal::note;
@@ -22,6 +23,9 @@ pub(super) struct ExportArgs {
     /// Largest file of weights; where more are needed, an index names them
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "2GiB")]
     shard_size: u64,
+    /// Of a run with adapters: add them to the weights and write a whole model; without this, a folder for PEFT
+    #[arg(long)]
+    merge: bool,
     /// Export also what transformers will compute otherwise, and say what that is
     #[arg(long)]
     force: bool,
@@ -30,6 +34,11 @@ pub(super) struct ExportArgs {
 pub(super) fn run(args: ExportArgs) -> Result<()> {
     let folder = model_folder(&existing(&args.model)?)?;
     let source = model_config(&folder)?;
+    let adapters = Adapters::beside(&folder)?;
+    if args.merge && adapters.is_none() {
+        let reason = format!("{} holds whole weights and no adapters; leave --merge out", folder.display());
+        return Err(Error::Usage(reason));
+    }
     let config = if args.force {
         let (near, lines) = nearest(&source)?;
         lines.iter().for_each(|line| note(format_args!("warning: {line}")));
@@ -42,5 +51,9 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
         })?;
         source.clone()
     };
-    convert(&folder, &source, &config, &Conversion { out: &args.out, stored: args.dtype, largest: args.shard_size })
+    let to = Conversion { out: &args.out, stored: args.dtype, largest: args.shard_size };
+    match adapters.filter(|_| !args.merge) {
+        Some(adapters) => convert_adapters(&folder, &source, &adapters, &to),
+        None => convert(&folder, &source, &config, &to),
+    }
 }

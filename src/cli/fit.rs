@@ -6,7 +6,8 @@ use crate::config::train::Recompute;
 use crate::graph::plan::Plan;
 use crate::graph::{Dtype, Role};
 use crate::model::inputs::BatchSize;
-use crate::model::params::parameters;
+use crate::model::lora::{adapted, is_adapter};
+use crate::model::params::ParamSpec;
 use crate::model::program::{MICRO_STEP, Program, ProgramOptions};
 
 /// The part of a card's memory that no plan may count on: a driver keeps its context, pipelines and staging buffers
@@ -36,7 +37,7 @@ pub(super) fn program(config: &Config, target: Target) -> Program {
         stored,
         recompute: config.train.recompute,
     };
-    Program::new(&config.model, &parameters(&config.model), &options)
+    Program::new(&config.model, &adapted(&config.model, &config.lora), &options)
 }
 
 /// All ways to recompute, the least first, as the configuration spells them.
@@ -135,6 +136,22 @@ pub(super) fn spelt(recompute: Recompute) -> &'static str {
     POLICIES.iter().find(|(policy, _)| *policy == recompute).map_or("auto", |(_, name)| name)
 }
 
+/// Floating-point operations of training on one token: beside adapters two a weight less, those of its gradient, and
+/// six more a number of an adapter that the token meets.
+pub(super) fn training_flops(config: &Config) -> f64 {
+    let (model, length) = (&config.model, config.train.sequence_length);
+    let whole = model.training_flops_per_token(length);
+    if !config.lora.is_on() {
+        return whole;
+    }
+    let met = |spec: &ParamSpec| match spec.shape.len() {
+        3 => spec.elements() * model.num_experts_per_tok / model.n_routed_experts,
+        _ => spec.elements(),
+    };
+    let adapters: usize = adapted(model, &config.lora).iter().filter(|spec| is_adapter(spec)).map(met).sum();
+    whole - 2.0 * model.multiplied_weights() as f64 + 6.0 * adapters as f64
+}
+
 /// Floating-point operations a token that `program` makes a second time.
 pub(super) fn repeated_flops(program: &Program) -> f64 {
     let micro_step = &program.recordings[program.recording(MICRO_STEP)];
@@ -145,7 +162,7 @@ pub(super) fn repeated_flops(program: &Program) -> f64 {
 pub(super) fn policies(config: &Config, target: Target) -> String {
     let (batch, length) = (config.train.micro_batch, config.train.sequence_length);
     let mut text = format!("activations by train.recompute, {batch} x {length} tokens a pass");
-    let all = config.model.training_flops_per_token(length);
+    let all = training_flops(config);
     for (policy, name) in POLICIES {
         let program = program(&with(config, batch, policy), target);
         let (bytes, more) = (program.plan().bytes_of(Role::Activation), repeated_flops(&program));

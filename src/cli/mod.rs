@@ -14,6 +14,7 @@ mod fit; // how large a micro-batch fits
 mod import;
 mod info;
 mod kernels;
+mod lora; // what adapters stand beside
 mod man;
 mod origin; // what --model takes over
 mod plan;

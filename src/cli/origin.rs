@@ -32,7 +32,7 @@ const SHAPES: [&str; 16] = [
 ];
 
 /// Parameters with a row a token.
-const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
+pub(super) const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 
 /// Where a run's first weights come from.
 pub(super) struct Origin {

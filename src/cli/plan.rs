@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::gpu::transfer::staging_bytes;
 use crate::graph::Dtype;
 use crate::graph::plan::Plan;
-use crate::model::params::parameters;
 use crate::terminal::print;
 use crate::tokenizer::Tokenizer;
 use clap::Args;
@@ -41,7 +40,7 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     let limit = args.vram.map(|memory| memory - reserve(memory));
     let mut decided = config.clone();
     decide(&mut decided, target, limit);
-    print(summary(&decided, &parameters(&config.model), &program(&decided, target), &staging_bytes))?;
+    print(summary(&decided, &program(&decided, target), &staging_bytes))?;
     print(policies(&config, target))?;
     let (Some(memory), Some(limit)) = (args.vram, limit) else { return Ok(()) };
     let Fit { micro_batch, recompute, plan } = largest(&config, target, &|plan| plan.bytes() <= limit)

@@ -69,6 +69,7 @@ pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<
         let another_state = match path.as_str() {
             "optimizer.kind" => true,
             "optimizer.block_size" => config.optimizer.kind == OptimizerKind::Adamw8bit,
+            _ if section == "lora" => true,
             _ => section == "model" && !FREE_MODEL_KEYS.contains(&key.as_str()),
         };
         if another_state {

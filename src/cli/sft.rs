@@ -82,6 +82,10 @@ impl Stage<'_> {
                 }
             }
         }
+        if config.lora.is_on() && config.train.model.is_none() {
+            let reason = "is set, but adapters need weights to stand beside; name their folder by --model";
+            return Err(Error::config("lora.rank", reason));
+        }
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::exam;
 use super::fit::{self, Target};
 use super::origin::{self, Origin};
 use super::sft::Stage;
-use super::{DeviceArgs, bytes, gib, load_weights, open_weights, resume};
+use super::{DeviceArgs, bytes, gib, load_weights, lora, open_weights, resume};
 use crate::backend::Device;
 use crate::chat::Encoder;
 use crate::config::Config;
@@ -12,6 +12,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::generate::{Generator, GeneratorOptions};
 use crate::graph::plan::Plan;
+use crate::model::lora::{adapted, is_adapter};
 use crate::model::params::{ParamSpec, parameters, start_values};
 use crate::model::program::Program;
 use crate::terminal::{note, printable};
@@ -92,7 +93,6 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
         open_weights(folder, &origin::grown(folder, &config.model)?)?;
     }
     let device = args.device.open(config.train.precision)?;
-    let specs = parameters(&config.model);
     let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
     let samples = sample_options(&config, &tokenizer)?;
     let beside = for_samples(&config, samples, &device);
@@ -102,14 +102,16 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     let head = [
         format!("running on {}", device.describe()),
         format!("data: {}", dataset.describe()),
-        summary(&config, &specs, &program, &|plan| device.staging(plan)),
+        summary(&config, &program, &|plan| device.staging(plan)),
     ];
     head.iter().for_each(note);
     if beside > 0 {
         note(format_args!("  {:<20} {:>10.4} GiB", "for samples, beside", gib(beside)));
     }
     let profile = args.profile;
-    let mut source = Machines { config: &config, open: &open, device, target, cap, samples, profile, used: false };
+    let (open, tokenizer) = (&open, &tokenizer);
+    let used = false;
+    let mut source = Machines { config: &config, open, out, tokenizer, device, target, cap, samples, profile, used };
     let mut machine = source.machine()?;
     let session = &mut machine.session;
     let tuning = session.executor().tuning().map(|text| format!("  {:<20} {text}", "tiles"));
@@ -120,19 +122,19 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     let measured = || tuning.iter().chain(&allocated);
     measured().for_each(note);
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
-    let mut journal = Journal::create(out, &open, resume)?;
+    let mut journal = Journal::create(out, open, resume)?;
     head.iter().chain(measured()).try_for_each(|line| journal.log(line))?;
     let state = match resume {
         true => start::resume(&mut source, &config, session, &mut journal, &mut |line| note(printable(line)))?,
         false => start::begin(&mut source, &config, session)?,
     };
     if resume {
-        journal.set_config(&open)?;
+        journal.set_config(open)?;
         if state.step >= config.train.steps {
             note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));
         }
     }
-    let trainer = Trainer::new(&config, &mut source, machine, &dataset, &tokenizer, journal, state)?;
+    let trainer = Trainer::new(&config, &mut source, machine, &dataset, tokenizer, journal, state)?;
     let outcome = trainer.run(args.profile)?;
     note(verdict(&outcome, &dataset, &source.device, out, started.elapsed()));
     exam::report(out, &config, &source.device)?;
@@ -247,6 +249,9 @@ struct Machines<'a> {
     config: &'a Config,
     /// The configuration before anything was decided for this device.
     open: &'a Config,
+    /// The run folder.
+    out: &'a Path,
+    tokenizer: &'a Tokenizer,
     device: Device,
     target: Target,
     cap: Option<u64>,
@@ -291,6 +296,9 @@ impl Source for Machines<'_> {
         };
         note(format_args!("starting from the weights in {}", folder.display()));
         let own = origin::grown(folder, &config.model)?;
+        if config.lora.is_on() {
+            return lora::first_weights(self.out, folder, config, self.tokenizer, session);
+        }
         load_weights(folder, &own, |fill| session.load(|spec, values| origin::fill(&own, spec, values, fill)))
     }
 }
@@ -308,14 +316,9 @@ pub(super) fn free_folder(name: &str) -> PathBuf {
 }
 
 /// Parameter table, compute and memory, as printed before the first step.
-pub(super) fn summary(
-    config: &Config,
-    specs: &[ParamSpec],
-    program: &Program,
-    staging: &dyn Fn(&Plan) -> u64,
-) -> String {
+pub(super) fn summary(config: &Config, program: &Program, staging: &dyn Fn(&Plan) -> u64) -> String {
     let model = &config.model;
-    let (length, train) = (config.train.sequence_length, &config.train);
+    let (length, train, specs) = (config.train.sequence_length, &config.train, parameters(model));
     let trained = || specs.iter().filter(|spec| spec.trained);
     let of =
         |pattern: &str| -> u64 { trained().filter(|s| s.name.contains(pattern)).map(|s| s.elements() as u64).sum() };
@@ -339,9 +342,15 @@ pub(super) fn summary(
     for (name, count) in rows {
         text += &format!("  {name:<20} {:>15}\n", grouped(count));
     }
+    let adapters = adapted(model, &config.lora);
+    let adapters: usize = adapters.iter().filter(|spec| is_adapter(spec)).map(ParamSpec::elements).sum();
+    if adapters > 0 {
+        let share = 100.0 * adapters as f64 / (total + adapters as u64) as f64;
+        text += &format!("  {:<20} {:>15}, {share:.3} % of all\n", "trained: adapters", grouped(adapters as u64));
+    }
     text += &format!(
         "compute: {:.4e} FLOP a token (forward and backward, {length} positions)\n",
-        model.training_flops_per_token(length)
+        fit::training_flops(config)
     );
     text += &match fit::repeated_flops(program) {
         0.0 => format!("recompute: {}\n", fit::spelt(train.recompute)),

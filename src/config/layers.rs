@@ -3,6 +3,7 @@
 
 use super::Config;
 use super::data::DataConfig;
+use super::lora::LoraConfig;
 use super::model::ModelConfig;
 use super::sft::SftConfig;
 use super::train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
@@ -52,6 +53,7 @@ const SECTIONS: &[Section] = &[
     Section::of::<TrainConfig>("train"),
     Section::of::<OptimizerConfig>("optimizer"),
     Section::of::<ScheduleConfig>("schedule"),
+    Section::of::<LoraConfig>("lora"),
     Section::of::<LogConfig>("log"),
     Section::of::<SftConfig>("sft"),
 ];

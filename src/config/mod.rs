@@ -6,12 +6,14 @@ mod validate; // which sizes no network can have
 mod counts; // parameters and floating-point operations of a model, in closed form
 pub mod hf; // config.json, as transformers reads and writes it
 pub mod data; // where text comes from
+pub mod lora; // what learns beside frozen weights
 pub mod sft; // what fine-tuning on conversations learns
 pub mod train; // sizes, counts and the update rule
 pub mod layers; // preset < file < --set
 
 use crate::error::{Error, Result};
 use data::DataConfig;
+use lora::LoraConfig;
 use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use sft::SftConfig;
@@ -31,6 +33,8 @@ pub struct Config {
     pub optimizer: OptimizerConfig,
     /// The learning rate over the run.
     pub schedule: ScheduleConfig,
+    /// Adapters that are trained in place of the weights.
+    pub lora: LoraConfig,
     /// Reports.
     pub log: LogConfig,
     /// Supervised fine-tuning on conversations, rather than pretraining on text, where it is there.
@@ -73,6 +77,7 @@ impl Config {
         self.train.validate()?;
         self.optimizer.validate()?;
         self.schedule.validate(self.optimizer.learning_rate)?;
+        self.lora.validate(&self.model)?;
         let tokens = self.train.micro_batch.saturating_mul(self.train.sequence_length);
         self.model.check_pass("train.micro_batch", tokens, "lower it and raise train.accumulation")?;
         let (length, limit) = (self.train.sequence_length, self.model.longest());

@@ -20,9 +20,27 @@ pub struct Gradients {
     shared: HashSet<Tensor>,
     /// Activations that were made again, with those that they repeat: both have one gradient.
     repeats: HashMap<Tensor, Tensor>,
+    /// The activations whose gradients are of use; all of them, if it does not say.
+    wanted: Option<HashSet<Tensor>>,
 }
 
 impl Gradients {
+    /// None yet, and none ever but of the activations in `wanted`.
+    pub(super) fn of(wanted: HashSet<Tensor>) -> Self {
+        Gradients { wanted: Some(wanted), ..Gradients::default() }
+    }
+
+    /// Gradients that are given for some tensors, to start from.
+    pub(super) fn from_seeds(seeds: &[(Tensor, Tensor)]) -> Self {
+        let shared = seeds.iter().map(|seed| seed.1).collect(); // they belong to the caller
+        Gradients { of: seeds.iter().copied().collect(), shared, ..Gradients::default() }
+    }
+
+    /// Whether a gradient of `x` is of use.
+    fn wants(&self, x: Tensor) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&self.first(x)))
+    }
+
     /// The gradient of `x`, if anything that was recorded depends on it.
     pub fn get(&self, x: Tensor) -> Option<Tensor> {
         self.of.get(&self.first(x)).copied()
@@ -33,8 +51,11 @@ impl Gradients {
         self.repeats.get(&x).copied().unwrap_or(x)
     }
 
-    /// Joins a contribution to the gradient of `x`.
+    /// Joins a contribution to the gradient of `x`, if that is of use.
     fn join(&mut self, r: &mut Recorder<'_>, x: Tensor, d_x: Tensor) {
+        if !self.wants(x) {
+            return;
+        }
         let joined = match self.get(x) {
             None => d_x,
             Some(known) => {
@@ -62,23 +83,13 @@ impl Gradients {
     }
 }
 
-/// Appends the backward dispatches of `ops` in reverse, starting from gradients that are given for some tensors. Before
-/// those of each range in `repeated`, in ascending order, comes what they need of its activations.
-pub(super) fn backward(
-    ops: &[Op],
-    repeated: &[Range<usize>],
-    r: &mut Recorder<'_>,
-    seeds: Vec<(Tensor, Tensor)>,
-) -> Gradients {
-    let mut g = Gradients::default();
-    for (tensor, gradient) in seeds {
-        g.shared.insert(gradient); // belongs to the caller
-        g.of.insert(tensor, gradient);
-    }
+/// Appends the backward dispatches of `ops` in reverse, starting from the gradients `g`. Before those of each range in
+/// `repeated`, in ascending order, comes what they need of its activations.
+pub(super) fn backward(ops: &[Op], repeated: &[Range<usize>], r: &mut Recorder<'_>, mut g: Gradients) -> Gradients {
     let mut end = ops.len();
     for range in repeated.iter().rev() {
         ops[range.end..end].iter().rev().for_each(|op| op.backward(r, &mut g));
-        let (renewed, repeats) = recompute::again(&ops[range.clone()], r);
+        let (renewed, repeats) = recompute::again(&ops[range.clone()], r, &|x| g.wants(x));
         g.repeats.extend(repeats);
         renewed.iter().rev().for_each(|op| op.backward(r, &mut g));
         end = range.start;
@@ -88,7 +99,8 @@ pub(super) fn backward(
 }
 
 impl Op {
-    /// Appends the operation's backward dispatches. Nothing is recorded where no gradient reaches the outputs.
+    /// Appends the operation's backward dispatches. Nothing is recorded where no gradient reaches the outputs, nor for
+    /// gradients that are of no use.
     fn backward(&self, r: &mut Recorder<'_>, g: &mut Gradients) {
         match self {
             Op::Embed { ids, table, token_order, segments, y } => {
@@ -107,6 +119,9 @@ impl Op {
                     let params = kernels::rms_norm_weight_grad::Params { rows, width };
                     r.step(&kernels::rms_norm_weight_grad::KERNEL, &params, &[d_y, *x, *inverse_rms, d_weight]);
                 }
+                if !g.wants(*x) {
+                    return;
+                }
                 let d_x = r.gradient_like("d_x", *x);
                 let params = kernels::rms_norm_backward::Params { rows, width };
                 r.step(&kernels::rms_norm_backward::KERNEL, &params, &[d_y, *x, *weight, *inverse_rms, d_x]);
@@ -119,7 +134,7 @@ impl Op {
                     g.join(r, *residual, d_y); // nothing later reads d_y as the gradient of y
                 }
             }
-            Op::Split { x, left, right } => {
+            Op::Split { x, left, right } if g.wants(*x) => {
                 let (d_left, d_right) = (half(r, g, *left), half(r, g, *right));
                 let ([rows, width], columns) = (shape2(r, *x), shape2(r, *left)[1]);
                 let d_x = r.gradient_like("d_x", *x);
@@ -135,10 +150,7 @@ impl Op {
             }
             Op::Attention { q, kv, k_rope, mask, sizes, out, lse } => {
                 let Some(d_out) = g.get(*out) else { return };
-                let (d_q, d_kv, d_k_rope) = attention(r, [*q, *kv, *k_rope], *mask, sizes, *out, *lse, d_out);
-                g.join(r, *q, d_q);
-                g.join(r, *kv, d_kv);
-                g.join(r, *k_rope, d_k_rope);
+                attention(r, g, [*q, *kv, *k_rope], *mask, sizes, [*out, *lse, d_out]);
             }
             Op::SwiGlu { gate, up, h } => {
                 let Some(d_h) = g.get(*h) else { return };
@@ -157,7 +169,7 @@ impl Op {
                 r.step(&kernels::router_backward::KERNEL, &params, &tensors);
                 g.join(r, *logits, d_logits);
             }
-            Op::BalanceLoss { probs, balance, slope, .. } => {
+            Op::BalanceLoss { probs, balance, slope, .. } if g.wants(*probs) => {
                 let [tokens, experts] = shape2(r, *probs);
                 let sequences = balance.sequences as u32;
                 let d_probs = r.gradient_like("d_probs", *probs);
@@ -168,6 +180,7 @@ impl Op {
             Op::CachedAttention { .. } | Op::FewLinear { .. } | Op::FewExperts { .. } => {
                 panic!("generation has no gradient")
             }
+            Op::Split { .. } | Op::BalanceLoss { .. } => {} // of no use
             Op::ExpertSort { .. } | Op::ExpertLoad { .. } => {} // whole numbers: a constant of the derivative
             Op::ExpertGather { x, routing, y } => {
                 let Some(d_y) = g.get(*y) else { return };
@@ -200,16 +213,20 @@ impl Op {
                 forward::dropout(r, d_y, *state, *site, *rate, d_x);
                 g.join(r, *x, d_x);
             }
+            Op::Scale { x, factor, y } => {
+                let Some(d_y) = g.get(*y) else { return };
+                let d_x = r.gradient_like("d_x", *x);
+                forward::scale(r, d_y, *factor, d_x);
+                g.join(r, *x, d_x);
+            }
             Op::Add { a, b, y } => {
                 let Some(d_y) = g.get(*y) else { return };
                 g.shared.insert(d_y);
                 g.join(r, *a, d_y);
                 g.join(r, *b, d_y);
             }
-            Op::HeadLoss { h, d_h, .. } => {
-                if let Some(d_h) = d_h {
-                    g.join(r, *h, *d_h);
-                }
+            Op::HeadLoss { terms, .. } => {
+                terms.iter().for_each(|term| term.d_h.into_iter().for_each(|d_h| g.join(r, term.h, d_h)));
             }
         }
     }
@@ -227,12 +244,15 @@ fn half(r: &mut Recorder<'_>, g: &Gradients, x: Tensor) -> Tensor {
 
 /// `y = x W^T`: `dW += dy^T x`, `dx = dy W`.
 fn linear(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &Weight, d_y: Tensor) {
-    let d_y = if weight.copies.is_some() { forward::narrow(r, d_y) } else { d_y };
+    let d_y = if weight.is_half(r.tensors) { forward::narrow(r, d_y) } else { d_y };
     let ([m, k], lda) = (shape2(r, x), shape2(r, d_y)[1]);
     for ((a_offset, n, part), factor) in spans(weight).zip(weight.factors()) {
         if let Some(d_weight) = r.tensors.gradient_of(part) {
             let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(TN, ADD, n, k, m) };
             forward::product(r, params, [d_y, x, d_y, d_weight]);
+        }
+        if !g.wants(x) {
+            continue;
         }
         let (d_x, accumulate) = g.target(r, x);
         let params = matmul::Params { a_offset, lda, ..matmul::Params::dense(NN, accumulate, m, k, n) };
@@ -259,32 +279,40 @@ fn linear_experts(r: &mut Recorder<'_>, g: &mut Gradients, x: Tensor, weight: &W
         };
         r.step(&matmul_experts_weight_grad::KERNEL, &params, &[d_y, x, routing.offsets, d_weight]);
     }
+    if !g.wants(x) {
+        return;
+    }
     let (d_x, accumulate) = g.target(r, x);
     forward::experts_product(r, NN, d_y, weight, routing, d_x, accumulate);
     g.placed(r, x, d_x, accumulate);
 }
 
-/// Gradients of q, kv and k_rope, from probabilities made again out of the saved log-sum-exp.
+/// Joins the gradients of q, kv and k_rope, from probabilities made again out of the saved log-sum-exp.
 fn attention(
     r: &mut Recorder<'_>,
+    g: &mut Gradients,
     [q, kv, k_rope]: [Tensor; 3],
     mask: Mask,
     sizes: &AttentionSizes,
-    out: Tensor,
-    lse: Tensor,
-    d_out: Tensor,
-) -> (Tensor, Tensor, Tensor) {
+    [out, lse, d_out]: [Tensor; 3],
+) {
     let AttentionSizes { batch, length, heads, nope, rope, value, .. } = *sizes;
     let rows = batch * length;
     let stats = [batch as usize, heads as usize, length as usize, 2];
     let row_stats = r.activation("row_stats", &stats, Dtype::F32);
     let params = kernels::attention_delta::Params { batch, length, heads, value };
     r.step(&kernels::attention_delta::KERNEL, &params, &[d_out, out, lse, row_stats]);
-    let (d_q, d_kv) = (r.gradient_like("d_q", q), r.gradient_like("d_kv", kv));
-    let d_k_rope = r.gradient_like("d_k_rope", k_rope);
     let reads = [q, kv, k_rope, mask.document_start, mask.state, row_stats, d_out];
     let with = |d: Tensor| reads.iter().copied().chain([d]).collect::<Vec<_>>();
-    r.step(&kernels::attention_backward_q::KERNEL, sizes, &with(d_q));
+    if g.wants(q) {
+        let d_q = r.gradient_like("d_q", q);
+        r.step(&kernels::attention_backward_q::KERNEL, sizes, &with(d_q));
+        g.join(r, q, d_q);
+    }
+    if !g.wants(kv) && !g.wants(k_rope) {
+        return;
+    }
+    let (d_kv, d_k_rope) = (r.gradient_like("d_kv", kv), r.gradient_like("d_k_rope", k_rope));
     // Per head: d k_nope, d value, d k_rope; the last is summed over heads, since all share one rope key.
     let (own, stride) = (nope + value, nope + value + rope);
     let dtype = r.tensors.info(kv).dtype;
@@ -293,5 +321,6 @@ fn attention(
     forward::copy(r, d_heads, stride, 0, d_kv, own, 0, rows * heads, own);
     let params = kernels::sum_heads::Params { rows, heads, width: rope, stride, offset: own };
     r.step(&kernels::sum_heads::KERNEL, &params, &[d_heads, d_k_rope]);
-    (d_q, d_kv, d_k_rope)
+    g.join(r, kv, d_kv);
+    g.join(r, k_rope, d_k_rope);
 }

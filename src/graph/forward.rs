@@ -1,6 +1,6 @@
 //! Forward: each operation's dispatches.
 
-use super::op::{CachePlace, FewExperts, LossSlots, Normed, Op, Routing, Weight};
+use super::op::{CachePlace, FewExperts, HeadTerm, LossSlots, Normed, Op, Routing, Weight};
 use super::recording::Recorder;
 use super::tensor::{Dtype, Role, Tensor};
 use crate::kernels::matmul::{self, ADD, ADD_TO_RESIDUAL, NN, NT, OVERWRITE, TN};
@@ -97,8 +97,9 @@ impl Op {
                 r.step(&kernels::expert_combine::KERNEL, &params, &tensors);
             }
             Op::Dropout { x, state, site, rate, y } => dropout(r, *x, *state, *site, *rate, *y),
+            Op::Scale { x, factor, y } => scale(r, *x, *factor, *y),
             Op::Add { a, b, y } => add(r, *a, *b, *y),
-            Op::HeadLoss { h, weight, slots, logits, d_h } => head_loss(r, *h, weight, *slots, *logits, *d_h),
+            Op::HeadLoss { terms, slots, logits, training } => head_loss(r, terms, *slots, *logits, *training),
         }
     }
 }
@@ -150,6 +151,11 @@ pub(super) fn narrow(r: &mut Recorder<'_>, x: Tensor) -> Tensor {
 pub(super) fn add(r: &mut Recorder<'_>, a: Tensor, b: Tensor, y: Tensor) {
     let params = kernels::add::Params { count: count(r, y) };
     r.step(&kernels::add::KERNEL, &params, &[a, b, y]);
+}
+
+pub(super) fn scale(r: &mut Recorder<'_>, x: Tensor, factor: f32, y: Tensor) {
+    let params = kernels::scale::Params { count: count(r, y), factor };
+    r.step(&kernels::scale::KERNEL, &params, &[x, y]);
 }
 
 pub(super) fn dropout(r: &mut Recorder<'_>, x: Tensor, state: Tensor, site: u32, rate: f32, y: Tensor) {
@@ -253,33 +259,45 @@ fn few_experts(r: &mut Recorder<'_>, x: Normed, layer: FewExperts, h: Tensor, y:
 
 /// Chunks of rows: logits, their losses, and when training the gradients of hidden states and weights, before the next
 /// chunk takes the place of the logits. The gradient of each row is scaled by its loss weight, so the loss is the root.
-fn head_loss(r: &mut Recorder<'_>, h: Tensor, weight: &Weight, slots: LossSlots, logits: Tensor, d_h: Option<Tensor>) {
-    let [rows, width] = shape2(r, h);
+fn head_loss(r: &mut Recorder<'_>, terms: &[HeadTerm], slots: LossSlots, logits: Tensor, training: bool) {
+    let rows = count(r, slots.targets);
     let [chunk, classes] = shape2(r, logits);
     for first_row in (0..rows).step_by(chunk as usize) {
         let m = chunk.min(rows - first_row);
-        let hidden = first_row * width;
-        for ((first, n, _), factor) in spans(weight).zip(weight.factors()) {
-            let p = matmul::Params::dense(NT, OVERWRITE, m, n, width);
-            let params = matmul::Params { a_offset: hidden, c_offset: first, ldc: classes, ..p };
-            product(r, params, [h, factor, h, logits]);
+        for (i, HeadTerm { h, weight, .. }) in terms.iter().enumerate() {
+            let width = shape2(r, *h)[1];
+            for ((first, n, _), factor) in spans(weight).zip(weight.factors()) {
+                let p = matmul::Params::dense(NT, if i == 0 { OVERWRITE } else { ADD }, m, n, width);
+                let params = matmul::Params { a_offset: first_row * width, c_offset: first, ldc: classes, ..p };
+                product(r, params, [*h, factor, *h, logits]);
+            }
         }
-        let gradient = u32::from(d_h.is_some());
-        let params = kernels::cross_entropy::Params { rows: m, classes, first_row, gradient };
+        let params = kernels::cross_entropy::Params { rows: m, classes, first_row, gradient: u32::from(training) };
         let tensors = [logits, slots.targets, slots.loss_weights, slots.result, slots.losses, slots.correct];
         r.step(&kernels::cross_entropy::KERNEL, &params, &tensors);
-        let Some(d_h) = d_h else { continue };
-        for ((first, k, part), factor) in spans(weight).zip(weight.factors()) {
-            let p = matmul::Params::dense(NN, if first == 0 { OVERWRITE } else { ADD }, m, width, k);
-            let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, ..p };
-            product(r, params, [logits, factor, logits, d_h]);
-            if let Some(d_weight) = r.tensors.gradient_of(part) {
-                let p = matmul::Params::dense(TN, ADD, k, width, m);
-                let params = matmul::Params { a_offset: first, lda: classes, b_offset: hidden, ..p };
-                product(r, params, [logits, h, logits, d_weight]);
-            }
+        if training {
+            terms.iter().for_each(|term| head_gradients(r, term, logits, [m, first_row, classes]));
         }
     }
     let tensors = [slots.losses, slots.correct, slots.targets, slots.metrics];
     r.step(&kernels::loss_sum::KERNEL, &kernels::loss_sum::Params { rows }, &tensors);
+}
+
+/// The gradients of a term's rows and matrix from those of a chunk of `m` rows of logits.
+fn head_gradients(r: &mut Recorder<'_>, term: &HeadTerm, d_logits: Tensor, [m, first_row, classes]: [u32; 3]) {
+    let HeadTerm { h, weight, d_h } = term;
+    let width = shape2(r, *h)[1];
+    let hidden = first_row * width;
+    for ((first, k, part), factor) in spans(weight).zip(weight.factors()) {
+        if let Some(d_h) = *d_h {
+            let p = matmul::Params::dense(NN, if first == 0 { OVERWRITE } else { ADD }, m, width, k);
+            let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, ..p };
+            product(r, params, [d_logits, factor, d_logits, d_h]);
+        }
+        if let Some(d_weight) = r.tensors.gradient_of(part) {
+            let p = matmul::Params::dense(TN, ADD, k, width, m);
+            let params = matmul::Params { a_offset: first, lda: classes, b_offset: hidden, ..p };
+            product(r, params, [d_logits, *h, d_logits, d_weight]);
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod backward;
 pub mod forward;
 pub mod op;
 pub mod plan;
+mod reach;
 mod recompute;
 pub mod recording;
 pub mod run_cpu;

@@ -47,6 +47,32 @@ impl Weight {
     }
 }
 
+/// A linear layer: its matrix, and what is learnt beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'w> {
+    /// W.
+    pub weight: &'w Weight, // (out, in)
+    /// The pair that learns while the matrix stays, where there is one.
+    pub adapter: Option<Adapter<'w>>,
+}
+
+/// Two narrow matrices whose product, times a factor, is added to a matrix: `W + scale B A` (LoRA, arXiv 2106.09685).
+#[derive(Clone, Copy, Debug)]
+pub struct Adapter<'w> {
+    /// A.
+    pub a: &'w Weight, // (rank, in)
+    /// B.
+    pub b: &'w Weight, // (out, rank)
+    /// The factor.
+    pub scale: f32,
+}
+
+impl<'w> From<&'w Weight> for Linear<'w> {
+    fn from(weight: &'w Weight) -> Self {
+        Linear { weight, adapter: None }
+    }
+}
+
 /// Which columns of each head are rotated, and by what.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotation {
@@ -166,6 +192,17 @@ pub struct LossSlots {
     pub result: Tensor,
 }
 
+/// A product that goes into the logits.
+#[derive(Clone, Debug)]
+pub struct HeadTerm {
+    /// Rows.
+    pub h: Tensor, // (N, d)
+    /// The matrix.
+    pub weight: Weight, // (V, d)
+    /// The gradient of the rows, where it is made.
+    pub d_h: Option<Tensor>, // (N, d)
+}
+
 /// One recorded operation with its inputs, outputs and what backward needs.
 #[allow(missing_docs, reason = "fields carry the names of the tape's arguments, which are documented there")]
 #[derive(Clone, Debug)]
@@ -226,8 +263,10 @@ pub enum Op {
     ExpertCombine { residual: Tensor, o: Tensor, weights: Tensor, routing: Routing, y: Tensor },
     /// `y = x * mask / keep probability`.
     Dropout { x: Tensor, state: Tensor, site: u32, rate: f32, y: Tensor },
+    /// `y = factor * x`.
+    Scale { x: Tensor, factor: f32, y: Tensor },
     /// `y = a + b`.
     Add { a: Tensor, b: Tensor, y: Tensor },
-    /// Head product and cross-entropy in row chunks; with `d_h`, gradients in the same sweep.
-    HeadLoss { h: Tensor, weight: Weight, slots: LossSlots, logits: Tensor, d_h: Option<Tensor> },
+    /// Head product, the sum of `terms`, and cross-entropy in row chunks; when `training`, gradients in the same sweep.
+    HeadLoss { terms: Vec<HeadTerm>, slots: LossSlots, logits: Tensor, training: bool },
 }

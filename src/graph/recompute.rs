@@ -61,7 +61,9 @@ impl Op {
                 residual.iter_mut().for_each(|residual| all(&mut [(residual, Read)]));
             }
             Op::Split { x, left, right } => all(&mut [(x, Read), (left, Made), (right, Made)]),
-            Op::Rope { x, y, .. } | Op::Dropout { x, y, .. } => all(&mut [(x, Read), (y, Made)]),
+            Op::Rope { x, y, .. } | Op::Dropout { x, y, .. } | Op::Scale { x, y, .. } => {
+                all(&mut [(x, Read), (y, Made)])
+            }
             Op::ExpertGather { x, y, .. } => all(&mut [(x, Read), (y, Made)]),
             Op::LinearExperts { x, y, .. } => all(&mut [(x, ReadTwice), (y, Made)]),
             Op::Attention { q, kv, k_rope, out, lse, .. } => {
@@ -82,7 +84,7 @@ impl Op {
                 all(&mut [(residual, Read), (o, ReadTwice), (weights, ReadTwice), (y, Made)]);
             }
             Op::Add { a, b, y } => all(&mut [(a, Read), (b, Read), (y, Made)]),
-            Op::HeadLoss { h, .. } => all(&mut [(h, Read)]),
+            Op::HeadLoss { terms, .. } => terms.iter_mut().for_each(|term| all(&mut [(&mut term.h, Read)])),
         }
     }
 
@@ -91,6 +93,23 @@ impl Op {
         let mut found = Vec::new();
         self.clone().activations(|tensor, how| found.extend(wanted(how).then_some(*tensor)));
         found
+    }
+
+    /// The activations that forward reads.
+    pub(super) fn reads(&self) -> Vec<Tensor> {
+        self.those(|how| !how.made())
+    }
+
+    /// The activations that forward makes.
+    pub(super) fn makes(&self) -> Vec<Tensor> {
+        self.those(Use::made)
+    }
+
+    /// The activations that backward reads: of a product with a frozen matrix none, since the gradient of its input
+    /// needs the matrix alone.
+    fn read_in_backward(&self, tensors: &Tensors) -> Vec<Tensor> {
+        let product = matches!(self, Op::Linear { .. } | Op::LinearExperts { .. });
+        if product && !self.is_trained(tensors) { Vec::new() } else { self.those(Use::in_backward) }
     }
 
     /// Floating-point operations of the forward pass, of matrix products and attention alone; a key counts half where
@@ -110,33 +129,38 @@ impl Op {
     }
 }
 
-/// Which of `ops` must run again for their own backward steps.
-fn needed(ops: &[Op]) -> Vec<bool> {
+/// Which of `ops` must run again for their own backward steps, which those have whose results are `wanted`.
+fn needed(ops: &[Op], tensors: &Tensors, wanted: &dyn Fn(Tensor) -> bool) -> Vec<bool> {
     let mut maker: HashMap<Tensor, usize> = HashMap::new();
     for (i, op) in ops.iter().enumerate().filter(|(_, op)| op.repeats()) {
-        maker.extend(op.those(Use::made).into_iter().map(|tensor| (tensor, i)));
+        maker.extend(op.makes().into_iter().map(|tensor| (tensor, i)));
     }
-    let mut wanted: Vec<Tensor> = ops.iter().flat_map(|op| op.those(Use::in_backward)).collect();
+    let differentiated = ops.iter().filter(|op| op.makes().into_iter().any(wanted));
+    let mut wanted: Vec<Tensor> = differentiated.flat_map(|op| op.read_in_backward(tensors)).collect();
     let mut needed = vec![false; ops.len()];
     while let Some(tensor) = wanted.pop() {
         // What nothing here makes was made outside, or may be made once only: it stays.
         let Some(&i) = maker.get(&tensor) else { continue };
         if !needed[i] {
             needed[i] = true;
-            wanted.extend(ops[i].those(|how| !how.made()));
+            wanted.extend(ops[i].reads());
         }
     }
     needed
 }
 
 /// Records what the backward steps of `ops` need once more. Returns the operations with the new tensors, and, for each
-/// new tensor, the one that it repeats.
-pub(super) fn again(ops: &[Op], r: &mut Recorder<'_>) -> (Vec<Op>, HashMap<Tensor, Tensor>) {
+/// new tensor, the one that it repeats. Nothing is needed for gradients of activations that are not `wanted`.
+pub(super) fn again(
+    ops: &[Op],
+    r: &mut Recorder<'_>,
+    wanted: &dyn Fn(Tensor) -> bool,
+) -> (Vec<Op>, HashMap<Tensor, Tensor>) {
     let mut copies: HashMap<Tensor, Tensor> = HashMap::new();
     let mut renewed = Vec::with_capacity(ops.len());
-    for (op, needed) in ops.iter().zip(needed(ops)) {
+    for (op, needed) in ops.iter().zip(needed(ops, r.tensors, wanted)) {
         if needed {
-            for tensor in op.those(Use::made) {
+            for tensor in op.makes() {
                 copies.insert(tensor, r.tensors.again(tensor));
             }
         }

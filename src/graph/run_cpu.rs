@@ -154,7 +154,9 @@ impl<F: CpuReal> CpuExecutor<F> {
 
 impl<F: CpuReal> Executor for CpuExecutor<F> {
     fn upload(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
-        let values: Vec<F> = values.iter().map(|&x| F::of(f64::from(x))).collect();
+        let half = self.tensors.info(tensor).dtype == Dtype::F16;
+        let narrow = |x: f32| if half { half::f16::from_f32(x).to_f32() } else { x };
+        let values: Vec<F> = values.iter().map(|&x| F::of(f64::from(narrow(x)))).collect();
         self.set(tensor, &values);
         Ok(())
     }

@@ -1,12 +1,17 @@
 //! The tape: model code calls its methods, one line an equation, and gets tensor handles back.
 
-use super::op::{AttentionSizes, Balance, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight};
+use super::backward::Gradients;
+use super::op::{
+    AttentionSizes, Balance, HeadTerm, Linear, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight,
+};
+use super::reach::reached;
 use super::recording::{Recorder, Recording};
 use super::tensor::{Dtype, Role, Tensor, Tensors};
 use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS, fitting_tile_rows};
 use std::ops::Range;
 
 mod generation;
+mod linear;
 
 /// Bytes of logits that exist at once: the loss head works through the rows in chunks of this size.
 pub const LOGITS_BYTES: u64 = 512 << 20;
@@ -139,24 +144,10 @@ impl<'t> Tape<'t> {
         y
     }
 
-    /// `x W^T`: (N, in) and (out, in) to (N, out).
-    pub fn linear(&mut self, x: Tensor, weight: &Weight) -> Tensor {
-        self.push_linear(x, weight, None)
-    }
-
-    /// `residual + x W^T`, in one product.
-    pub fn linear_residual(&mut self, x: Tensor, weight: &Weight, residual: Tensor) -> Tensor {
-        self.push_linear(x, weight, Some(residual))
-    }
-
-    fn push_linear(&mut self, x: Tensor, weight: &Weight, residual: Option<Tensor>) -> Tensor {
-        assert_eq!(self.width(x), self.width(weight.parts[0].1), "linear: widths differ");
-        let shape = [self.rows(x), weight.rows];
-        let y = match residual {
-            Some(residual) => self.like("linear", residual),
-            None => self.product("linear", &shape, weight),
-        };
-        self.ops.push(Op::Linear { x, weight: weight.clone(), residual, y });
+    /// `factor * x`.
+    pub fn scale(&mut self, x: Tensor, factor: f32) -> Tensor {
+        let y = self.like("scaled", x);
+        self.ops.push(Op::Scale { x, factor, y });
         y
     }
 
@@ -267,15 +258,6 @@ impl<'t> Tape<'t> {
         y
     }
 
-    /// Each slot's row times its expert's matrix: (N K, in) and (E, out, in) to (N K, out).
-    pub fn linear_experts(&mut self, x: Tensor, weight: &Weight, routing: Routing) -> Tensor {
-        let out = self.tensors.extent(weight.parts[0].1, 1);
-        let shape = [self.rows(x), out];
-        let y = self.product("linear_experts", &shape, weight);
-        self.ops.push(Op::LinearExperts { x, weight: weight.clone(), routing, y });
-        y
-    }
-
     /// A residual plus the weighted sum of each token's expert rows: (N, d), (N K, d), (N, K) to (N, d).
     pub fn expert_combine(&mut self, residual: Tensor, o: Tensor, weights: Tensor, routing: Routing) -> Tensor {
         let y = self.like("combined", residual);
@@ -301,17 +283,12 @@ impl<'t> Tape<'t> {
         y
     }
 
-    /// `h W^T` into a tensor that outlives the replay: (S, d) and (V, d) to (S, V).
-    pub fn logits(&mut self, h: Tensor, weight: &Weight) -> Tensor {
-        let shape = [self.rows(h), weight.rows];
-        let y = self.tensors.real("logits_out", &shape, Role::State);
-        self.ops.push(Op::Linear { x: h, weight: weight.clone(), residual: None, y });
-        y
-    }
-
-    /// Cross-entropy of `h W^T` against the targets, summed into the metrics. Logits exist for one chunk of rows at a
-    /// time; when training, the chunk's gradients are made before the next chunk overwrites it.
-    pub fn head_loss(&mut self, h: Tensor, weight: &Weight, slots: LossSlots) {
+    /// Cross-entropy of `h W^T`, the adapter as in [`Tape::linear`], against the targets, summed into the metrics.
+    /// Logits exist for one chunk of rows at a time; when training, the chunk's gradients are made before the next
+    /// chunk overwrites it.
+    pub fn head_loss<'w>(&mut self, h: Tensor, layer: impl Into<Linear<'w>>, slots: LossSlots) {
+        let Linear { weight, adapter } = layer.into();
+        let low = adapter.map(|adapter| (self.low(h, adapter), adapter.b));
         let rows = self.rows(h);
         let dtype = if weight.is_half(self.tensors) { self.stored } else { Dtype::F32 };
         let bytes = if dtype == Dtype::F16 { HALF_LOGITS_BYTES } else { LOGITS_BYTES };
@@ -322,18 +299,28 @@ impl<'t> Tape<'t> {
         let chunk = rows.div_ceil(chunks);
         let chunk = if fit >= 128 { chunk.next_multiple_of(128).min(rows) } else { chunk };
         let logits = self.tensors.add("logits", &[chunk, weight.rows], dtype, Role::Activation);
-        let shape = self.tensors.info(h).shape.clone();
-        let d_h = self.training.then(|| self.activation("d_hidden", &shape));
-        self.ops.push(Op::HeadLoss { h, weight: weight.clone(), slots, logits, d_h });
+        let term = |(h, weight): (Tensor, &Weight)| {
+            let shape = self.tensors.info(h).shape.clone();
+            let d_h = self.training.then(|| self.tensors.real("d_hidden", &shape, Role::Activation));
+            HeadTerm { h, weight: weight.clone(), d_h }
+        };
+        let terms = [(h, weight)].into_iter().chain(low).map(term).collect();
+        self.ops.push(Op::HeadLoss { terms, slots, logits, training: self.training });
     }
 
     /// The recording: forward steps, then, when training, backward steps.
-    pub fn finish(self, name: &'static str) -> Recording {
+    pub fn finish(mut self, name: &'static str) -> Recording {
+        let reached = reached(&self.ops, self.tensors);
+        for op in &mut self.ops {
+            if let Op::HeadLoss { terms, .. } = op {
+                terms.iter_mut().for_each(|term| term.d_h = term.d_h.filter(|_| reached.contains(&term.h)));
+            }
+        }
         let mut recorder = Recorder::new(self.tensors);
         recorder.rows_apart = self.rows_apart;
         self.ops.iter().for_each(|op| op.forward(&mut recorder));
         if self.training {
-            super::backward::backward(&self.ops, &self.repeated, &mut recorder, Vec::new());
+            super::backward::backward(&self.ops, &self.repeated, &mut recorder, Gradients::of(reached));
         }
         recorder.finish(name)
     }
@@ -346,7 +333,8 @@ impl<'t> Tape<'t> {
     ) -> (Recording, super::backward::Gradients) {
         let mut recorder = Recorder::new(self.tensors);
         self.ops.iter().for_each(|op| op.forward(&mut recorder));
-        let gradients = super::backward::backward(&self.ops, &self.repeated, &mut recorder, seeds.to_vec());
+        let gradients =
+            super::backward::backward(&self.ops, &self.repeated, &mut recorder, Gradients::from_seeds(seeds));
         (recorder.finish(name), gradients)
     }
 }

@@ -58,6 +58,7 @@ pub mod rope;
 pub mod router;
 pub mod router_backward;
 pub mod state;
+pub mod scale;
 pub mod spike_guard;
 pub mod sum_heads;
 pub mod sum_slices;
@@ -344,6 +345,7 @@ pub static KERNELS: &[&Kernel] = &[
     &rope::KERNEL,
     &router::KERNEL,
     &router_backward::KERNEL,
+    &scale::KERNEL,
     &spike_guard::KERNEL,
     &sum_heads::KERNEL,
     &sum_slices::KERNEL,

@@ -21,7 +21,7 @@ pub fn attention(
     x: Tensor,
     residual: Tensor,
 ) -> Tensor {
-    let w = |name: &str| weights.get(&format!("model.layers.{layer}.self_attn.{name}.weight"));
+    let w = |name: &str| weights.linear(&format!("model.layers.{layer}.self_attn.{name}.weight"));
     let norm = |name: &str| weights.vector(&format!("model.layers.{layer}.self_attn.{name}.weight"));
     let (heads, dq, dr) = (config.num_attention_heads, config.qk_head_dim(), config.qk_rope_head_dim);
 

@@ -24,7 +24,7 @@ pub fn logits(t: &mut Tape<'_>, config: &ModelConfig, weights: &Weights, inputs:
         h = attention(t, config, weights, inputs, kept, layer, h); // (N, d)
         h = feed_forward(t, config, weights, inputs, layer, h); // (N, d)
     }
-    t.few_logits(h, (weights.vector("model.norm.weight"), config.rms_norm_eps), head(config, weights)) // (N, V)
+    t.few_logits(h, (weights.vector("model.norm.weight"), config.rms_norm_eps), head(config, weights).weight) // (N, V)
 }
 
 /// `h + attention(norm(h))`.

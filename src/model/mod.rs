@@ -4,6 +4,7 @@
 
 pub mod normal;
 pub mod params; // the table of named parameters
+pub mod lora; // adapters in it
 pub mod weights; // their tensors
 pub mod inputs; // what the host writes
 pub mod positions; // rotation and the scale of scores

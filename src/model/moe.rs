@@ -23,7 +23,7 @@ pub fn moe(
     residual: Tensor,
 ) -> Tensor {
     let prefix = format!("model.layers.{layer}.mlp");
-    let w = |name: &str| weights.get(&format!("{prefix}.{name}.weight"));
+    let w = |name: &str| weights.linear(&format!("{prefix}.{name}.weight"));
 
     let logits = t.linear(x, w("gate")); // (N, E)
     let bias = config.has_expert_bias().then(|| weights.vector(&bias_name(layer))); // (E)

@@ -8,7 +8,7 @@ use super::moe::bias_name;
 use super::normal::normal;
 use crate::config::model::ModelConfig;
 use crate::error::Result;
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What a parameter holds before the first step.
@@ -16,6 +16,8 @@ use rand_chacha::ChaCha8Rng;
 pub enum Init {
     /// Independent normal numbers with mean 0 and this standard deviation.
     Normal(f64),
+    /// Independent numbers, uniform between minus and plus this.
+    Uniform(f64),
     /// Ones, as every norm's weight.
     Ones,
     /// Zeros.
@@ -41,8 +43,11 @@ pub struct ParamSpec {
     /// Start values.
     pub init: Init,
     /// Whether it has a gradient, which the optimizer follows. The selection biases of experts have none: they move
-    /// against the loads.
+    /// against the loads. Nor have weights beside adapters.
     pub trained: bool,
+    /// The factor on the product of the two parameters that stand beside this matrix under `lora_B` and `lora_A`, where
+    /// it has these.
+    pub adapter: Option<f64>,
     /// Whether weight decay applies: to everything of two or more dimensions.
     pub decay: bool,
     /// Whether products may read it as f16: every matrix but the router's, and the embedding where the head shares it.
@@ -67,7 +72,7 @@ struct Table {
 impl Table {
     fn push(&mut self, name: String, shape: Vec<usize>, init: Init, disk: Vec<DiskTensor>) {
         let decay = shape.len() >= 2;
-        self.specs.push(ParamSpec { name, shape, init, trained: true, decay, factor: decay, disk });
+        self.specs.push(ParamSpec { name, shape, init, trained: true, adapter: None, decay, factor: decay, disk });
     }
 
     /// A matrix `[out, in]` of normal numbers.
@@ -192,13 +197,21 @@ fn initialise(spec: &ParamSpec, seed: u64, values: &mut [f32]) {
     match spec.init {
         Init::Ones => values.fill(1.0),
         Init::Zeros => values.fill(0.0),
-        Init::Normal(sigma) => {
-            let mut key = [0u8; 32];
-            key[..8].copy_from_slice(&seed.to_le_bytes());
-            key[8..16].copy_from_slice(&fnv1a(spec.name.as_bytes()).to_le_bytes());
-            normal(&ChaCha8Rng::from_seed(key), sigma, values);
+        Init::Normal(sigma) => normal(&generator(spec, seed), sigma, values),
+        Init::Uniform(bound) => {
+            let mut rng = generator(spec, seed);
+            let unit = |word: u32| f64::from(word) / f64::from(u32::MAX); // from 0 to 1
+            values.iter_mut().for_each(|x| *x = (bound * (2.0 * unit(rng.next_u32()) - 1.0)) as f32);
         }
     }
+}
+
+/// What the numbers of one parameter are drawn from.
+fn generator(spec: &ParamSpec, seed: u64) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&fnv1a(spec.name.as_bytes()).to_le_bytes());
+    ChaCha8Rng::from_seed(key)
 }
 
 /// The 64-bit FNV-1a hash: names of one model are told apart, and the value is the same on every machine.

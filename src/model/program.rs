@@ -235,9 +235,9 @@ impl Program {
     }
 }
 
-/// Moves the selection biases of every layer that has them.
+/// Moves the selection biases of every layer that has them; not beside adapters, with which they are not kept.
 fn record_biases(r: &mut Recorder<'_>, config: &ModelConfig, weights: &Weights, inputs: &Inputs) {
-    let Some(loads) = inputs.expert_loads else { return };
+    let Some(loads) = inputs.expert_loads.filter(|_| weights.kept().len() == weights.all.len()) else { return };
     if !config.has_expert_bias() || config.bias_update_speed == 0.0 {
         return;
     }

@@ -6,7 +6,7 @@ use super::weights::Weights;
 use crate::config::model::ModelConfig;
 use crate::config::train::Recompute;
 use crate::graph::Tensor;
-use crate::graph::op::Weight;
+use crate::graph::op::Linear;
 use crate::graph::tape::Tape;
 
 /// Hidden states after the final norm: (N, d). What `recompute` names of each block but the last is made again in the
@@ -28,7 +28,7 @@ pub fn hidden(
     t.rms_norm(h, weights.vector("model.norm.weight"), config.rms_norm_eps) // (N, d)
 }
 
-/// The head's matrix: its own, or the embedding's when tied. (V, d)
-pub fn head<'w>(config: &ModelConfig, weights: &'w Weights) -> &'w Weight {
-    weights.get(if config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" })
+/// The head: its own matrix, or the embedding's when tied. (V, d)
+pub fn head<'w>(config: &ModelConfig, weights: &'w Weights) -> Linear<'w> {
+    weights.linear(if config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" })
 }

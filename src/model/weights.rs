@@ -1,8 +1,9 @@
 //! The model's weights as tensors, split where an adapter limits the size of a binding.
 
+use super::lora;
 use super::params::ParamSpec;
 use crate::error::Result;
-use crate::graph::op::Weight;
+use crate::graph::op::{Adapter, Linear, Weight};
 use crate::graph::{Dtype, Executor, Role, Tensor, Tensors};
 use std::collections::HashMap;
 use std::sync::mpsc::channel;
@@ -27,8 +28,9 @@ pub struct Weights {
 impl Weights {
     /// Adds a tensor, or several of at most `binding_limit` bytes, for each parameter; with gradients if `training`
     /// (parameters that are never trained excepted),
-    /// and with copies of type `stored` for products if that is f16. Parts hold multiples of as many elements as
-    /// `whole` says of a parameter, if it says anything.
+    /// and with copies of type `stored` for products if that is f16. Of what stays as it is while others train, as
+    /// weights beside adapters do, products need no second copy: it is `stored` alone. Parts hold multiples of as many
+    /// elements as `whole` says of a parameter, if it says anything.
     pub fn new(
         t: &mut Tensors,
         specs: &[ParamSpec],
@@ -40,8 +42,10 @@ impl Weights {
         let all: Vec<Parameter> = specs
             .iter()
             .map(|spec| {
-                let mut weight = split(t, spec, binding_limit, Dtype::F32, training, whole(spec).unwrap_or(1));
-                if stored == Dtype::F16 && spec.factor {
+                let alone = training && !spec.trained && spec.factor;
+                let dtype = if alone { stored } else { Dtype::F32 };
+                let mut weight = split(t, spec, binding_limit, dtype, training, whole(spec).unwrap_or(1));
+                if stored == Dtype::F16 && spec.factor && !alone {
                     weight.copies = Some(weight.parts.iter().map(|part| copy(t, part.1)).collect());
                 }
                 Parameter { weight, spec: spec.clone() }
@@ -112,6 +116,24 @@ impl Weights {
     pub fn get(&self, name: &str) -> &Weight {
         let at = self.by_name.get(name).unwrap_or_else(|| panic!("no parameter {name}"));
         &self.all[*at].weight
+    }
+
+    /// The linear layer whose matrix is called `name`, with its adapter if it has one.
+    pub fn linear(&self, name: &str) -> Linear<'_> {
+        let weight = self.get(name);
+        let scale = self.by_name.get(name).and_then(|&at| self.all[at].spec.adapter);
+        let adapter = scale.map(|scale| {
+            let [a, b] = lora::names(name);
+            Adapter { a: self.get(&a), b: self.get(&b), scale: scale as f32 }
+        });
+        Linear { weight, adapter }
+    }
+
+    /// Numbers of the parameters that a checkpoint keeps: all of them, or where there are adapters those alone.
+    pub fn kept(&self) -> Vec<usize> {
+        let adapted = self.all.iter().any(|parameter| parameter.spec.adapter.is_some());
+        let kept = |&i: &usize| !adapted || self.all[i].spec.trained;
+        (0..self.all.len()).filter(kept).collect()
     }
 
     /// Whether the table has `name`.

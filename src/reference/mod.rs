@@ -54,6 +54,7 @@ pub mod rope;
 pub mod router;
 pub mod router_backward;
 mod sum;
+pub mod scale;
 pub mod spike_guard;
 pub mod sum_heads;
 pub mod sum_slices;

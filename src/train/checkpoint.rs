@@ -199,11 +199,12 @@ fn check(folder: &Path, unread: &[&str], say: &mut dyn FnMut(&str)) -> Result<()
 
 /// Loads weights, moments and state from a checkpoint folder, whatever its manifest says.
 ///
-/// Errors: they are another model's or optimizer's, or not finite.
+/// Errors: they are another model's or optimizer's, or not finite; the base of adapters is not what it was.
 pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let specs: Vec<ParamSpec> = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
-    let weights = Weights::open(folder)?;
+    let weights = Weights::open(folder)?.apart();
     weights.check(&specs)?;
+    session.adapters = weights.adapters().cloned();
     let mut odd = Vec::new();
     session.load(|spec, values| {
         weights.load(spec, values)?;

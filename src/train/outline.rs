@@ -4,6 +4,7 @@ use super::checkpoint::{MODEL, OPTIMIZER, STATE, TrainerState};
 use super::moments::{self, MomentValues};
 use super::rotation::{CHECKPOINTS, name_of, remove_leftovers};
 use super::session::Session;
+use crate::checkpoint::adapters::ADAPTERS;
 use crate::checkpoint::container::Announced;
 use crate::checkpoint::disk::replace_text;
 use crate::checkpoint::draft::{Disk, Draft};
@@ -23,6 +24,8 @@ const MARGIN: u64 = 1 << 20;
 pub struct Outline {
     run: PathBuf,
     pub(super) state: TrainerState,
+    /// The file of the parameters, and these: of a run with adapters no others.
+    file: &'static str,
     specs: Vec<ParamSpec>,
     /// The tensors of each parameter that has moments.
     moments: Vec<Vec<Announced>>,
@@ -46,13 +49,18 @@ impl Outline {
         let state = TrainerState { result: result.try_into().ok(), history: session.history()?, ..state.clone() };
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(STATE, e.to_string()))?;
         texts.push((STATE, text + "\n"));
-        let specs = session.program.weights.all.iter().map(|p| p.spec.clone()).collect();
-        Ok(Outline { run: run.to_owned(), state, specs, moments: moments::layout(session), texts })
+        let mut file = MODEL;
+        if let Some(adapters) = &session.adapters {
+            texts.extend(adapters.texts(&run.join(CHECKPOINTS).join(name_of(state.step)))?);
+            file = ADAPTERS;
+        }
+        let specs = kept(session).cloned().collect();
+        Ok(Outline { run: run.to_owned(), state, file, specs, moments: moments::layout(session), texts })
     }
 
-    /// Bytes of the weights of parameter number `i`.
-    pub(super) fn weight_bytes(&self, i: usize) -> u64 {
-        4 * self.specs[i].elements() as u64
+    /// Bytes of the weights of the parameter that is the `at`-th to be kept.
+    pub(super) fn weight_bytes(&self, at: usize) -> u64 {
+        4 * self.specs[at].elements() as u64
     }
 
     /// Bytes of the moments of the parameter that is the `at`-th to have some.
@@ -73,9 +81,14 @@ impl Outline {
     }
 }
 
+/// The parameters that a checkpoint of `session` holds.
+fn kept(session: &Session) -> impl Iterator<Item = &ParamSpec> {
+    session.program.weights.kept().into_iter().map(|i| &session.program.weights.all[i].spec)
+}
+
 /// Bytes of all numbers of a checkpoint of `session`.
 pub(super) fn number_bytes(session: &Session) -> u64 {
-    let weights = session.program.weights.all.iter().map(|p| 4 * p.spec.elements());
+    let weights = kept(session).map(|spec| 4 * spec.elements());
     let moments = moments::layout(session).into_iter().flatten().map(|tensor| tensor.bytes());
     weights.chain(moments).sum::<usize>() as u64
 }
@@ -92,7 +105,7 @@ pub(super) fn check_room(disk: &dyn Disk, run: &Path, bytes: u64) -> Result<()> 
 /// Writes `checkpoints/step-N` of the run folder: under a temporary name first, a manifest last, then renamed. What
 /// killed saves have left there is then removed. `take` gives all weights in order, then all moments.
 pub(super) fn write(disk: &dyn Disk, outline: &Outline, mut take: impl FnMut() -> Result<Numbers>) -> Result<PathBuf> {
-    let Outline { run, state, specs, moments, texts } = outline;
+    let Outline { run, state, file, specs, moments, texts } = outline;
     let (checkpoints, name) = (run.join(CHECKPOINTS), name_of(state.step));
     if !checkpoints.is_dir() {
         std::fs::create_dir_all(&checkpoints).map_err(|e| Error::write(&checkpoints, e))?;
@@ -101,7 +114,7 @@ pub(super) fn write(disk: &dyn Disk, outline: &Outline, mut take: impl FnMut() -
     let folder = checkpoints.join(&name);
     let mut draft = Draft::new(disk, &folder)?;
     let other = || Error::device("a checkpoint's numbers came in another order than announced");
-    write_weights(draft.file(MODEL), specs, StoredType::F32, |_, values| match take()? {
+    write_weights(draft.file(file), specs, StoredType::F32, |_, values| match take()? {
         Numbers::Weight(weight) => {
             *values = weight;
             Ok(())

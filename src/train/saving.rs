@@ -102,9 +102,9 @@ impl Drop for Saving {
 
 /// Sends all numbers in the order in which they are written, until they are refused: then the writer says why.
 fn copy(session: &mut Session, outline: &Outline, room: &Arc<Room>, give: &Sender<(Numbers, Held)>) -> Result<()> {
-    let (weights, moments) = (0..session.program.weights.all.len(), moments::trained(session));
-    for i in weights {
-        let held = room.take(outline.weight_bytes(i));
+    let (weights, moments) = (session.program.weights.kept(), moments::trained(session));
+    for (at, i) in weights.into_iter().enumerate() {
+        let held = room.take(outline.weight_bytes(at));
         if give.send((Numbers::Weight(session.parameter(i)?), held)).is_err() {
             return Ok(());
         }

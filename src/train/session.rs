@@ -3,6 +3,7 @@
 use super::moments::{self, MomentValues};
 use super::spare::Spare;
 use crate::backend::Device;
+use crate::checkpoint::adapters::Adapters;
 use crate::config::rope::RopeType;
 use crate::data::batch::Batch;
 use crate::error::Result;
@@ -10,6 +11,7 @@ use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor, Role, Tensor, Tensors};
 use crate::kernels::state;
 use crate::model::inputs::Inputs;
+use crate::model::lora;
 use crate::model::moments::Kept;
 use crate::model::params::ParamSpec;
 use crate::model::positions;
@@ -27,6 +29,8 @@ pub struct Session {
     rotated_for: usize,
     /// Where copies go that are read out.
     spare: Spare,
+    /// What the program's adapters stand beside, where it has some; checkpoints say it.
+    pub adapters: Option<Adapters>,
 }
 
 /// Sums over the batches since the last reset.
@@ -87,7 +91,8 @@ impl Session {
         }
         let mut words = [0; 8];
         words[state::STATE_INVERSE_SEQUENCES] = 1f32.to_bits();
-        let mut session = Session { program, executor, words, rotated_for: length, spare: Spare::default() };
+        let spare = Spare::default();
+        let mut session = Session { program, executor, words, rotated_for: length, spare, adapters: None };
         session.restart()?;
         Ok(session)
     }
@@ -133,12 +138,12 @@ impl Session {
         self.spare = spare;
     }
 
-    /// How many numbers each copy of a save has, in its order: all weights, then both moments of each in 32 bits.
+    /// How many numbers each copy of a save has, in its order: weights, then both moments of each in 32 bits.
     pub(super) fn copy_sizes(&self) -> Vec<usize> {
         let elements = |i: usize| self.program.weights.all[i].spec.elements();
         let whole = |&i: &usize| self.factors(i).is_none();
         let moments = moments::trained(self).into_iter().filter(whole).flat_map(|i| [elements(i); 2]);
-        (0..self.program.weights.all.len()).map(elements).chain(moments).collect()
+        self.program.weights.kept().into_iter().map(elements).chain(moments).collect()
     }
 
     /// Present values of parameter number `i`.
@@ -146,6 +151,19 @@ impl Session {
         let parameter = &self.program.weights.all[i];
         let (weight, n) = (parameter.weight.clone(), parameter.spec.elements());
         self.gather(weight.spans().map(|(_, _, part)| part), n)
+    }
+
+    /// Present values of parameter number `i`, with its adapter added if it has one.
+    pub fn merged(&mut self, i: usize) -> Result<Vec<f32>> {
+        let mut values = self.parameter(i)?;
+        let spec = self.program.weights.all[i].spec.clone();
+        if let Some(scale) = spec.adapter {
+            let (a, b) = (self.parameter(i + 1)?, self.parameter(i + 2)?); // its pair follows it
+            let experts = spec.disk.len();
+            let rank = a.len() / experts / spec.shape.last().copied().unwrap_or(1);
+            lora::merge(&mut values, [&a, &b], experts, rank, scale);
+        }
+        Ok(values)
     }
 
     /// Accumulated gradient of parameter number `i`, without the loss scale; empty if it is not trained.

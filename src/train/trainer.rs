@@ -19,6 +19,7 @@ use crate::data::batch::Batch;
 use crate::data::prefetch::prefetch;
 use crate::error::{Error, Result};
 use crate::generate::{Generator, Request, Sampling};
+use crate::model::lora::is_adapter;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::stop::{Signal, Stop};
@@ -280,9 +281,11 @@ impl<'a> Trainer<'a> {
 
     fn sample(&mut self, step: u64) -> Result<()> {
         let Some(sampler) = &mut self.sampler else { return Ok(()) };
-        for i in 0..self.session.program.weights.all.len() {
-            let values = self.session.parameter(i)?;
-            sampler.load_parameter(i, &values)?;
+        let all = self.session.program.weights.all.iter().enumerate();
+        let whole: Vec<usize> = all.filter(|(_, parameter)| !is_adapter(&parameter.spec)).map(|(i, _)| i).collect();
+        for (number, i) in whole.into_iter().enumerate() {
+            let values = self.session.merged(i)?;
+            sampler.load_parameter(number, &values)?;
         }
         let prompt = &self.config.train.sample_prompt;
         let sampling = Sampling { seed: self.config.train.seed ^ step, ..Sampling::default() };

@@ -9,6 +9,7 @@ mod export; // models out to transformers and in from it
 mod files; // models and tensor files, sound and broken
 mod folders; // model folders that lie
 mod hostile; // broken models, tensors, tokenizers
+mod lora; // adapters
 mod positions; // sequences longer than a model was trained at
 mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run

@@ -12,7 +12,7 @@ const GOOD: &str =
     r#"{"messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]}"#;
 
 /// A folder with `chats.jsonl`, 40 conversations of four shapes.
-fn chats() -> TempDir {
+pub fn chats() -> TempDir {
     let at = tempfile::tempdir().unwrap();
     let line = |i: usize| match i % 4 {
         0 => GOOD.replace("Where", &"Where ".repeat(i % 3 + 1)),
@@ -29,7 +29,7 @@ fn write(at: &Path, name: &str, lines: &[String]) {
 }
 
 /// `sft` of the shared run on `data` with more arguments.
-fn sft(data: &str, more: &[&str]) -> Vec<String> {
+pub fn sft(data: &str, more: &[&str]) -> Vec<String> {
     let run = shared().join("run");
     let own = ["sft", "--backend", "cpu", "--model", &run.to_string_lossy(), "--data", data].map(str::to_owned);
     let set = ["train.micro_batch=2", "train.sequence_length=48", "train.eval_batches=2", "schedule.warmup_steps=2"];
@@ -37,12 +37,12 @@ fn sft(data: &str, more: &[&str]) -> Vec<String> {
     own.into_iter().chain(set).chain(more.iter().map(|more| (*more).to_owned())).collect()
 }
 
-fn checkpoint(at: &Path, run: &str) -> PathBuf {
+pub fn checkpoint(at: &Path, run: &str) -> PathBuf {
     let folder = at.join(run).join("checkpoints");
     folder.join(fs::read_to_string(folder.join("latest")).unwrap().trim())
 }
 
-fn json(path: &Path) -> Value {
+pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! One small program per operation, mid-graph and with an upstream gradient that is not 1, for both executors.
 
 use hadal::graph::backward::Gradients;
-use hadal::graph::op::{AttentionSizes, Balance, LossSlots, Mask, Rotation, RouterSizes, Weight};
+use hadal::graph::op::{Adapter, AttentionSizes, Balance, Linear, LossSlots, Mask, Rotation, RouterSizes, Weight};
 use hadal::graph::tape::Tape;
 use hadal::graph::{Recording, Role, Tensor, Tensors};
 use hadal::kernels::case::{indices, uniform};
@@ -167,6 +167,18 @@ fn linear(parts: usize) -> Program {
     })
 }
 
+/// A matrix with an adapter whose factor is not 1, alone and onto a residual.
+fn adapted() -> Program {
+    let mut c = Case::new();
+    let (x, h, w) = (c.input("x", &[5, 7]), c.input("h", &[5, 6]), c.parts("w", &[6, 7], 4));
+    let (a, b) = (c.parts("a", &[3, 7], 2), c.parts("b", &[6, 3], 4));
+    c.finish("linear with an adapter", |t| {
+        let (x, h) = (twice(t, x), twice(t, h));
+        let layer = Linear { weight: &w, adapter: Some(Adapter { a: &a, b: &b, scale: 1.5 }) };
+        vec![t.linear(x, layer), t.linear_residual(x, layer, h)]
+    })
+}
+
 /// Sums so long that they are made in slices: over columns in the product with a residual, over rows in the weight's
 /// gradient, whose parts also share the gradient of the input.
 fn long_sums(rows: usize, columns: usize) -> Program {
@@ -260,8 +272,10 @@ fn embed(parts: usize) -> Program {
 /// A mixture of experts without the router's product: (N, E) logits choose and weigh, by `scoring` and perhaps with a
 /// bias.
 fn experts(name: &str, groups: u32, normalise: u32, parts: usize, (scoring, biased): (u32, u32)) -> Program {
-    let (n, experts, selected, d, inner) = (7, 6, 2, 5, 3);
     let mut c = Case::new();
+    let adapter = |c: &mut Case| [c.parts("a", &[6, 2, 5], parts), c.parts("b", &[6, 3, 2], parts)];
+    let pair = name.contains("adapter").then(|| adapter(&mut c));
+    let (n, experts, selected, d, inner) = (7, 6, 2, 5, 3);
     let (x, logits, h) = (c.input("x", &[n, d]), c.input("logits", &[n, experts]), c.input("h", &[n, d]));
     let (up, down) = (c.parts("up", &[experts, inner, d], parts), c.parts("down", &[experts, d, inner], parts));
     let bias = (biased != 0).then(|| c.fixed("bias", &[experts]));
@@ -282,7 +296,8 @@ fn experts(name: &str, groups: u32, normalise: u32, parts: usize, (scoring, bias
         let (probs, chosen, weights) = t.router(logits, bias, sizes);
         let routing = t.expert_sort(chosen, experts);
         let xs = t.expert_gather(x, routing);
-        let a = t.linear_experts(xs, &up, routing);
+        let adapter = pair.as_ref().map(|[a, b]| Adapter { a, b, scale: 1.5 });
+        let a = t.linear_experts(xs, Linear { weight: &up, adapter }, routing);
         let o = t.linear_experts(a, &down, routing);
         vec![t.expert_combine(h, o, weights, routing), probs]
     })
@@ -320,10 +335,11 @@ fn balance_loss(name: &str, scoring: u32) -> Program {
     c.program(name, recording, gradients, vec![(metrics, factor)])
 }
 
-fn head_loss(parts: usize, limit: u64) -> Program {
+fn head_loss(parts: usize, limit: u64, adapted: bool) -> Program {
     let (n, d, classes) = (7, 5, 11);
     let mut c = Case::new();
     let (x, w) = (c.input("h", &[n, d]), c.parts("w", &[classes, d], parts));
+    let pair = adapted.then(|| [c.parts("a", &[3, d], 3), c.parts("b", &[classes, 3], parts)]);
     let mut targets = indices(5, n, classes as u32);
     targets[2] = state::IGNORED;
     let slots = LossSlots {
@@ -338,9 +354,11 @@ fn head_loss(parts: usize, limit: u64) -> Program {
     let factors = c.reals.iter().find(|(tensor, _)| *tensor == weights).map(|(_, values)| values.clone()).unwrap();
     let mut t = Tape::training(&mut c.tensors, limit);
     let h = twice(&mut t, x);
-    t.head_loss(h, &w, slots);
+    let adapter = pair.as_ref().map(|[a, b]| Adapter { a, b, scale: 1.5 });
+    t.head_loss(h, Linear { weight: &w, adapter }, slots);
     let (recording, gradients) = t.finish_with_gradients("case", &[]);
-    c.program(&format!("head_loss in parts of {parts}"), recording, gradients, vec![(slots.losses, factors)])
+    let name = if adapted { "head_loss with an adapter" } else { "head_loss" };
+    c.program(&format!("{name} in parts of {parts}"), recording, gradients, vec![(slots.losses, factors)])
 }
 
 /// Every operation at least once.
@@ -349,6 +367,7 @@ pub fn programs() -> Vec<Program> {
         rms_norm(),
         linear(6),
         linear(4),
+        adapted(),
         long_sums(2, 1030),
         long_sums(1030, 2),
         split_and_rope(),
@@ -360,12 +379,14 @@ pub fn programs() -> Vec<Program> {
         embed(3),
         experts("experts, greedy", 1, 0, 6, (SOFTMAX, 0)),
         experts("experts, normalised, in parts", 1, 1, 4, (SOFTMAX, 0)),
+        experts("experts with adapters, in parts", 1, 1, 4, (SOFTMAX, 0)),
         experts("experts, grouped", 3, 0, 6, (SOFTMAX, 0)),
         experts("experts, sigmoid", 1, 0, 6, (SIGMOID, 0)),
         experts("experts, sigmoid, biased, normalised, grouped", 3, 1, 6, (SIGMOID, 1)),
         balance_loss("balance_loss", SOFTMAX),
         balance_loss("balance_loss, sigmoid", SIGMOID),
-        head_loss(11, NO_LIMIT),
-        head_loss(4, 2 * 4 * 11), // two rows a chunk
+        head_loss(11, NO_LIMIT, false),
+        head_loss(4, 2 * 4 * 11, false), // two rows a chunk
+        head_loss(4, 2 * 4 * 11, true),
     ]
 }

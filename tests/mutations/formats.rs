@@ -3,6 +3,7 @@
 use super::judge::Read;
 use super::{bytes, json, seeds, template, text};
 use hadal::chat::{Encoder, Template};
+use hadal::checkpoint::adapters::Adapters;
 use hadal::checkpoint::container::Container;
 use hadal::checkpoint::manifest::Manifest;
 use hadal::checkpoint::tensors::read_tensors;
@@ -66,6 +67,7 @@ pub const FORMATS: &[Format] = &[
     of("sets", None, seeds::sets, text::mutated, read_set),
     of("manifest", Some("manifest"), seeds::manifest, mutate_manifest, read_manifest),
     of("state", Some("state"), seeds::state, json::mutated, read_state),
+    of("lora", None, seeds::lora, json::mutated, read_lora),
     of("metrics", Some("metrics"), seeds::metrics, mutate_lines, read_metrics),
     of("template", Some("template"), seeds::template, template::mutated, read_template),
     of(REQUEST, Some("request"), seeds::request, json::mutated, read_request),
@@ -242,6 +244,11 @@ fn read_template(at: &Path, bytes: &[u8]) -> Result<()> {
 fn read_state(at: &Path, bytes: &[u8]) -> Result<()> {
     let path = put(at, "trainer_state.json", bytes);
     TrainerState::parse(&path, &read(&path).unwrap()).map(drop)
+}
+
+fn read_lora(at: &Path, bytes: &[u8]) -> Result<()> {
+    put(at, "lora.json", bytes);
+    Adapters::beside(at).map(drop)
 }
 
 fn read_metrics(at: &Path, bytes: &[u8]) -> Result<()> {

@@ -69,6 +69,7 @@ fn reading(format: &str) -> (&'static str, &'static [&'static str]) {
         "tokenizer_config" => ("model/tokenizer_config.json", SAMPLE),
         "manifest" => ("model/manifest.json", SAMPLE),
         "state" => ("run/checkpoints/step-00000001/trainer_state.json", RESUME),
+        "lora" => ("model/lora.json", SAMPLE),
         "jsonl" => ("a.jsonl", &["data", "a.jsonl", "--tokenizer", "byte"]),
         "bin" => ("a.bin", &["data", "a.bin", "--tokenizer", "byte"]),
         "npy" => ("a.npy", &["data", "a.npy", "--tokenizer", "byte"]),

@@ -1,10 +1,12 @@
 //! Sound files of every format.
 
 use super::judge::scratch;
+use hadal::checkpoint::adapters::Adapters;
 use hadal::checkpoint::container::{Announced, write_container};
 use hadal::checkpoint::manifest::{Listed, Manifest};
 use hadal::config::Config;
 use hadal::config::hf::{StoredType, write_own_config};
+use hadal::config::lora::LoraConfig;
 use hadal::config::model::ModelConfig;
 use hadal::config::rope::{RopeScaling, RopeType};
 use hadal::kernels::state::RESULT_WORDS;
@@ -200,6 +202,13 @@ pub fn state() -> Vec<Vec<u8>> {
     let first = TrainerState::first(1);
     let state = TrainerState { step: 5, tokens: 640, best_val_loss: Some(2.5), result, ..first.clone() };
     [state, first].map(|state| serde_json::to_vec(&state).unwrap()).to_vec()
+}
+
+pub fn lora() -> Vec<Vec<u8>> {
+    let of = |base: &str, lora| Adapters { base: base.into(), sha256: "0".repeat(64), lora };
+    let whole = LoraConfig { rank: 4, ..LoraConfig::default() };
+    let explicit = of("../../base", whole.explicit(&model()));
+    [explicit, of("/nowhere", whole)].map(|adapters| serde_json::to_vec(&adapters).unwrap()).to_vec()
 }
 
 pub fn metrics() -> Vec<Vec<u8>> {

@@ -7,7 +7,7 @@ use hadal::graph::Executor;
 use hadal::kernels::matmul::{self, OVERWRITE};
 use hadal::kernels::{
     attention, copy_columns, cross_entropy, dropout, embed_backward, expert_gather_backward, matmul_experts,
-    matmul_experts_weight_grad, rms_norm_backward, rope, router_backward, sum_heads,
+    matmul_experts_weight_grad, rms_norm_backward, rope, router_backward, scale, sum_heads,
 };
 
 type Patch = fn(&mut Patient<'_>);
@@ -31,6 +31,10 @@ const BUGS: &[(&str, &str, Patch)] = &[
     ("input gradient of a second use overwrites the first", "linear in parts of 6", |p| {
         let at = p.step("matmul", "d_x", 1, 2);
         p.edit(at, |params: &mut matmul::Params| params.accumulate = OVERWRITE);
+    }),
+    ("an adapter's gradients without its factor", "linear with an adapter", |p| {
+        let at = p.step("scale", "d_x", 0, 2);
+        p.edit(at, |params: &mut scale::Params| params.factor = 1.0);
     }),
     ("input gradient of a weight's first part alone", "linear in parts of 4", |p| {
         p.drop(p.step("matmul", "d_x", 3, 4))

@@ -35,6 +35,7 @@ pub static BUGS: &[ShaderBug] = &[
     bug("dropout's mask inverted", "dropout", "random >= threshold", "random < threshold"),
     bug("dropout's mask of another site", "dropout", "state[STATE_KEY1], p.site)", "state[STATE_KEY1], p.site + 1u)"),
     bug("residual gradient dropped", "add", " + Elements(b[i])", ""),
+    bug("an adapter's factor dropped", "scale", "p.factor * ", ""),
     bug("split: the place in the row dropped", "copy_columns", " + p.target_offset", ""),
     // Embedding.
     bug("repeated tokens overwritten", "embed_backward", "sum += d_y[", "sum = d_y["),
