@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::graph::Step;
 use crate::kernels::case::indices;
 use crate::model::inputs::BatchSize;
-use crate::model::params::{parameters, start_values};
+use crate::model::lora::adapted;
+use crate::model::params::start_values;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
 use crate::train::session::Session;
 use serde::Serialize;
@@ -86,7 +87,7 @@ impl<'d> Bench<'d> {
             stored: device.stored(),
             recompute: config.train.recompute,
         };
-        let program = Program::new(&config.model, &parameters(&config.model), &options);
+        let program = Program::new(&config.model, &adapted(&config.model, &config.lora), &options);
         let mut session = Session::new(program, device, cap)?;
         session.load(start_values(1))?;
         let ids = indices(1, size.tokens(), config.model.vocab_size as u32);
