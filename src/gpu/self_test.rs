@@ -36,7 +36,8 @@ fn round(data: &mut Data) {
     }
 }
 
-/// The last case of each attention kernel that runs its variant with this suffix, where it has one: the widest heads or lines.
+/// The last case of each attention kernel that runs its variant with this suffix, where it has one: the widest heads or
+/// lines.
 /// Their exponentials are never exact, so results are judged by the variant's tolerance.
 fn attention_cases(suffix: &'static str) -> Vec<(&'static Kernel, Case)> {
     let kernels: [&'static Kernel; 4] =

@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(slices(NN, 4096, 1024, 64, Halves::NONE), None);
         assert_eq!(slices(TN, 1024, 1024, 4096, Halves::NONE), None);
         assert_eq!(slices(NT, 1, 64, 1023, Halves::NONE), None);
-        assert_eq!(slices(NT, 1, 64, 1025, Halves::NONE), Some((4, 272)));
+        assert_eq!(slices(NT, 1, 64, 1025, Halves::NONE), Some((13, 80)));
         assert_eq!(slices(TN, 256, 256, 4096, Halves::first(2)), None);
         assert_eq!(slices(TN, 64, 1024, 4096, Halves::first(2)), Some((16, 256)));
     }

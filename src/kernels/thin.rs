@@ -71,3 +71,33 @@ impl Cut {
         named.map(|(name, value)| (name, i64::from(value))).to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Workgroup memory as the shader declares it, and what it says of k and of rows.
+    #[test]
+    fn every_cut_fits_workgroup_memory_and_covers_the_product() {
+        for (rows, n, k) in [1, 16, 20, 48, 64]
+            .iter()
+            .flat_map(|&m| [32, 576, 1024, 3072].iter().flat_map(move |&n| [128, 768, 1024, 4096].map(|k| (m, n, k))))
+        {
+            assert!(fits(rows, n, k));
+            for cut in [Cut::single(rows, n, k), Cut::of_many(rows.next_multiple_of(STEP), n, k)] {
+                let constants = cut.constants();
+                let of = |name| constants.iter().find(|(other, _)| *other == name).unwrap().1 as u32;
+                let (m, chunk, across, slots) = (of("TILE_M"), of("CHUNK"), of("ACROSS"), of("SLOTS"));
+                let eights = m * (chunk / 8 + 1) + (across * 32 * (chunk / 8 + 1)).max(chunk * (across * 4 + 1));
+                assert!(16 * eights + slots * m * 128 <= 48 << 10, "{rows} x {n} x {k}");
+                assert!(slots.is_multiple_of(across) && 8 % slots == 0 && m.is_multiple_of(STEP));
+                assert!(k.is_multiple_of(chunk * of("DEPTH")) && n.is_multiple_of(cut.columns));
+                assert!(m * chunk / 8 % 256 == 0, "every invocation fetches as much");
+            }
+        }
+        // The seed model's: few tiles are narrow, many are tall.
+        let tiles = |n| Cut::single(64, n, 1024).rows;
+        assert_eq!([576, 1024, 2048, 3072].map(tiles), [16, 16, 32, 64]);
+        assert!(!fits(65, 32, 128) && !fits(64, 48, 128) && !fits(64, 32, 192) && !fits(0, 32, 128));
+    }
+}
