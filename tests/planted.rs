@@ -22,6 +22,8 @@ mod shader_bugs;
 mod shader_bugs_8bit;
 #[path = "planted/shader_bugs_mixed.rs"]
 mod shader_bugs_mixed;
+#[path = "planted/shader_bugs_objectives.rs"]
+mod shader_bugs_objectives;
 #[path = "planted/update.rs"]
 mod update;
 
@@ -52,7 +54,8 @@ fn the_kernel_comparison_reports_bugs_in_shaders() {
     let Some(gpu) = common::gpu() else { return };
     let mut compiled = Pipelines::default();
     let mut plant = |bug: &ShaderBug| (format!("{}: {}", bug.stem, bug.what), bug.plant(&gpu, &mut compiled));
-    let bugs = [shader_bugs::BUGS, shader_bugs_8bit::BUGS, shader_bugs_mixed::BUGS].concat();
+    let bugs = [shader_bugs::BUGS, shader_bugs_objectives::BUGS, shader_bugs_8bit::BUGS, shader_bugs_mixed::BUGS];
+    let bugs = bugs.concat();
     let mut rows: Vec<_> = bugs.iter().map(&mut plant).collect();
     rows.extend(shader_bugs_mixed::skipped(&gpu));
     table("kernels beside their references", rows);

@@ -7,6 +7,7 @@ const STATE_KEY1 = 1u;
 const STATE_INVERSE_SEQUENCES = 2u; // bits of an f32, like all below
 const STATE_LEARNING_RATE = 3u;
 const STATE_SPIKE_GUARD = 4u;
+const STATE_INVERSE_PAIRS = 5u;
 
 // metrics: array<f32>
 const METRIC_LOSS = 0u;

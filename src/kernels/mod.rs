@@ -47,10 +47,15 @@ pub mod latent_append;
 pub mod latent_attention;
 pub mod latent_query;
 pub mod latent_value;
+pub mod log_probs;
 pub mod loss_sum;
 pub mod matmul;
 pub mod matmul_experts;
 pub mod matmul_experts_weight_grad;
+pub mod metric_sum;
+pub mod pair_loss;
+pub mod policy_loss;
+pub mod preference_loss;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
@@ -66,6 +71,7 @@ pub mod swiglu;
 pub mod swiglu_backward;
 pub mod tile;
 mod thin;
+pub mod value_loss;
 mod work;
 mod ways;
 
@@ -335,10 +341,15 @@ pub static KERNELS: &[&Kernel] = &[
     &latent_attention::KERNEL,
     &latent_query::KERNEL,
     &latent_value::KERNEL,
+    &log_probs::KERNEL,
     &loss_sum::KERNEL,
     &matmul::KERNEL,
     &matmul_experts::KERNEL,
     &matmul_experts_weight_grad::KERNEL,
+    &metric_sum::KERNEL,
+    &pair_loss::KERNEL,
+    &policy_loss::KERNEL,
+    &preference_loss::KERNEL,
     &rms_norm::KERNEL,
     &rms_norm_backward::KERNEL,
     &rms_norm_weight_grad::KERNEL,
@@ -351,6 +362,7 @@ pub static KERNELS: &[&Kernel] = &[
     &sum_slices::KERNEL,
     &swiglu::KERNEL,
     &swiglu_backward::KERNEL,
+    &value_loss::KERNEL,
 ];
 
 /// The kernel of this stem.

@@ -17,6 +17,9 @@ pub const STATE_LEARNING_RATE: usize = 3;
 /// Bits of the f32 number of standard deviations above which a loss is a spike; 0 switches the guard off.
 pub const STATE_SPIKE_GUARD: usize = 4;
 
+/// Bits of the f32 1 / number of pairs, padding left out, in the accumulation window.
+pub const STATE_INVERSE_PAIRS: usize = 5;
+
 /// Words of `metrics` (f32), which the kernels add to and the host reads and clears.
 pub const METRIC_WORDS: usize = 8;
 /// Sum of the losses of the counted targets.
@@ -32,6 +35,57 @@ pub const METRIC_BALANCE: usize = 3;
 pub const METRIC_DEVIATIONS: usize = 4;
 /// 1.0 if that is a spike, whose update is skipped.
 pub const METRIC_SPIKE: usize = 5;
+
+/// Columns of what `preference_loss` leaves of a pair (f32), and words of their sums over a window's pairs.
+pub const PAIR_COLUMNS: usize = 8;
+/// The first of them, which `pair_loss` leaves.
+pub const SCORED_PAIR_COLUMNS: usize = 5;
+/// Loss of the pair.
+pub const PAIR_LOSS: usize = 0;
+/// 1.0 if the chosen sequence has the larger reward.
+pub const PAIR_ACCURACY: usize = 1;
+/// Reward of the chosen sequence.
+pub const PAIR_CHOSEN: usize = 2;
+/// Reward of the rejected sequence.
+pub const PAIR_REJECTED: usize = 3;
+/// 1.0, or 0.0 for padding, where all columns are 0.0.
+pub const PAIR_COUNTED: usize = 4;
+/// Log-probability of the chosen sequence.
+pub const PAIR_CHOSEN_LOG_PROB: usize = 5;
+/// Log-probability of the rejected sequence.
+pub const PAIR_REJECTED_LOG_PROB: usize = 6;
+/// Sum of the entropies of both sequences' counted tokens.
+pub const PAIR_ENTROPY: usize = 7;
+
+/// Columns of what `policy_loss` leaves of a token (f32), and words of their sums over a window's tokens.
+pub const TOKEN_COLUMNS: usize = 8;
+/// Loss times the token's factor: the sum is the window's loss.
+pub const TOKEN_LOSS: usize = 0;
+/// Estimate k3 of the divergence from the reference.
+pub const TOKEN_KL: usize = 1;
+/// Ratio of the probabilities now and then.
+pub const TOKEN_RATIO: usize = 2;
+/// 1.0 where a ratio below the range is clipped: it has no gradient.
+pub const TOKEN_CLIPPED_LOW: usize = 3;
+/// 1.0 where a ratio above the range is clipped.
+pub const TOKEN_CLIPPED_HIGH: usize = 4;
+/// Entropy of the distribution that the token was drawn from.
+pub const TOKEN_ENTROPY: usize = 5;
+/// Half the square of the change of the log-probability.
+pub const TOKEN_CHANGE: usize = 6;
+/// 1.0, or 0.0 where the token's factor is 0 and all columns are 0.0.
+pub const TOKEN_COUNTED: usize = 7;
+
+/// Columns of what `value_loss` leaves of a token (f32), and words of their sums over a window's tokens.
+pub const VALUE_COLUMNS: usize = 4;
+/// Loss times the token's factor: the sum is the window's loss, without its coefficient.
+pub const VALUE_LOSS: usize = 0;
+/// 1.0 where the clipped value is further from the return and the token has no gradient.
+pub const VALUE_CLIPPED: usize = 1;
+/// The value.
+pub const VALUE_VALUE: usize = 2;
+/// 1.0, or 0.0 where the token's factor is 0 and all columns are 0.0.
+pub const VALUE_COUNTED: usize = 3;
 
 /// Losses that the guard compares a loss with.
 pub const HISTORY_LOSSES_KEPT: usize = 128;

@@ -50,7 +50,7 @@ pub fn cross_entropy<F: Real>(
 }
 
 /// The largest of `z`: eight maxima side by side, which vectorise where one would not.
-fn largest<F: Real>(z: &[F]) -> F {
+pub(super) fn largest<F: Real>(z: &[F]) -> F {
     let larger = |a: F, b: F| if b > a { b } else { a };
     let mut lanes = [F::neg_infinity(); 8];
     let groups = z.chunks_exact(lanes.len());

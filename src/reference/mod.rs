@@ -41,12 +41,17 @@ pub mod latent_append;
 pub mod latent_attention;
 pub mod latent_query;
 pub mod latent_value;
+pub mod log_probs;
 pub mod loss_sum;
 pub mod matmul;
 pub mod matmul_experts;
 pub mod matmul_experts_weight_grad;
 pub mod model;
 pub mod random;
+pub mod metric_sum;
+pub mod pair_loss;
+pub mod policy_loss;
+pub mod preference_loss;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_weight_grad;
@@ -60,6 +65,7 @@ pub mod sum_heads;
 pub mod sum_slices;
 pub mod swiglu;
 pub mod swiglu_backward;
+pub mod value_loss;
 pub mod vector;
 
 use num_traits::{Float, NumAssign};
@@ -86,4 +92,15 @@ pub fn par_rows<F: Real>(data: &mut [F], width: usize, f: impl Fn(usize, &mut [F
     // Enough rows a task that scheduling stays cheap beside some thousand operations.
     let rows_a_task = (4096 / width.max(1)).max(1);
     data.par_chunks_mut(width).with_min_len(rows_a_task).enumerate().for_each(|(row, values)| f(row, values));
+}
+
+/// `sigmoid(x) = 1 / (1 + exp(-x))`, without an exponential that could overflow.
+fn logistic<F: Real>(x: F) -> F {
+    let small = (-x.abs()).exp();
+    (if x >= F::zero() { F::one() } else { small }) / (F::one() + small)
+}
+
+/// `ln(1 + exp(x)) = -ln sigmoid(-x)`, likewise.
+fn softplus<F: Real>(x: F) -> F {
+    x.max(F::zero()) + (-x.abs()).exp().ln_1p()
 }
