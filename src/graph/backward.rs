@@ -228,6 +228,7 @@ impl Op {
             Op::HeadLoss { terms, .. } => {
                 terms.iter().for_each(|term| term.d_h.into_iter().for_each(|d_h| g.join(r, term.h, d_h)));
             }
+            Op::ScoreLoss { scores, d_scores, .. } => g.join(r, *scores, *d_scores),
         }
     }
 }

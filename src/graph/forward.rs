@@ -1,5 +1,6 @@
 //! Forward: each operation's dispatches.
 
+use super::objective::Objective;
 use super::op::{CachePlace, FewExperts, HeadTerm, LossSlots, Normed, Op, Routing, Weight};
 use super::recording::Recorder;
 use super::tensor::{Dtype, Role, Tensor};
@@ -99,7 +100,11 @@ impl Op {
             Op::Dropout { x, state, site, rate, y } => dropout(r, *x, *state, *site, *rate, *y),
             Op::Scale { x, factor, y } => scale(r, *x, *factor, *y),
             Op::Add { a, b, y } => add(r, *a, *b, *y),
-            Op::HeadLoss { terms, slots, logits, training } => head_loss(r, terms, *slots, *logits, *training),
+            Op::HeadLoss { terms, slots, objective, logits, training } => {
+                let (slots, logits, training) = (*slots, *logits, *training);
+                Head { terms, slots, logits, training }.loss(r, objective.as_ref());
+            }
+            Op::ScoreLoss { scores, goal, d_scores } => goal.judge(r, *scores, *d_scores),
         }
     }
 }
@@ -257,47 +262,89 @@ fn few_experts(r: &mut Recorder<'_>, x: Normed, layer: FewExperts, h: Tensor, y:
     r.step(&kernels::few_experts_down::KERNEL, &params, &[h, chosen, weights, down, shared_down, x.x, y]);
 }
 
-/// Chunks of rows: logits, their losses, and when training the gradients of hidden states and weights, before the next
-/// chunk takes the place of the logits. The gradient of each row is scaled by its loss weight, so the loss is the root.
-fn head_loss(r: &mut Recorder<'_>, terms: &[HeadTerm], slots: LossSlots, logits: Tensor, training: bool) {
-    let rows = count(r, slots.targets);
-    let [chunk, classes] = shape2(r, logits);
-    for first_row in (0..rows).step_by(chunk as usize) {
-        let m = chunk.min(rows - first_row);
-        for (i, HeadTerm { h, weight, .. }) in terms.iter().enumerate() {
-            let width = shape2(r, *h)[1];
-            for ((first, n, _), factor) in spans(weight).zip(weight.factors()) {
-                let p = matmul::Params::dense(NT, if i == 0 { OVERWRITE } else { ADD }, m, n, width);
-                let params = matmul::Params { a_offset: first_row * width, c_offset: first, ldc: classes, ..p };
-                product(r, params, [*h, factor, *h, logits]);
-            }
-        }
-        let params = kernels::cross_entropy::Params { rows: m, classes, first_row, gradient: u32::from(training) };
-        let tensors = [logits, slots.targets, slots.loss_weights, slots.result, slots.losses, slots.correct];
-        r.step(&kernels::cross_entropy::KERNEL, &params, &tensors);
-        if training {
-            terms.iter().for_each(|term| head_gradients(r, term, logits, [m, first_row, classes]));
-        }
-    }
-    let tensors = [slots.losses, slots.correct, slots.targets, slots.metrics];
-    r.step(&kernels::loss_sum::KERNEL, &kernels::loss_sum::Params { rows }, &tensors);
+/// The loss head, in chunks of rows: first row of a chunk and number of its rows.
+struct Head<'a> {
+    terms: &'a [HeadTerm],
+    slots: LossSlots,
+    logits: Tensor,
+    training: bool,
 }
 
-/// The gradients of a term's rows and matrix from those of a chunk of `m` rows of logits.
-fn head_gradients(r: &mut Recorder<'_>, term: &HeadTerm, d_logits: Tensor, [m, first_row, classes]: [u32; 3]) {
-    let HeadTerm { h, weight, d_h } = term;
-    let width = shape2(r, *h)[1];
-    let hidden = first_row * width;
-    for ((first, k, part), factor) in spans(weight).zip(weight.factors()) {
-        if let Some(d_h) = *d_h {
-            let p = matmul::Params::dense(NN, if first == 0 { OVERWRITE } else { ADD }, m, width, k);
-            let params = matmul::Params { a_offset: first, lda: classes, c_offset: hidden, ..p };
-            product(r, params, [d_logits, factor, d_logits, d_h]);
+impl Head<'_> {
+    /// Logits, their losses, and when training the gradients of hidden states and weights, before the next chunk takes
+    /// the place of the logits. The gradient of each row is scaled by its loss weight, so the loss is the root.
+    fn loss(&self, r: &mut Recorder<'_>, objective: Option<&Objective>) {
+        let (rows, chunk) = (count(r, self.slots.targets), shape2(r, self.logits)[0]);
+        let chunks = || (0..rows).step_by(chunk as usize).map(|first| (first, chunk.min(rows - first)));
+        // A goal needs the log-probabilities of all rows before the first gradient.
+        let before = objective.filter(|objective| self.training && objective.goal.is_some());
+        if let Some(objective) = before {
+            for (first, m) in chunks() {
+                self.logits(r, first, m);
+                self.log_probs(r, objective, first, m);
+            }
+            objective.weigh(r, self.slots);
         }
-        if let Some(d_weight) = r.tensors.gradient_of(part) {
-            let p = matmul::Params::dense(TN, ADD, k, width, m);
-            let params = matmul::Params { a_offset: first, lda: classes, b_offset: hidden, ..p };
-            product(r, params, [d_logits, *h, d_logits, d_weight]);
+        for (first, m) in chunks() {
+            if before.is_none() || chunk < rows {
+                self.logits(r, first, m);
+            }
+            if let Some(objective) = objective.filter(|_| before.is_none()) {
+                self.log_probs(r, objective, first, m);
+            }
+            self.cross_entropy(r, first, m);
+            if self.training {
+                self.terms.iter().for_each(|term| self.gradients(r, term, first, m));
+            }
+        }
+        if let Some(objective) = objective.filter(|_| before.is_none()) {
+            objective.weigh(r, self.slots);
+        }
+        let slots = self.slots;
+        let tensors = [slots.losses, slots.correct, slots.targets, slots.metrics];
+        r.step(&kernels::loss_sum::KERNEL, &kernels::loss_sum::Params { rows }, &tensors);
+    }
+
+    fn logits(&self, r: &mut Recorder<'_>, first_row: u32, m: u32) {
+        let ldc = shape2(r, self.logits)[1];
+        for (i, HeadTerm { h, weight, .. }) in self.terms.iter().enumerate() {
+            let width = shape2(r, *h)[1];
+            for ((c_offset, n, _), factor) in spans(weight).zip(weight.factors()) {
+                let p = matmul::Params::dense(NT, if i == 0 { OVERWRITE } else { ADD }, m, n, width);
+                let params = matmul::Params { a_offset: first_row * width, c_offset, ldc, ..p };
+                product(r, params, [*h, factor, *h, self.logits]);
+            }
+        }
+    }
+
+    fn log_probs(&self, r: &mut Recorder<'_>, objective: &Objective, first_row: u32, rows: u32) {
+        let params = kernels::log_probs::Params { rows, classes: shape2(r, self.logits)[1], first_row };
+        let tensors = [self.logits, self.slots.targets, objective.log_probs, objective.entropies];
+        r.step(&kernels::log_probs::KERNEL, &params, &tensors);
+    }
+
+    fn cross_entropy(&self, r: &mut Recorder<'_>, first_row: u32, rows: u32) {
+        let (classes, slots) = (shape2(r, self.logits)[1], self.slots);
+        let params = kernels::cross_entropy::Params { rows, classes, first_row, gradient: self.training.into() };
+        let tensors = [self.logits, slots.targets, slots.loss_weights, slots.result, slots.losses, slots.correct];
+        r.step(&kernels::cross_entropy::KERNEL, &params, &tensors);
+    }
+
+    /// Of a term's rows and matrix, from that of the logits, which stands in their place.
+    fn gradients(&self, r: &mut Recorder<'_>, HeadTerm { h, weight, d_h }: &HeadTerm, first_row: u32, m: u32) {
+        let (width, lda) = (shape2(r, *h)[1], shape2(r, self.logits)[1]);
+        let (hidden, d_logits) = (first_row * width, self.logits);
+        for ((a_offset, k, part), factor) in spans(weight).zip(weight.factors()) {
+            if let Some(d_h) = *d_h {
+                let p = matmul::Params::dense(NN, if a_offset == 0 { OVERWRITE } else { ADD }, m, width, k);
+                let params = matmul::Params { a_offset, lda, c_offset: hidden, ..p };
+                product(r, params, [d_logits, factor, d_logits, d_h]);
+            }
+            if let Some(d_weight) = r.tensors.gradient_of(part) {
+                let p = matmul::Params::dense(TN, ADD, k, width, m);
+                let params = matmul::Params { a_offset, lda, b_offset: hidden, ..p };
+                product(r, params, [d_logits, *h, d_logits, d_weight]);
+            }
         }
     }
 }

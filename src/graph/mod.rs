@@ -7,6 +7,7 @@
 
 pub mod backward;
 pub mod forward;
+pub mod objective;
 pub mod op;
 pub mod plan;
 mod reach;

@@ -1,6 +1,7 @@
 //! The closed set of operations. Adding one: a variant here, then the compiler names the two matches that lack it,
 //! `forward.rs` and `backward.rs`.
 
+use super::objective::{Objective, ScoreGoal};
 use super::tensor::{Dtype, Tensor, Tensors};
 
 /// A weight whose rows may be spread over several tensors, because an adapter limits the size of a binding.
@@ -180,7 +181,8 @@ pub struct Balance {
 pub struct LossSlots {
     /// Class of each row, `IGNORED` to leave it out.
     pub targets: Tensor, // (N)
-    /// Factor on each row's gradient: 1 over the window's targets, when tokens are averaged.
+    /// Factor on each row's gradient: 1 over the window's targets, when tokens are averaged. An objective's goal
+    /// overwrites what the host wrote.
     pub loss_weights: Tensor, // (N)
     /// Loss of each row, in nats.
     pub losses: Tensor, // (N)
@@ -267,6 +269,10 @@ pub enum Op {
     Scale { x: Tensor, factor: f32, y: Tensor },
     /// `y = a + b`.
     Add { a: Tensor, b: Tensor, y: Tensor },
-    /// Head product, the sum of `terms`, and cross-entropy in row chunks; when `training`, gradients in the same sweep.
-    HeadLoss { terms: Vec<HeadTerm>, slots: LossSlots, logits: Tensor, training: bool },
+    /// Head product, the sum of `terms`, and cross-entropy in row chunks; when `training`, gradients in the same sweep. A
+    /// goal of the objective takes a sweep before that, since it makes the loss weights of the log-probabilities of all
+    /// rows.
+    HeadLoss { terms: Vec<HeadTerm>, slots: LossSlots, objective: Option<Objective>, logits: Tensor, training: bool },
+    /// Loss of the outputs of a head of one output, and the gradient in them.
+    ScoreLoss { scores: Tensor, goal: ScoreGoal, d_scores: Tensor },
 }

@@ -44,8 +44,9 @@ impl Op {
     /// Whether running the operation again is allowed, and gives what it gave.
     fn repeats(&self) -> bool {
         let routes = matches!(self, Op::Router { .. } | Op::ExpertSort { .. });
-        let counts = matches!(self, Op::BalanceLoss { .. } | Op::ExpertLoad { .. } | Op::HeadLoss { .. });
-        !routes && !counts
+        let counts = matches!(self, Op::BalanceLoss { .. } | Op::ExpertLoad { .. });
+        let losses = matches!(self, Op::HeadLoss { .. } | Op::ScoreLoss { .. });
+        !routes && !counts && !losses
     }
 
     /// Shows `f` each activation that the operation reads or makes. Backward also asks for shapes and gradients, which
@@ -85,6 +86,7 @@ impl Op {
             }
             Op::Add { a, b, y } => all(&mut [(a, Read), (b, Read), (y, Made)]),
             Op::HeadLoss { terms, .. } => terms.iter_mut().for_each(|term| all(&mut [(&mut term.h, Read)])),
+            Op::ScoreLoss { scores, d_scores, .. } => all(&mut [(scores, Read), (d_scores, MadeRead)]),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The tape: model code calls its methods, one line an equation, and gets tensor handles back.
 
 use super::backward::Gradients;
+use super::objective::Objective;
 use super::op::{
     AttentionSizes, Balance, HeadTerm, Linear, LossSlots, Mask, Op, Rotation, RouterSizes, Routing, Weight,
 };
@@ -11,6 +12,7 @@ use crate::kernels::matmul_experts::{HALF_TILE_ROWS, TILE_ROWS, fitting_tile_row
 use std::ops::Range;
 
 mod generation;
+mod heads;
 mod linear;
 
 /// Bytes of logits that exist at once: the loss head works through the rows in chunks of this size.
@@ -285,8 +287,15 @@ impl<'t> Tape<'t> {
 
     /// Cross-entropy of `h W^T`, the adapter as in [`Tape::linear`], against the targets, summed into the metrics.
     /// Logits exist for one chunk of rows at a time; when training, the chunk's gradients are made before the next
-    /// chunk overwrites it.
-    pub fn head_loss<'w>(&mut self, h: Tensor, layer: impl Into<Linear<'w>>, slots: LossSlots) {
+    /// chunk overwrites it. An `objective` also gets log-probabilities and entropies, and its goal takes the place of
+    /// cross-entropy in the gradients: logits are then made twice, unless one chunk holds all rows.
+    pub fn head_loss<'w>(
+        &mut self,
+        h: Tensor,
+        layer: impl Into<Linear<'w>>,
+        slots: LossSlots,
+        objective: Option<Objective>,
+    ) {
         let Linear { weight, adapter } = layer.into();
         let low = adapter.map(|adapter| (self.low(h, adapter), adapter.b));
         let rows = self.rows(h);
@@ -305,7 +314,7 @@ impl<'t> Tape<'t> {
             HeadTerm { h, weight: weight.clone(), d_h }
         };
         let terms = [(h, weight)].into_iter().chain(low).map(term).collect();
-        self.ops.push(Op::HeadLoss { terms, slots, logits, training: self.training });
+        self.ops.push(Op::HeadLoss { terms, slots, objective, logits, training: self.training });
     }
 
     /// The recording: forward steps, then, when training, backward steps.

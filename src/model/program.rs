@@ -153,7 +153,7 @@ impl Program {
     fn record_micro_step(&mut self, binding_limit: u64, recompute: Recompute) -> HashSet<Tensor> {
         let mut t = Tape::training(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, recompute);
-        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
+        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss, None);
         let recording = t.finish(MICRO_STEP);
         let (first, overwritten) = recording.overwriting_gradients(&self.tensors, FIRST_MICRO_STEP);
         self.recordings.extend([recording, first]);
@@ -163,7 +163,7 @@ impl Program {
     fn record_evaluate(&mut self, binding_limit: u64) {
         let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, Recompute::None);
-        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss);
+        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss, None);
         let recording = t.finish(EVALUATE);
         self.recordings.push(recording);
     }

@@ -8,6 +8,8 @@ use hadal::kernels::case::{indices, uniform};
 use hadal::kernels::router::{SIGMOID, SOFTMAX};
 use hadal::kernels::state;
 
+mod head_ops;
+
 /// Tensors with their contents, a recording, and the scalar that is differentiated.
 pub struct Program {
     pub name: String,
@@ -41,6 +43,8 @@ struct Case {
 
 /// Limit that no weight here reaches.
 const NO_LIMIT: u64 = 1 << 30;
+/// 1 / pairs in the window.
+const INVERSE_PAIRS: f32 = 0.25;
 
 impl Case {
     fn new() -> Self {
@@ -91,12 +95,13 @@ impl Case {
         tensor
     }
 
-    /// Dropout keys and half a sequence in the window.
+    /// Dropout keys, and 1 / (sequences in the window), 1 / (pairs in it).
     fn state(&mut self) -> Tensor {
         let mut words = vec![0; state::STATE_WORDS];
         words[state::STATE_KEY0] = 77;
         words[state::STATE_KEY1] = 12345;
         words[state::STATE_INVERSE_SEQUENCES] = 0.5f32.to_bits();
+        words[state::STATE_INVERSE_PAIRS] = INVERSE_PAIRS.to_bits();
         self.integer("state", &[state::STATE_WORDS], words)
     }
 
@@ -105,6 +110,19 @@ impl Case {
         let tensor = self.tensors.real("result", &[state::RESULT_WORDS], Role::Input);
         self.reals.push((tensor, state::first_result(1.0).map(f64::from).to_vec()));
         tensor
+    }
+
+    /// What a loss head with these targets reads and writes.
+    fn slots(&mut self, targets: Vec<u32>) -> LossSlots {
+        let n = targets.len();
+        LossSlots {
+            targets: self.integer("targets", &[n], targets),
+            loss_weights: self.fixed("loss_weights", &[n]),
+            losses: self.tensors.real("losses", &[n], Role::State),
+            correct: self.tensors.real("correct", &[n], Role::State),
+            metrics: self.tensors.real("metrics", &[state::METRIC_WORDS], Role::State),
+            result: self.result(),
+        }
     }
 
     /// Records `build`; its outputs pass through an addition and get seeded upstream gradients.
@@ -335,35 +353,9 @@ fn balance_loss(name: &str, scoring: u32) -> Program {
     c.program(name, recording, gradients, vec![(metrics, factor)])
 }
 
-fn head_loss(parts: usize, limit: u64, adapted: bool) -> Program {
-    let (n, d, classes) = (7, 5, 11);
-    let mut c = Case::new();
-    let (x, w) = (c.input("h", &[n, d]), c.parts("w", &[classes, d], parts));
-    let pair = adapted.then(|| [c.parts("a", &[3, d], 3), c.parts("b", &[classes, 3], parts)]);
-    let mut targets = indices(5, n, classes as u32);
-    targets[2] = state::IGNORED;
-    let slots = LossSlots {
-        targets: c.integer("targets", &[n], targets.clone()),
-        loss_weights: c.fixed("loss_weights", &[n]),
-        losses: c.tensors.real("losses", &[n], Role::State),
-        correct: c.tensors.real("correct", &[n], Role::State),
-        metrics: c.tensors.real("metrics", &[8], Role::State),
-        result: c.result(),
-    };
-    let weights = slots.loss_weights;
-    let factors = c.reals.iter().find(|(tensor, _)| *tensor == weights).map(|(_, values)| values.clone()).unwrap();
-    let mut t = Tape::training(&mut c.tensors, limit);
-    let h = twice(&mut t, x);
-    let adapter = pair.as_ref().map(|[a, b]| Adapter { a, b, scale: 1.5 });
-    t.head_loss(h, Linear { weight: &w, adapter }, slots);
-    let (recording, gradients) = t.finish_with_gradients("case", &[]);
-    let name = if adapted { "head_loss with an adapter" } else { "head_loss" };
-    c.program(&format!("{name} in parts of {parts}"), recording, gradients, vec![(slots.losses, factors)])
-}
-
 /// Every operation at least once.
 pub fn programs() -> Vec<Program> {
-    vec![
+    let mut programs = vec![
         rms_norm(),
         linear(6),
         linear(4),
@@ -385,8 +377,7 @@ pub fn programs() -> Vec<Program> {
         experts("experts, sigmoid, biased, normalised, grouped", 3, 1, 6, (SIGMOID, 1)),
         balance_loss("balance_loss", SOFTMAX),
         balance_loss("balance_loss, sigmoid", SIGMOID),
-        head_loss(11, NO_LIMIT, false),
-        head_loss(4, 2 * 4 * 11, false), // two rows a chunk
-        head_loss(4, 2 * 4 * 11, true),
-    ]
+    ];
+    programs.extend(head_ops::programs());
+    programs
 }

@@ -6,7 +6,7 @@ use super::recording::Patient;
 use hadal::graph::Executor;
 use hadal::kernels::matmul::{self, OVERWRITE};
 use hadal::kernels::{
-    attention, copy_columns, cross_entropy, dropout, embed_backward, expert_gather_backward, matmul_experts,
+    attention, copy_columns, cross_entropy, dropout, embed_backward, expert_gather_backward, log_probs, matmul_experts,
     matmul_experts_weight_grad, rms_norm_backward, rope, router_backward, scale, sum_heads,
 };
 
@@ -173,6 +173,33 @@ const BUGS: &[(&str, &str, Patch)] = &[
     ("weight gradients of a chunk overwrite", "head_loss in parts of 4", |p| {
         let at = p.step("matmul", "grad.w[0..]", 3, 4);
         p.edit(at, |params: &mut matmul::Params| params.accumulate = OVERWRITE);
+    }),
+    ("the host's loss weights in place of the goal's", "preference in parts of 11", |p| {
+        let (at, loss) = (p.only("preference_loss", "loss_weights"), p.only("cross_entropy", "losses"));
+        p.bind(at, "loss_weights", p.bound(loss, "losses"));
+    }),
+    ("log-probabilities of a later chunk in the first one's place", "preference in parts of 4", |p| {
+        let at = p.step("log_probs", "log_probs", 1, 9);
+        p.edit(at, |params: &mut log_probs::Params| params.first_row = 0);
+    }),
+    ("the second sweep takes the first one's last logits", "preference in parts of 4", |p| {
+        let at = p.step("cross_entropy", "logits", 0, 9);
+        (1..4).for_each(|part| p.drop(at - part));
+    }),
+    ("the value's gradient overwrites the policy's", "value and policy", |p| {
+        let at = p.step("matmul", "d_scores", 1, 2);
+        p.edit(at, |params: &mut matmul::Params| params.accumulate = OVERWRITE);
+    }),
+    ("the policy's gradient is lost beside the value's", "policy and value", |p| {
+        p.keep_one_path(p.step("add", "d_joined", 0, 2), "a");
+    }),
+    ("values in place of their gradient", "value and policy", |p| {
+        let (at, loss) = (p.step("matmul", "d_scores", 0, 2), p.only("value_loss", "d_scores"));
+        p.bind(at, "a", p.bound(loss, "values"));
+    }),
+    ("rewards in place of their gradient", "reward", |p| {
+        let (at, loss) = (p.step("matmul", "d_scores", 1, 2), p.only("pair_loss", "d_scores"));
+        p.bind(at, "a", p.bound(loss, "scores"));
     }),
     ("logits in place of their gradient", "head_loss in parts of 11", |p| {
         let at = p.only("cross_entropy", "logits");
