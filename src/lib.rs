@@ -19,6 +19,7 @@ pub mod tokenizer; // text to token numbers and back
 pub mod data; // the embedded world, files, batches
 pub mod chat; // conversations as tokens
 pub mod train; // the loop, the run folder, the schedule
+pub mod rl; // advantages and factors of preference training
 pub mod generate; // continuing sequences, and texts
 pub mod serve; // a model behind HTTP
 pub mod plot; // the loss as a picture
