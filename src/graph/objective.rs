@@ -38,7 +38,8 @@ impl Results {
 }
 
 /// What the loss head makes besides cross-entropy: log-probabilities of the targets, entropies, and with a goal the
-/// loss weights. A temperature of sampling comes in by hidden states that are scaled before they reach the head.
+/// loss weights. A temperature of sampling comes in by hidden states that are divided by it before they reach the head:
+/// [`Tape::scale`](super::tape::Tape::scale).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
     /// Log-probability of each target, 0 where it is ignored.

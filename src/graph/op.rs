@@ -269,9 +269,9 @@ pub enum Op {
     Scale { x: Tensor, factor: f32, y: Tensor },
     /// `y = a + b`.
     Add { a: Tensor, b: Tensor, y: Tensor },
-    /// Head product, the sum of `terms`, and cross-entropy in row chunks; when `training`, gradients in the same sweep. A
-    /// goal of the objective takes a sweep before that, since it makes the loss weights of the log-probabilities of all
-    /// rows.
+    /// Head product, the sum of `terms`, and cross-entropy in row chunks; when `training`, gradients in the same sweep.
+    /// A goal of the objective takes a sweep before that, since it makes the loss weights of the log-probabilities of
+    /// all rows.
     HeadLoss { terms: Vec<HeadTerm>, slots: LossSlots, objective: Option<Objective>, logits: Tensor, training: bool },
     /// Loss of the outputs of a head of one output, and the gradient in them.
     ScoreLoss { scores: Tensor, goal: ScoreGoal, d_scores: Tensor },

@@ -23,11 +23,21 @@ fn objective(c: &Case, results: Results, column: usize, factor: f64) -> (Tensor,
     (results.metrics, factors)
 }
 
+/// Both matrices beside a head's.
+fn pair(c: &mut Case, parts: usize) -> [Weight; 2] {
+    [c.parts("a", &[3, WIDTH], 3), c.parts("b", &[CLASSES, 3], parts)]
+}
+
+/// A head, with an adapter whose factor is not 1 if there is a pair.
+fn layer<'w>(weight: &'w Weight, pair: &'w Option<[Weight; 2]>) -> Linear<'w> {
+    Linear { weight, adapter: pair.as_ref().map(|[a, b]| Adapter { a, b, scale: 1.5 }) }
+}
+
 fn head_loss(parts: usize, limit: u64, adapted: bool) -> Program {
     let n = 7;
     let mut c = Case::new();
     let (x, w) = (c.input("h", &[n, WIDTH]), c.parts("w", &[CLASSES, WIDTH], parts));
-    let pair = adapted.then(|| [c.parts("a", &[3, WIDTH], 3), c.parts("b", &[CLASSES, 3], parts)]);
+    let pair = adapted.then(|| pair(&mut c, parts));
     let mut targets = indices(5, n, CLASSES as u32);
     targets[2] = state::IGNORED;
     let slots = c.slots(targets);
@@ -35,8 +45,7 @@ fn head_loss(parts: usize, limit: u64, adapted: bool) -> Program {
     let factors = c.reals.iter().find(|(tensor, _)| *tensor == weights).map(|(_, values)| values.clone()).unwrap();
     let mut t = Tape::training(&mut c.tensors, limit);
     let h = twice(&mut t, x);
-    let adapter = pair.as_ref().map(|[a, b]| Adapter { a, b, scale: 1.5 });
-    t.head_loss(h, Linear { weight: &w, adapter }, slots, None);
+    t.head_loss(h, layer(&w, &pair), slots, None);
     let (recording, gradients) = t.finish_with_gradients("case", &[]);
     let name = if adapted { "head_loss with an adapter" } else { "head_loss" };
     c.program(&format!("{name} in parts of {parts}"), recording, gradients, vec![(slots.losses, factors)])
@@ -77,19 +86,23 @@ fn policy_goal(c: &mut Case, n: usize, beta: f32) -> Policy {
     goal
 }
 
-fn policy(parts: usize, limit: u64, beta: f32) -> Program {
+/// With an adapter, also at a temperature.
+fn policy(parts: usize, limit: u64, beta: f32, adapted: bool) -> Program {
     let n = 14;
     let mut c = Case::new();
     let (x, w) = (c.input("h", &[n, WIDTH]), c.parts("w", &[CLASSES, WIDTH], parts));
+    let pair = adapted.then(|| pair(&mut c, parts));
     let slots = c.slots(indices(5, n, CLASSES as u32));
     let goal = policy_goal(&mut c, n, beta);
     let objective = objective(&c, goal.results, state::TOKEN_LOSS, 1.0);
     let head = Objective::new(&mut c.tensors, n, Some(Goal::Policy(goal)));
     let mut t = Tape::training(&mut c.tensors, limit);
     let h = twice(&mut t, x);
-    t.head_loss(h, &w, slots, Some(head));
+    let h = if adapted { t.scale(h, 1.25) } else { h };
+    t.head_loss(h, layer(&w, &pair), slots, Some(head));
     let (recording, gradients) = t.finish_with_gradients("case", &[]);
-    c.program(&format!("policy in parts of {parts}, beta {beta}"), recording, gradients, vec![objective])
+    let name = if adapted { "policy with an adapter" } else { "policy" };
+    c.program(&format!("{name} in parts of {parts}, beta {beta}"), recording, gradients, vec![objective])
 }
 
 /// Both losses of PPO, on the same hidden states.
@@ -149,8 +162,10 @@ pub fn programs() -> Vec<Program> {
         head_loss(4, two_rows, true),
         preference(CLASSES, NO_LIMIT),
         preference(4, two_rows),
-        policy(CLASSES, NO_LIMIT, 0.25),
-        policy(4, two_rows, 0.0),
+        policy(CLASSES, NO_LIMIT, 0.25, false),
+        policy(4, two_rows, 0.0, false),
+        policy(CLASSES, NO_LIMIT, 0.0, true),
+        policy(4, two_rows, 0.25, true),
         policy_and_value(false),
         policy_and_value(true),
         reward(),

@@ -186,6 +186,16 @@ const BUGS: &[(&str, &str, Patch)] = &[
         let at = p.step("cross_entropy", "logits", 0, 9);
         (1..4).for_each(|part| p.drop(at - part));
     }),
+    ("log-probabilities without the adapter", "policy with an adapter in parts of 4, beta 0.25", |p| {
+        p.drop(p.step("matmul", "b[0..]", 0, 21))
+    }),
+    ("the second sweep without the adapter", "policy with an adapter in parts of 4, beta 0.25", |p| {
+        p.drop(p.step("matmul", "b[0..]", 7, 21))
+    }),
+    ("a temperature's way back without it", "policy with an adapter in parts of 4, beta 0.25", |p| {
+        let at = p.step("scale", "d_x", 1, 2);
+        p.edit(at, |params: &mut scale::Params| params.factor = 1.0);
+    }),
     ("the value's gradient overwrites the policy's", "value and policy", |p| {
         let at = p.step("matmul", "d_scores", 1, 2);
         p.edit(at, |params: &mut matmul::Params| params.accumulate = OVERWRITE);
