@@ -18,6 +18,7 @@ pub mod checkpoint; // weights on disk: safetensors, read as hostile, replaced a
 pub mod tokenizer; // text to token numbers and back
 pub mod data; // the embedded world, files, batches
 pub mod chat; // conversations as tokens
+pub mod reward; // how good a completion is
 pub mod train; // the loop, the run folder, the schedule
 pub mod rl; // advantages and factors of preference training
 pub mod generate; // continuing sequences, and texts

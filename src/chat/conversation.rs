@@ -38,7 +38,8 @@ pub fn conversation(record: Record) -> Result<Option<Vec<Turn>>, String> {
     Ok(Some(turns))
 }
 
-fn of(content: Content, role: Role) -> Vec<Turn> {
+/// A part of a record as messages: a text is what `role` says.
+pub fn of(content: Content, role: Role) -> Vec<Turn> {
     match content {
         Content::Text(content) => vec![Turn { role, content }],
         Content::Turns(turns) => turns,

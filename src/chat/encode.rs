@@ -83,19 +83,27 @@ impl Encoder {
     /// # Errors
     /// What is wrong with the template for it, in words that follow its name.
     pub fn encode(&self, turns: &[Turn]) -> std::result::Result<Encoded, String> {
+        self.encode_from(turns, 0)
+    }
+
+    /// The same where only messages from number `first` on count: those before are what is answered.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_from(&self, turns: &[Turn], first: usize) -> std::result::Result<Encoded, String> {
+        let counts = |turn: usize| turn >= first && turns[turn].role == Role::Assistant;
         let segments = self.template.segments(turns, false)?;
         let mut encoded = Encoded::default();
         let mut answered = false; // the frame follows an answer that its first special token ends
         for (i, segment) in segments.iter().enumerate() {
             match segment {
                 Segment::Content(turn, text) => {
-                    answered = turns[*turn].role == Role::Assistant;
+                    answered = counts(*turn);
                     encoded.push(&self.tokenizer.encode(text), answered);
                 }
                 Segment::Frame(text) => {
                     let next = segments.get(i + 1);
-                    let answer =
-                        matches!(next, Some(Segment::Content(turn, _)) if turns[*turn].role == Role::Assistant);
+                    let answer = matches!(next, Some(Segment::Content(turn, _)) if counts(*turn));
                     self.frame(text, &mut encoded, std::mem::take(&mut answered), answer);
                 }
             }

@@ -7,7 +7,9 @@ mod counts; // parameters and floating-point operations of a model, in closed fo
 pub mod hf; // config.json, as transformers reads and writes it
 pub mod data; // where text comes from
 pub mod lora; // what learns beside frozen weights
+pub mod reward; // how completions are judged
 pub mod sft; // what fine-tuning on conversations learns
+pub mod task; // which questions are asked
 pub mod train; // sizes, counts and the update rule
 pub mod layers; // preset < file < --set
 

@@ -1,9 +1,7 @@
 //! Conversations as rows of batches: those of the user's files, or the embedded world's without end.
 
 use super::batch::Row;
-use super::files::{Found, Kind, canonical, find};
-use super::problems::Problems;
-use super::reader::{self, Reader, What};
+use super::loader::{Counts, Loader, split};
 use super::record;
 use super::shuffle::permuted;
 use super::world::{Split, World, chat};
@@ -13,10 +11,6 @@ use crate::chat::{Encoded, Encoder};
 use crate::config::data::DataConfig;
 use crate::config::sft::SftConfig;
 use crate::error::{Error, Result};
-use crate::terminal::{note, printable};
-use rayon::prelude::*;
-use std::collections::HashSet;
-use std::path::PathBuf;
 
 /// Conversations whose targets are measured, in the world.
 const MEASURED: u64 = 256;
@@ -43,19 +37,6 @@ struct Stored {
     rows: Vec<Vec<u32>>,
 }
 
-/// What was found in files.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    files: usize,
-    conversations: usize,
-    /// Cut on the right.
-    cut: usize,
-    /// Left out, since nothing in them counts.
-    dropped: usize,
-    /// Lines left out as unusable.
-    bad: usize,
-}
-
 impl Chats {
     /// Opens the embedded world's chats, or the conversations in the files of `config`, which stay in memory as tokens.
     ///
@@ -70,7 +51,8 @@ impl Chats {
             bytes_per_token: 0.0,
         };
         if !config.path.is_empty() {
-            let mut loader = Loader { chats: &chats, lines: Problems::default(), counts: Counts::default() };
+            let make = |line: &[u8]| chats.encode(line);
+            let mut loader = Loader::new("conversations", &make);
             let train = loader.load(&config.path, &config.val_path)?;
             let val = loader.load(&config.val_path, &[])?;
             let counts = loader.finish(sft.max_bad_lines)?;
@@ -129,11 +111,11 @@ impl Chats {
         let Source::Files { train, val, counts, .. } = &self.source else {
             return format!("embedded world: chats without end in rows of {length} tokens");
         };
-        let Counts { files, conversations, cut, dropped, bad } = counts;
+        let Counts { files, made, cut, dropped, bad } = counts;
         let taken: usize = train.all.iter().map(positions).sum();
         let full = 100.0 * taken as f64 / (train.rows.len() * length).max(1) as f64;
         format!(
-            "{files} file{}, {conversations} conversations ({cut} cut to {length} tokens, {dropped} dropped without a \
+            "{files} file{}, {made} conversations ({cut} cut to {length} tokens, {dropped} dropped without a \
              counted target, {bad} bad lines left out): {} training rows, {full:.1} % full, {} held out",
             if *files == 1 { "" } else { "s" },
             train.rows.len(),
@@ -175,6 +157,17 @@ impl Chats {
         Some(encoded)
     }
 
+    /// The conversation in a line, and whether it was cut; none if nothing of it counts.
+    fn encode(&self, line: &[u8]) -> std::result::Result<Option<(Encoded, bool)>, String> {
+        let Some(turns) = conversation(record::read(line)?.1)? else { return Ok(None) };
+        let encoded = self.encoder.encode(&turns);
+        let mut encoded = encoded.map_err(|e| format!("does not suit the chat template: it {e}"))?;
+        let most = self.length + 1;
+        let cut = encoded.ids.len() > most;
+        self.encoder.cut(&mut encoded, most);
+        Ok((encoded.targets() > 0).then_some((encoded, cut)))
+    }
+
     fn measure(&self) -> f64 {
         let tokenizer = self.encoder.tokenizer();
         let (mut tokens, mut bytes) = (0, 0);
@@ -200,97 +193,4 @@ impl Chats {
 /// Positions that a conversation takes in a row.
 fn positions(encoded: &Encoded) -> usize {
     encoded.ids.len().saturating_sub(1)
-}
-
-/// What is trained on and what is held out: `val`, or a share of each path at its end.
-fn split(train: Vec<Vec<Encoded>>, val: Vec<Vec<Encoded>>, fraction: f64) -> (Vec<Encoded>, Vec<Encoded>) {
-    if !val.is_empty() {
-        return (train.concat(), val.concat());
-    }
-    let (mut kept, mut held) = (Vec::new(), Vec::new());
-    for mut all in train {
-        let out = (all.len() as f64 * fraction) as usize;
-        held.extend(all.split_off(all.len() - out));
-        kept.extend(all);
-    }
-    (kept, held)
-}
-
-/// Reads files and counts what is wrong with their lines.
-struct Loader<'c> {
-    chats: &'c Chats,
-    lines: Problems,
-    counts: Counts,
-}
-
-impl Loader<'_> {
-    /// The conversations of each of `paths`, without the files of `but`.
-    fn load(&mut self, paths: &[PathBuf], but: &[PathBuf]) -> Result<Vec<Vec<Encoded>>> {
-        let mut problems = Problems::default();
-        let mut excluded = HashSet::new();
-        for path in but {
-            excluded.extend(find(path, &HashSet::new(), &mut problems)?.iter().map(|file| canonical(&file.path)));
-        }
-        let mut sources = Vec::new();
-        for path in paths {
-            let files = find(path, &excluded, &mut problems)?;
-            if let Some(other) = files.iter().find(|file| file.kind != Kind::Lines) {
-                problems.add(Error::file(&other.path, "holds no conversations; they come as JSON lines in .jsonl"))?;
-            }
-            sources.push(files);
-        }
-        problems.finish()?;
-        sources.iter().map(|files| self.read(files)).collect()
-    }
-
-    fn read(&mut self, files: &[Found]) -> Result<Vec<Encoded>> {
-        self.counts.files += files.len();
-        let (mut reader, mut batch, mut all) = (Reader::new(files), reader::Batch::default(), Vec::new());
-        while reader.next(&mut batch, &mut self.lines)? {
-            let bytes = &batch.bytes;
-            let made: Vec<_> = batch.parts.par_iter().map(|part| self.encode(&bytes[part.range.clone()])).collect();
-            for (part, made) in batch.parts.iter().zip(made) {
-                let What::Line(number) = part.what else { continue };
-                match made {
-                    Ok(None) => self.counts.dropped += 1,
-                    Ok(Some((encoded, cut))) => {
-                        self.counts.conversations += 1;
-                        self.counts.cut += usize::from(cut);
-                        all.push(encoded);
-                    }
-                    Err(reason) => {
-                        let path = &files[part.file].path;
-                        self.lines.add(Error::file(path, format!("line {number} {reason}")))?;
-                    }
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    /// The conversation in a line, and whether it was cut; none if nothing of it counts.
-    fn encode(&self, line: &[u8]) -> std::result::Result<Option<(Encoded, bool)>, String> {
-        let Some(turns) = conversation(record::read(line)?.1)? else { return Ok(None) };
-        let chats = self.chats;
-        let encoded = chats.encoder.encode(&turns);
-        let mut encoded = encoded.map_err(|e| format!("does not suit the chat template: it {e}"))?;
-        let most = chats.length + 1;
-        let cut = encoded.ids.len() > most;
-        chats.encoder.cut(&mut encoded, most);
-        Ok((encoded.targets() > 0).then_some((encoded, cut)))
-    }
-
-    /// What was counted, if no more than `allowed` lines are unusable.
-    fn finish(mut self, allowed: usize) -> Result<Counts> {
-        let bad = self.lines.count();
-        if bad > allowed {
-            let Err(e) = self.lines.finish() else { unreachable!("some were counted") };
-            return Err(Error::Usage(format!("{e}; mend them, or leave them out with --max-bad-lines {bad}")));
-        }
-        self.counts.bad = bad;
-        if let Err(e) = self.lines.finish() {
-            note(printable(&format!("left out: {e}")));
-        }
-        Ok(self.counts)
-    }
 }

@@ -84,6 +84,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The number that it is, which is finite: JSON has no other.
+    pub fn number(self) -> Result<f64, String> {
+        if self.kind() == "a number" { self.parsed() } else { Err(self.is_no("a number")) }
+    }
+
     /// The values of the list that it is.
     pub fn list(self) -> Result<Vec<Value<'a>>, String> {
         if !self.is_list() {

@@ -9,11 +9,12 @@ use crate::input::quoted;
 use std::fmt;
 
 /// Every key that a shape has.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "text",
     "conversations",
     "chosen",
     "rejected",
+    "margin",
     "messages",
     "prompt",
     "completion",
@@ -34,7 +35,7 @@ pub enum Shape {
     ConversationPreference,
     /// `conversations`: ShareGPT
     Conversation,
-    /// `chosen`, `rejected`, and `prompt` unless both begin with it
+    /// `chosen`, `rejected`, and `prompt` unless both begin with it; perhaps `margin`
     Preference,
     /// `messages`
     Messages,
@@ -126,7 +127,7 @@ pub enum Content {
 }
 
 /// What one line says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// A text.
     Text(String),
@@ -156,6 +157,8 @@ pub enum Record {
         chosen: Content,
         /// The worse one.
         rejected: Content,
+        /// By how much the better one should be ahead, where that is said.
+        margin: Option<f64>,
     },
     /// A task, what it is about, and its solution.
     Instruction {
@@ -189,6 +192,7 @@ pub fn read(line: &[u8]) -> Result<(Shape, Record), String> {
     let value = |key: &str| object.get(key).ok_or_else(|| format!("has no {key:?}")); // of keys that tell the shape
     let string = |key: &str| value(key)?.string();
     let part = |key: &str| content(value(key)?);
+    let margin = || object.get("margin").filter(|value| !value.is_null()).map(Value::number).transpose();
     let record = match shape {
         Shape::Text => Record::Text(string("text")?),
         Shape::Messages => Record::Messages(turns(value("messages")?)?),
@@ -203,12 +207,12 @@ pub fn read(line: &[u8]) -> Result<(Shape, Record), String> {
         }
         Shape::Preference => {
             let prompt = object.get("prompt").filter(|value| !value.is_null()).map(content).transpose()?;
-            preference(prompt, part("chosen")?, part("rejected")?)?
+            preference(prompt, part("chosen")?, part("rejected")?, margin()?)?
         }
         Shape::ConversationPreference => {
             let (prompt, chosen) = (Content::Turns(turns(value("conversations")?)?), part("chosen")?);
             alike(("conversations", &prompt), ("chosen", &chosen))?;
-            preference(Some(prompt), chosen, part("rejected")?)?
+            preference(Some(prompt), chosen, part("rejected")?, margin()?)?
         }
         Shape::Instruction => {
             let input = object.get("input").filter(|value| !value.is_null());
@@ -298,7 +302,12 @@ fn alike(a: (&str, &Content), b: (&str, &Content)) -> Result<(), String> {
 }
 
 /// A preference. A prompt of plain text beside messages is one that these repeat: published sets have it so.
-fn preference(mut prompt: Option<Content>, chosen: Content, rejected: Content) -> Result<Record, String> {
+fn preference(
+    mut prompt: Option<Content>,
+    chosen: Content,
+    rejected: Content,
+    margin: Option<f64>,
+) -> Result<Record, String> {
     alike(("chosen", &chosen), ("rejected", &rejected))?;
     if let (Some(Content::Text(text)), Content::Turns(chosen), Content::Turns(rejected)) = (&prompt, &chosen, &rejected)
         && [chosen, rejected].into_iter().all(|turns| asked(turns) == Some(text))
@@ -308,7 +317,7 @@ fn preference(mut prompt: Option<Content>, chosen: Content, rejected: Content) -
     if let Some(prompt) = &prompt {
         alike(("prompt", prompt), ("chosen", &chosen))?;
     }
-    Ok(Record::Preference { prompt, chosen, rejected })
+    Ok(Record::Preference { prompt, chosen, rejected, margin })
 }
 
 /// What the first message asks that sets no rules.

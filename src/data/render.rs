@@ -72,7 +72,7 @@ impl Record {
             Record::Completion { prompt, completion } | Record::Labelled { prompt, completion, .. } => {
                 vec![prompt, completion]
             }
-            Record::Preference { prompt, chosen, rejected } => prompt.iter().chain([chosen, rejected]).collect(),
+            Record::Preference { prompt, chosen, rejected, .. } => prompt.iter().chain([chosen, rejected]).collect(),
             Record::Prompt(prompt) => vec![prompt],
             Record::Text(_) | Record::Messages(_) | Record::Instruction { .. } | Record::Question { .. } => Vec::new(),
         }

@@ -60,8 +60,9 @@ pub fn tell(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) 
 }
 
 /// Who and what plays which part.
-struct Talk<'c> {
-    teller: Teller<'c>,
+pub(super) struct Talk<'c> {
+    /// Who tells it.
+    pub(super) teller: Teller<'c>,
     split: Split,
     /// Who begins, who may get the thing, who does something else.
     people: Vec<usize>,
@@ -77,7 +78,7 @@ struct Talk<'c> {
 
 impl<'c> Talk<'c> {
     /// Tells the story.
-    fn begin(mut teller: Teller<'c>, split: Split) -> Talk<'c> {
+    pub(super) fn begin(mut teller: Teller<'c>, split: Split) -> Talk<'c> {
         let lexicon = teller.lexicon;
         let [people, things, places] =
             [(lexicon.people.len(), 3), (lexicon.things.len(), 2), (lexicon.places.len(), 3)].map(|(all, n)| {

@@ -3,15 +3,20 @@
 //! In reading order: [`lexicon`] (the facts and sentences of `assets/world.toml`), [`template`] (sentences with
 //! slots), `teller` (chooses, tells, and keeps account of the choices), `plot` (what can happen in a story),
 //! `score` (the probability of a text, found again by trying every choice), `windows` (stories as training
-//! windows, with their entropy and their questions), [`chat`] (shorter stories, and questions on them and on facts).
+//! windows, with their entropy and their questions), [`chat`] (shorter stories, and questions on them and on facts), [`facts`] (one
+//! question on a fact, of which some are held out), [`preference`] (a right answer beside a flawed one), [`quiz`]
+//! (questions whose answers can be checked).
 //!
 //! Two kinds of things can be foretold in a story. Facts hold in all of them: that Mara is the baker, that the rope is
 //! for tying up boats. Others follow from the story so far: who has the rope now. The generator marks where either
 //! is said ([`Probe`]), so that the two kinds of knowledge can be measured apart.
 
 pub mod chat;
+pub mod facts;
 pub mod lexicon;
 mod plot;
+pub mod preference;
+pub mod quiz;
 mod score;
 mod teller;
 pub mod template;
@@ -50,8 +55,17 @@ impl World {
 
     /// Chat number `n` of a split, likewise; `n` is below 2⁶³.
     pub fn chat(&self, n: u64, split: Split) -> Vec<chat::Exchange> {
-        let n = n | if split == Split::Val { 1 << 63 } else { 0 };
-        chat::tell(self.lexicon, &mut self.dice(b"hadal world, one chat of a seed.", n), split)
+        chat::tell(self.lexicon, &mut self.dice(b"hadal world, one chat of a seed.", of_split(n, split)), split)
+    }
+
+    /// Preference number `n` of a split, likewise.
+    pub fn preference(&self, n: u64, split: Split) -> preference::Preference {
+        preference::tell(self.lexicon, &mut self.dice(b"hadal world, a pair of a seed...", of_split(n, split)), split)
+    }
+
+    /// Checkable question number `n` of a split, likewise.
+    pub fn quiz(&self, n: u64, split: Split) -> quiz::Quiz {
+        quiz::ask(self.lexicon, &mut self.dice(b"hadal world, a quiz of a seed...", of_split(n, split)), split)
     }
 
     /// The seed is the key of the cipher and the number its stream, so all stories are independent.
@@ -72,6 +86,11 @@ impl World {
     pub fn score_prefix(&self, text: &str) -> Option<f64> {
         score::nll(self.lexicon, text, true)
     }
+}
+
+/// The number among those of both splits.
+fn of_split(n: u64, split: Split) -> u64 {
+    n | if split == Split::Val { 1 << 63 } else { 0 }
 }
 
 /// Chooses by the cipher's numbers.
