@@ -105,7 +105,9 @@ const GOOD: [(&str, Shape, &str); 26] = [
 ];
 
 /// Lines and what is said of them.
-const BAD: [(&str, &str); 43] = [
+const BAD: [(&str, &str); 45] = [
+    (r#"{"chosen": "a", "rejected": "b", "margin": "1"}"#, "has a string under \"margin\", not a number"),
+    (r#"{"chosen": "a", "rejected": "b", "margin": 1e999}"#, "has under \"margin\" what is not JSON: number out of"),
     ("", "is not JSON: a line begins with { and ends with }"),
     ("\0\0", "is not JSON: a line begins with { and ends with }"),
     ("null", "is not JSON: a line begins with {"),

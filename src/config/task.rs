@@ -59,7 +59,7 @@ mod tests {
         assert!(parsed.validate().is_ok());
         for digits in [0, 10] {
             let error = TaskConfig { digits, ..parsed.clone() }.validate().unwrap_err();
-            assert_eq!(error.to_string(), format!("task.digits: is {digits}; it must be 1 to 9."));
+            assert_eq!(error.to_string(), format!("task.digits: is {digits}; it must be 1 to 9"));
         }
         assert!(toml::from_str::<TaskConfig>("digit = 3").is_err());
     }

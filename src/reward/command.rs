@@ -132,6 +132,7 @@ impl Reward for Command {
         if let Some(Err(reason)) = answers.iter().find(|answer| answer.is_err()) {
             let error = self.error(reason);
             if self.on_failure == OnFailure::Error {
+                self.process.take().map(|mut process| process.stop(Duration::ZERO));
                 return Err(error);
             }
             let failed = answers.iter().filter(|answer| answer.is_err()).count();

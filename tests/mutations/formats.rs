@@ -14,6 +14,7 @@ use hadal::config::hf::parse_config;
 use hadal::config::sft::SftMask;
 use hadal::data::Cache;
 use hadal::data::corpus::Corpus;
+use hadal::data::preferences::Preferences;
 use hadal::error::{Error, Result};
 use hadal::model::params::parameters;
 use hadal::plot::{PlotOptions, Run, render};
@@ -60,6 +61,7 @@ pub const FORMATS: &[Format] = &[
     of("tokenizer", Some("tokenizer"), seeds::tokenizer, json::mutated, read_tokenizer),
     of("tokenizer_config", None, seeds::tokenizer_config, json::mutated, read_tokenizer_config),
     of("jsonl", Some("jsonl"), seeds::jsonl, mutate_lines, |at, bytes| read_data(at, "a.jsonl", bytes)),
+    of("preference", Some("jsonl"), seeds::preference, mutate_lines, read_preferences),
     of("bin", Some("shard"), seeds::bin, mutate_bytes, |at, bytes| read_data(at, "a.bin", bytes)),
     of("npy", Some("shard"), seeds::npy, mutate_npy, |at, bytes| read_data(at, "a.npy", bytes)),
     of("text", None, seeds::text, mutate_bytes, |at, bytes| read_data(at, "a.txt", bytes)),
@@ -233,10 +235,29 @@ fn read_manifest(at: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Bytes and the marks of ChatML.
+static MARKED: LazyLock<Tokenizer> = LazyLock::new(|| {
+    Tokenizer::load("byte").and_then(|bytes| bytes.with_special(&["<|im_start|>", "<|im_end|>"])).unwrap()
+});
+
+/// Of every pair that is accepted something counts in both answers, and they differ.
+fn read_preferences(at: &Path, bytes: &[u8]) -> Result<()> {
+    let path = vec![put(at, "a.jsonl", bytes)];
+    let config = DataConfig { path, val_fraction: 0.0, ..DataConfig::default() };
+    let encoder = Encoder::new(Template::chatml(&MARKED)?, MARKED.clone(), SftMask::Answers)?;
+    let preferences = Preferences::open(&config, 0, encoder, 64, 1)?;
+    let (train, val) = preferences.pairs().unwrap();
+    assert!(train > 0 && val == 0);
+    for pair in (0..train.min(50)).map(|n| preferences.train_pair(n)) {
+        let counted = preferences.batch(std::slice::from_ref(&pair), 1).batch.counted();
+        assert_eq!(counted, pair.chosen.targets() + pair.rejected.targets());
+        assert!(pair.chosen.targets() > 0 && pair.rejected.targets() > 0 && pair.chosen.ids != pair.rejected.ids);
+        assert!((pair.margin as f32).is_finite());
+    }
+    Ok(())
+}
+
 fn read_template(at: &Path, bytes: &[u8]) -> Result<()> {
-    static MARKED: LazyLock<Tokenizer> = LazyLock::new(|| {
-        Tokenizer::load("byte").and_then(|bytes| bytes.with_special(&["<|im_start|>", "<|im_end|>"])).unwrap()
-    });
     let path = put(at, "chat.jinja", bytes);
     Encoder::new(Template::open(&path, &MARKED)?, MARKED.clone(), SftMask::Answers).map(drop)
 }

@@ -132,6 +132,19 @@ pub fn jsonl() -> Vec<Vec<u8>> {
     lines.map(|line| format!("{line}\n{line}\n").into_bytes()).to_vec()
 }
 
+pub fn preference() -> Vec<Vec<u8>> {
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let [asked, yes, no] = [turn("user", "a"), turn("assistant", "b"), turn("assistant", "c\u{e9}")];
+    let lines = [
+        json!({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 0.5}),
+        json!({"chosen": "a b", "rejected": "a c"}),
+        json!({"prompt": [asked], "chosen": [yes], "rejected": [no], "margin": null}),
+        json!({"chosen": [asked, yes], "rejected": [asked, no]}),
+        json!({"conversations": [{"from": "human", "value": "a"}], "chosen": yes, "rejected": no}),
+    ];
+    lines.map(|line| format!("{line}\n{line}\n").into_bytes()).to_vec()
+}
+
 pub fn bin() -> Vec<Vec<u8>> {
     let ids = |n: u32| (0..n).map(|i| i * 7 % 257).collect::<Vec<u32>>();
     let header = |mark: u32, version: u32, count: u32| {

@@ -11,13 +11,13 @@ fn tokenizer() -> Tokenizer {
     tokenizer
 }
 
-fn encoder(mask: SftMask) -> Encoder {
+pub fn encoder(mask: SftMask) -> Encoder {
     let tokenizer = tokenizer();
     Encoder::new(Template::chatml(&tokenizer).unwrap(), tokenizer, mask).unwrap()
 }
 
 /// Ids and labels from a script: text is bytes, `^` a start mark, `$` an end mark, and what is in brackets counts.
-fn script(script: &str) -> Encoded {
+pub fn script(script: &str) -> Encoded {
     let (mut encoded, mut counted) = (Encoded::default(), false);
     for byte in script.bytes() {
         let id = match byte {
