@@ -40,7 +40,8 @@ impl Task {
         let (question, reference, check) = match self {
             Task::World(world) => {
                 let quiz = world.quiz(n, split);
-                (quiz.question, quiz.reference, Some(quiz.check))
+                let reference = quiz.reference().to_owned();
+                (quiz.question, reference, Some(quiz.check))
             }
             Task::Arithmetic(arithmetic) => {
                 let (question, answer) = arithmetic.question(n, split);

@@ -26,8 +26,8 @@ const FORMAT: [&str; 4] =
 /// How a length is demanded, likewise.
 const LENGTH: [&str; 4] =
     ["Use {} words at most.", "Say it in {} words or fewer.", "You have {} words.", "Take no more than {} words."];
-/// Words that are allowed for beside those of the bare answer, at most.
-const SPARE: usize = 1;
+/// The least number of words that is allowed: one would be another demand for the bare answer.
+const FEWEST: usize = 2;
 
 /// What tells whether an answer is right.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +45,8 @@ pub struct Check {
 pub struct Quiz {
     /// What the user says.
     pub question: String,
-    /// An answer that is right and does as demanded.
-    pub reference: String,
+    /// The sentence that chats answer with: right, and as long as it is.
+    pub sentence: String,
     /// What tells whether an answer is.
     pub check: Check,
 }
@@ -61,13 +61,53 @@ pub(super) fn ask(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: S
         0 => (Demand::Fact, String::new()),
         1 => (Demand::Format, format!(" {}", FORMAT[way])),
         _ => {
-            let most = right.split(' ').count() + pick(chooser, SPARE + 1);
-            // "1 words" would be wrong: who has one word gets two.
-            let most = most.max(2);
+            let most = right.split(' ').count().max(FEWEST);
             (Demand::Length(most), format!(" {}", LENGTH[way].replace("{}", &most.to_string())))
         }
     };
-    let reference = if demand == Demand::Fact { asked.answer.clone() } else { right.clone() };
     let check = Check { wrong: asked.wrong(lexicon), right, demand };
-    Quiz { question: asked.question + &words, reference, check }
+    Quiz { question: asked.question + &words, sentence: asked.answer, check }
+}
+
+impl Quiz {
+    /// An answer that is right and does as demanded.
+    pub fn reference(&self) -> &str {
+        if self.check.demand == Demand::Fact { &self.sentence } else { &self.check.right }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::World;
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn demands_have_their_shares_and_wordings_of_their_split() {
+        let ends = |split| {
+            let mut counts = [0.0; 3];
+            let mut ends = HashSet::new();
+            for n in 0..3000 {
+                let Quiz { question, check, .. } = World::new(2).quiz(n, split);
+                let kind = match check.demand {
+                    Demand::Fact => 0,
+                    Demand::Format => 1,
+                    Demand::Length(_) => 2,
+                };
+                counts[kind] += 1.0 / 3000.0;
+                let words = question.trim_end_matches(['.', '?']).rsplit(['.', '?']).next().unwrap();
+                // Of a fact's question the wording is the fact's own.
+                if kind > 0 {
+                    ends.insert(words.trim().replace(|c: char| c.is_ascii_digit(), "_"));
+                }
+            }
+            for (count, share) in counts.into_iter().zip(SHARES) {
+                assert!((count - f64::from(share) / 8.0).abs() < 0.03, "{counts:?}");
+            }
+            ends
+        };
+        let (train, val) = (ends(Split::Train), ends(Split::Val));
+        assert_eq!((train.len(), val.len()), (6, 2), "{train:?} {val:?}");
+        assert!(train.is_disjoint(&val));
+    }
 }
