@@ -38,8 +38,8 @@ impl Pair {
     /// The pair of a record.
     ///
     /// # Errors
-    /// If it is no preference, its answers do not follow a prompt, or roles are in an order that no conversation has; in
-    /// words that follow the number of its line.
+    /// If it is no preference, its answers do not follow a prompt, or roles are in an order that no conversation has;
+    /// in words that follow the number of its line.
     pub fn new(record: Record) -> Result<Pair, String> {
         let Record::Preference { prompt, chosen, rejected, margin } = record else {
             return Err("has no \"chosen\" and \"rejected\", so nothing is preferred".to_owned());

@@ -1,5 +1,5 @@
-//! What the JSON lines of files hold, each line made into one thing, in memory; and what is wrong with the lines, all of
-//! it at once.
+//! What the JSON lines of files hold, each line made into one thing, in memory; and what is wrong with the lines, all
+//! of it at once.
 
 use super::files::{Found, Kind, canonical, find};
 use super::problems::Problems;

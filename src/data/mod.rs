@@ -3,10 +3,10 @@
 //! In reading order: [`world`] (the embedded text); for the user's data `files` (which there are), `reader` (their
 //! parts), `jsonl`, [`record`] and `render` (JSON lines to text), `tokenise` (text to tokens), `shard` (files that hold
 //! tokens), `cache` (tokens that stay), [`corpus`] (all of it), [`census`] (what JSON lines hold); [`shuffle`] and
-//! `order` (in which order); `loader` (what JSON lines hold, in memory), [`chats`] (conversations, of files or of
-//! the world), [`preferences`] (pairs of answers, likewise), [`questions`] (with answers that can be checked: the world's,
-//! or [`arithmetic`]); and here the [`Dataset`] of any text as numbered rows, which [`Batch`] puts together for the device
-//! and [`prefetch`] prepares ahead.
+//! `order` (in which order); `loader` (what JSON lines hold, in memory), [`chats`] (conversations, of files or of the
+//! world), [`preferences`] (pairs of answers, likewise), [`questions`] (with answers that can be checked: the world's,
+//! or [`arithmetic`]); and here the [`Dataset`] of any text as numbered rows, which [`Batch`] puts together for the
+//! device and [`prefetch`] prepares ahead.
 
 pub mod arithmetic;
 pub mod batch;

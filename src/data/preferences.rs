@@ -16,7 +16,7 @@ use crate::config::data::DataConfig;
 use crate::error::{Error, Result};
 
 /// Pairs of the world that are tried in one's place.
-const TRIED: u64 = 16;
+const TRIED: u64 = 64;
 
 /// The training and the held-out pairs, as rows of one length.
 pub struct Preferences {
@@ -55,10 +55,12 @@ impl Preferences {
         seed: u64,
     ) -> Result<Preferences> {
         super::check_fraction(config.val_fraction)?;
-        let mut all = Preferences { source: Source::World(World::new(config.world_seed)), encoder, length };
+        let world = World::new(config.world_seed);
+        let mut all = Preferences { source: Source::World(world), encoder, length };
         if config.path.is_empty() {
-            if all.train_pair(0) == EncodedPair::default() {
-                let reason = format!("is {length}, which has no room for the embedded world's preferences; raise it");
+            let fit = (0..TRIED).filter(|&n| all.world_pair(world, n, Split::Train).is_some()).count();
+            if 2 * fit as u64 <= TRIED {
+                let reason = format!("is {length}, too short for most of the embedded world's preferences; raise it");
                 return Err(Error::config("train.sequence_length", reason));
             }
             return Ok(all);
@@ -128,8 +130,8 @@ impl Preferences {
         };
         let Counts { files, made, cut, dropped, bad } = counts;
         format!(
-            "{files} file{}, {made} preferences ({cut} cut to {length} tokens, {dropped} dropped with nothing to prefer, \
-             {bad} bad lines left out): {} training pairs, {} held out",
+            "{files} file{}, {made} preferences ({cut} cut to {length} tokens, {dropped} dropped with nothing to \
+             prefer, {bad} bad lines left out): {} training pairs, {} held out",
             if *files == 1 { "" } else { "s" },
             train.len(),
             val.len(),
@@ -144,13 +146,18 @@ impl Preferences {
         Ok(encoded.map(|pair| (pair.clone(), pair.cut)))
     }
 
-    /// The first of the world's pairs from number 16 n on that there is room for: a cut answer would not be what it is
-    /// called. Nothing where none of [`TRIED`] is.
+    /// The first of the world's pairs from number 64 n on that there is room for, so that in short rows long answers
+    /// are rarer. That none of so many fits where every other does will not happen.
     fn fitting(&self, world: World, n: u64, split: Split) -> EncodedPair {
-        let pair = |j: u64| of_world(world.preference((n.wrapping_mul(TRIED) | j) & !(1 << 63), split));
+        let first = n.wrapping_mul(TRIED) & !(1 << 63);
+        (first..first + TRIED).find_map(|n| self.world_pair(world, n, split)).unwrap_or_default()
+    }
+
+    /// The world's pair number `n`, if there is room for it: a cut answer would not be what it is called.
+    fn world_pair(&self, world: World, n: u64, split: Split) -> Option<EncodedPair> {
         // The world's own messages suit every template that took the plain conversation at first.
-        let fitting = |j| pair(j).encode(&self.encoder, self.length + 1).ok().flatten().filter(|pair| !pair.cut);
-        (0..TRIED).find_map(fitting).unwrap_or_default()
+        let pair = of_world(world.preference(n, split)).encode(&self.encoder, self.length + 1).ok()?;
+        pair.filter(|pair| !pair.cut)
     }
 }
 

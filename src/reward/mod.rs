@@ -1,7 +1,7 @@
 //! How good completions are: functions of a question and its completion, and their weighted sum.
 //!
-//! In reading order: [`Reward`] (what a function is), `exact`, `number`, `length`, `format` and `world` (functions), and
-//! `command` (an external program's, by way of `process`); [`Rewards`] (the sum). A new function is a file with a
+//! In reading order: [`Reward`] (what a function is), `exact`, `number`, `length`, `format` and `world` (functions),
+//! `command` (an external program's, by way of `process`), and [`Rewards`] (the sum). A new function is a file with a
 //! [`Reward`], a name in [`RewardKind`] and an arm in [`Rewards::open`].
 
 mod command;

@@ -92,7 +92,7 @@ impl Process {
     }
 
     /// The number by which the system knows it.
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     pub fn id(&self) -> u32 {
         self.child.id()
     }

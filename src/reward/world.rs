@@ -1,7 +1,7 @@
 //! Whether an answer to a question of the embedded world is right, and does as demanded.
 //!
-//! Right is who names the words that are asked for, and none of their class that are wrong. That is worth 1 where no more
-//! is demanded; else half of it, and the other half is for the form or the length. A wrong answer is worth 0.
+//! Right is who names the words that are asked for, and none of their class that are wrong. That is worth 1 where no
+//! more is demanded; else half of it, and the other half is for the form or the length. A wrong answer is worth 0.
 
 use super::length::falling;
 use super::{Reward, Sample};

@@ -1,8 +1,8 @@
 //! A question on one of the world's facts, after a short story as chats have it: a model that learnt from chats has
 //! seen no question without one.
 //!
-//! Held out are one fact in five, asked from either end (where Mara lives, who lives in the mill), and the wordings that
-//! no training chat has.
+//! Held out are one fact in five, asked from either end (where Mara lives, who lives in the mill), and the wordings
+//! that no training chat has.
 
 use super::chat::Talk;
 use super::lexicon::{Lexicon, Question};

@@ -3,9 +3,9 @@
 //! In reading order: [`lexicon`] (the facts and sentences of `assets/world.toml`), [`template`] (sentences with
 //! slots), `teller` (chooses, tells, and keeps account of the choices), `plot` (what can happen in a story),
 //! `score` (the probability of a text, found again by trying every choice), `windows` (stories as training
-//! windows, with their entropy and their questions), [`chat`] (shorter stories, and questions on them and on facts), [`facts`] (one
-//! question on a fact, of which some are held out), [`preference`] (a right answer beside a flawed one), [`quiz`]
-//! (questions whose answers can be checked).
+//! windows, with their entropy and their questions), [`chat`] (shorter stories, and questions on them and on
+//! facts), [`facts`] (one question on a fact, of which some are held out), [`preference`] (a right answer beside a
+//! flawed one), [`quiz`] (questions whose answers can be checked).
 //!
 //! Two kinds of things can be foretold in a story. Facts hold in all of them: that Mara is the baker, that the rope is
 //! for tying up boats. Others follow from the story so far: who has the rope now. The generator marks where either

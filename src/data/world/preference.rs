@@ -1,7 +1,7 @@
 //! Preferences without end: to a question on a fact the right answer, and one with a flaw.
 //!
-//! The flaw is that the answer is wrong, and could not be told from a right one by its form; or right and in a form that
-//! chats do not have; or right and longer than was asked for.
+//! The flaw is that the answer is wrong, and could not be told from a right one by its form; or right and in a form
+//! that chats do not have; or right and longer than was asked for.
 
 use super::facts::{self, FactQuestion};
 use super::lexicon::Lexicon;
@@ -114,8 +114,8 @@ mod tests {
         let (train, val) = (pairs(Split::Train), pairs(Split::Val));
         assert!(wordings(&train).is_disjoint(&wordings(&val)), "{:?}", wordings(&val));
         assert!(facts_of(&train).is_disjoint(&facts_of(&val)));
-        // All that there is of both comes up: 11 questions of 12 known wordings and 3 others, 5 facts of 12 people and 2
-        // of 16 things.
+        // All that there is of both comes up: 11 questions of 12 known wordings and 3 others, 5 facts of 12 people and
+        // 2 of 16 things.
         assert_eq!((wordings(&train).len(), wordings(&val).len()), (11 * 12, 11 * 3));
         let all = 5 * 12 + 2 * 16;
         assert_eq!(facts_of(&train).len() + facts_of(&val).len(), all);
