@@ -98,6 +98,7 @@ mod tests {
             }
         }
         let mean = sum / n as f64;
+        println!("sentences of chats are worth {mean:.3}");
         assert!((0.4..0.7).contains(&mean) && demands.len() == 3, "{mean}");
     }
 

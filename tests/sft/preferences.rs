@@ -207,6 +207,11 @@ fn the_worlds_pairs_fit_their_rows_whole() {
         assert!(pair.chosen.targets() > 1 && pair.rejected.targets() > 1 && pair.chosen.ids != pair.rejected.ids);
     }
     assert_ne!(preferences.train_pair(1), preferences.train_pair(2));
+    let whole = open(400).unwrap();
+    let sizes = (0..500).map(|n| whole.train_pair(n)).map(|pair| pair.chosen.ids.len().max(pair.rejected.ids.len()));
+    let mut sizes: Vec<usize> = sizes.collect();
+    sizes.sort_unstable();
+    println!("tokens of the longer row: median {}, 95 % below {}, most {}", sizes[250], sizes[475], sizes[499]);
     let error = open(8).err().unwrap().to_string();
     assert!(error.starts_with("train.sequence_length: is 8, too short for most"), "{error}");
 }
