@@ -4,7 +4,7 @@
 //! data, all little-endian. Data is an `Event` in protobuf's encoding; of its messages this module writes what a
 //! scalar needs (`event.proto` and `summary.proto` of TensorFlow).
 
-use super::rows::{Row, SftNumbers, TrainRow, ValRow};
+use super::rows::{Numbers, Row, SftNumbers, TrainRow, ValRow};
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -92,6 +92,7 @@ pub fn tagged(row: &Row) -> Vec<(String, f64)> {
             expert_load,
             dropped,
             sft,
+            numbers,
         }) => {
             let own = [
                 ("loss", *loss),
@@ -117,14 +118,20 @@ pub fn tagged(row: &Row) -> Vec<(String, f64)> {
                 ]
             });
             let named = own.into_iter().chain(sft).map(|(name, value)| (format!("train/{name}"), value));
-            named.chain(loads).collect()
+            named.chain(loads).chain(of_stage("train", numbers)).collect()
         }
-        Row::Val(ValRow { step: _, loss, bits_per_byte, token_accuracy }) => {
-            [("loss", loss), ("bits_per_byte", bits_per_byte), ("token_accuracy", token_accuracy)]
-                .map(|(name, value)| (format!("val/{name}"), *value))
-                .to_vec()
+        Row::Val(ValRow { step: _, loss, bits_per_byte, token_accuracy, numbers }) => {
+            // Rows of preference training lack the last two, and those of rollouts have no loss either.
+            let own = [("loss", loss), ("bits_per_byte", bits_per_byte), ("token_accuracy", token_accuracy)];
+            let own = own.into_iter().filter(|(_, value)| numbers.is_empty() || !value.is_nan());
+            let own = own.map(|(name, value)| (format!("val/{name}"), *value));
+            own.chain(of_stage("val", numbers)).collect()
         }
     }
+}
+
+fn of_stage<'n>(split: &'n str, numbers: &'n Numbers) -> impl Iterator<Item = (String, f64)> + 'n {
+    numbers.iter().map(move |(name, value)| (format!("{split}/{name}"), *value))
 }
 
 /// An `Event` without content.
@@ -233,6 +240,7 @@ mod tests {
             expert_load: vec![load(1, 0.25, 0.0625, 0.9375), load(26, 1.0 / 3.0, 0.0, 0.5)],
             dropped: 0,
             sft: None,
+            numbers: Numbers::default(),
         };
         let broken = TrainRow {
             step: 300,
@@ -242,7 +250,8 @@ mod tests {
             skipped: 3,
             ..TrainRow::default()
         };
-        let val = |step, loss| Row::Val(ValRow { step, loss, bits_per_byte: 1.75, token_accuracy: 0.5 });
+        let val =
+            |step, loss| Row::Val(ValRow { step, loss, bits_per_byte: 1.75, token_accuracy: 0.5, ..ValRow::default() });
         [val(0, 6.9), Row::Train(first), val(5_000_000_000, 1e-3), Row::Train(broken)]
     }
 

@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn val(step: u64) -> Row {
-        Row::Val(ValRow { step, loss: 2.5, bits_per_byte: 1.25, token_accuracy: 0.5 })
+        Row::Val(ValRow { step, loss: 2.5, bits_per_byte: 1.25, token_accuracy: 0.5, ..ValRow::default() })
     }
 
     fn run() -> (tempfile::TempDir, PathBuf) {

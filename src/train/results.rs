@@ -1,6 +1,6 @@
 //! What comes back of updates, and the rows that it becomes.
 
-use super::rows::{ExpertLoad, Row, SftNumbers, TrainRow};
+use super::rows::{ExpertLoad, Numbers, Row, SftNumbers, TrainRow};
 use super::session::Metrics;
 use super::trainer::Trainer;
 use crate::error::Result;
@@ -72,6 +72,7 @@ impl Trainer<'_> {
                     alpha => metrics.balance / alpha,
                 },
             }),
+            numbers: Numbers::default(),
         };
         if let Some(line) = self.progress.update(&row) {
             self.journal.log(&line)?;

@@ -1,6 +1,7 @@
 //! What a run records of its updates and validations.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 
 /// One line of `metrics.jsonl`. Losses are in nats a token; a number that is not finite is written as `null`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,7 +50,13 @@ pub struct TrainRow {
     /// In fine-tuning, what TRL reports under these names.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftNumbers>,
+    /// In preference training, what TRL reports under these names.
+    #[serde(flatten, deserialize_with = "numbers")]
+    pub numbers: Numbers,
 }
+
+/// Numbers of a stage by name, beside those that every stage has.
+pub type Numbers = BTreeMap<String, f64>;
 
 /// What only fine-tuning reports, under TRL's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -102,15 +109,18 @@ impl ExpertLoad {
 pub struct ValRow {
     /// Updates done before it; 0 for the weights that the run began with.
     pub step: u64,
-    /// Mean cross-entropy over the held-out target tokens.
+    /// Mean cross-entropy over the held-out target tokens; of pairs the loss that training lowers, of rollouts none.
     #[serde(deserialize_with = "number")]
     pub loss: f64,
-    /// The same in bits a byte of text.
-    #[serde(deserialize_with = "number")]
+    /// The same in bits a byte of text; none in preference training.
+    #[serde(deserialize_with = "number", default = "none", skip_serializing_if = "is_none")]
     pub bits_per_byte: f64,
-    /// Share of target tokens that the model finds most probable.
-    #[serde(deserialize_with = "number")]
+    /// Share of target tokens that the model finds most probable; none in preference training.
+    #[serde(deserialize_with = "number", default = "none", skip_serializing_if = "is_none")]
     pub token_accuracy: f64,
+    /// In preference training, numbers under the names that updates have them under.
+    #[serde(flatten, deserialize_with = "numbers")]
+    pub numbers: Numbers,
 }
 
 impl Row {
@@ -128,6 +138,21 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Numbers, D::Error> {
+    let all = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
+    Ok(all.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect())
+}
+
+/// A number that a stage does not have.
+fn none() -> f64 {
+    f64::NAN
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(value: &f64) -> bool {
+    value.is_nan()
+}
+
 /// The loss scale of rows from before there was one.
 fn one() -> f64 {
     1.0
@@ -135,7 +160,7 @@ fn one() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ExpertLoad, Row, TrainRow};
+    use super::*;
 
     #[test]
     fn rows_of_older_runs_have_a_loss_scale_of_one() {
@@ -146,6 +171,28 @@ mod tests {
         assert_eq!(row, Row::Train(TrainRow { tokens_per_second: 9.5, loss_scale: 1.0, ..rate }));
         let text = serde_json::to_string(&row).unwrap();
         assert!(!text.contains("expert_load") && text.contains("\"dropped\":0"), "{text}");
+    }
+
+    #[test]
+    fn numbers_of_a_stage_stand_beside_the_others_under_their_names() {
+        let numbers = Numbers::from([("reward".to_owned(), 0.5), ("kl".to_owned(), 0.25)]);
+        let sft = SftNumbers { mean_token_accuracy: 0.5, num_tokens: 7, aux_loss: 0.0 };
+        let load = ExpertLoad::of(1, &[1.0, 3.0]);
+        for sft in [None, Some(sft)] {
+            let train =
+                TrainRow { step: 3, sft, expert_load: vec![load], numbers: numbers.clone(), ..Default::default() };
+            let val = ValRow { step: 3, loss: 1.0, numbers: numbers.clone(), ..Default::default() };
+            for row in [Row::Train(train), Row::Val(val)] {
+                let text = serde_json::to_string(&row).unwrap();
+                assert!(text.contains("\"reward\":0.5") && text.contains("\"kl\":0.25"), "{text}");
+                assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), row);
+            }
+        }
+        let odd = r#"{"split":"val","step":1,"loss":null,"reward":null}"#;
+        let Row::Val(row) = serde_json::from_str(odd).unwrap() else { panic!("a validation") };
+        assert!(row.numbers["reward"].is_nan() && row.bits_per_byte.is_nan());
+        assert!(!serde_json::to_string(&Row::Val(row)).unwrap().contains("bits_per_byte"));
+        assert!(serde_json::from_str::<Row>(r#"{"split":"val","step":1,"loss":1.0,"reward":"x"}"#).is_err());
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl<'a> Trainer<'a> {
         let metrics = self.session.evaluate(&self.validation)?;
         let loss = metrics.loss();
         let bits_per_byte = loss / std::f64::consts::LN_2 / self.dataset.bytes_per_token();
-        let row = ValRow { step, loss, bits_per_byte, token_accuracy: metrics.accuracy() };
+        let row = ValRow { step, loss, bits_per_byte, token_accuracy: metrics.accuracy(), ..ValRow::default() };
         self.journal.record(&Row::Val(row))?;
         self.last_losses.1 = Some(loss);
         if step == 0 {

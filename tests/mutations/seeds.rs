@@ -238,7 +238,8 @@ pub fn metrics() -> Vec<Vec<u8>> {
             ..TrainRow::default()
         })
     };
-    let val = |step| Row::Val(ValRow { step, loss: 2.5, bits_per_byte: 1.25, token_accuracy: 0.5 });
+    let val =
+        |step| Row::Val(ValRow { step, loss: 2.5, bits_per_byte: 1.25, token_accuracy: 0.5, ..ValRow::default() });
     let lines = |rows: &[Row]| {
         rows.iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect::<String>().into_bytes()
     };
