@@ -9,6 +9,7 @@ use super::index::open_files;
 use super::tensors::{reals, write_reals};
 use crate::config::hf::StoredType;
 use crate::error::{Error, Result};
+use crate::model::goal::VALUE;
 use crate::model::lora::{self, adapt, is_adapter};
 use crate::model::params::{DiskTensor, ParamSpec};
 use safetensors::Dtype;
@@ -159,10 +160,11 @@ impl Weights {
         Err(Error::file(&self.folder, format!("{}; {hint}", complaints.join("; "))))
     }
 
-    /// Whether a tensor that the model lacks repeats what it has: frequencies, or a copy of the shared embedding.
+    /// Whether a tensor that the model lacks repeats what it has: frequencies, or a copy of the shared embedding; or is
+    /// a value head, which training alone needs.
     fn is_redundant(&self, name: &str) -> bool {
         let copy = name == HEAD && self.bytes(HEAD) == self.bytes(EMBEDDING);
-        copy || name.ends_with(FREQUENCIES)
+        copy || name == VALUE || name.ends_with(FREQUENCIES)
     }
 
     /// Reads one parameter as f32 into `values`, as many as it has elements: its tensors on disk one after the other.

@@ -4,8 +4,8 @@ use super::{load_weights, model_config, model_tokenizer};
 use crate::backend::Device;
 use crate::chat::exam::{Exam, Scores};
 use crate::chat::{Encoder, Template};
-use crate::config::Config;
 use crate::config::sft::SftConfig;
+use crate::config::{Config, Kind};
 use crate::error::Result;
 use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
 use crate::terminal::{note, print};
@@ -27,7 +27,7 @@ pub(super) fn encoder(sft: &SftConfig, tokenizer: &Tokenizer) -> Result<Encoder>
 
 /// Whether a run learns from the embedded world's chats, whose exam it can sit.
 fn is_of_world(config: &Config) -> bool {
-    config.sft.is_some() && config.data.path.is_empty()
+    config.sft.is_some() && config.data.path.is_empty() && config.kind() != Kind::Reward
 }
 
 /// Prints how the newest model in the run folder `out` answers, if it was fine-tuned on the world's chats.

@@ -8,7 +8,7 @@ use crate::graph::{Dtype, Role};
 use crate::model::inputs::BatchSize;
 use crate::model::lora::{adapted, is_adapter};
 use crate::model::params::ParamSpec;
-use crate::model::program::{MICRO_STEP, Program, ProgramOptions};
+use crate::model::program::{Learning, MICRO_STEP, Program, ProgramOptions};
 
 /// The part of a card's memory that no plan may count on: a driver keeps its context, pipelines and staging buffers
 /// there, and the unused ends of the blocks that it cuts buffers from. On an H100 these were 566 MiB beside a plan of
@@ -37,7 +37,9 @@ pub(super) fn program(config: &Config, target: Target) -> Program {
         stored,
         recompute: config.train.recompute,
     };
-    Program::new(&config.model, &adapted(&config.model, &config.lora), &options)
+    let learning = Learning::of(config);
+    let specs = learning.goal.specs(adapted(&config.model, &config.lora), config.model.hidden_size);
+    Program::learning(&config.model, &specs, &options, learning)
 }
 
 /// All ways to recompute, the least first, as the configuration spells them.

@@ -15,21 +15,26 @@ mod import;
 mod info;
 mod kernels;
 mod lora; // what adapters stand beside
+mod machines; // what a run computes with
 mod man;
+mod material; // what it learns from
 mod origin; // what --model takes over
 mod plan;
 mod plot;
 mod resume; // what --resume takes over
 mod sample;
 mod serve;
-mod sft;
+mod setup; // what a run is made of
+mod stage; // sft, reward, dpo, grpo and ppo
 mod study;
+mod summary; // what a run is, in words
 mod train;
 
 use crate::backend::{Backend, Device};
 use crate::checkpoint::folder::inside_if_there;
 use crate::checkpoint::weights::{Weights, not_finite};
-use crate::config::hf::read_config;
+use crate::config::Kind;
+use crate::config::hf::{is_reward_model, read_config};
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
@@ -53,7 +58,11 @@ enum Command {
     /// Pretrain a model; without arguments, the embedded default
     Train(train::TrainArgs),
     /// Fine-tune a model on conversations; without data, on the embedded world's chats
-    Sft(sft::SftArgs),
+    Sft(stage::StageArgs),
+    /// Train a reward model on pairs of answers; without data, on the embedded world's preferences
+    Reward(stage::StageArgs),
+    /// Align a model with pairs of answers by direct preference optimisation; without data, with the embedded world's
+    Dpo(stage::StageArgs),
     /// Train several runs that differ in one thing, and compare them: pictures and a table
     Study(study::StudyArgs),
     /// Continue a text with a trained model
@@ -115,7 +124,9 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Train(args) => train::run(args),
-            Command::Sft(args) => sft::run(args),
+            Command::Sft(args) => stage::run(args, Kind::Sft),
+            Command::Reward(args) => stage::run(args, Kind::Reward),
+            Command::Dpo(args) => stage::run(args, Kind::Dpo),
             Command::Study(args) => study::run(args),
             Command::Sample(args) => sample::run(args),
             Command::Chat(args) => chat::run(args),
@@ -138,7 +149,12 @@ impl Cli {
 }
 
 /// The configuration in a model's folder; warnings go to standard error.
+///
+/// Errors: it cannot be used; the folder holds a reward model, which says nothing.
 fn model_config(folder: &Path) -> Result<ModelConfig> {
+    if is_reward_model(folder)? {
+        return Err(Error::file(folder, "holds a reward model, which gives a number for an answer and writes none"));
+    }
     let (config, warnings) = read_config(folder)?;
     warnings.iter().for_each(|warning| note(format_args!("warning: {}", printable(warning))));
     config.validate()?;

@@ -66,6 +66,8 @@ impl Origin {
                 config.data.tokenizer = run.data.tokenizer.clone();
                 config.model.embed_dropout = run.model.embed_dropout;
                 config.model.resid_dropout = run.model.resid_dropout;
+                // Conversations are written as the model knows them, unless the configuration says otherwise.
+                config.sft = config.sft.take().or(run.sft.clone());
             } else if let Some(file) = &file {
                 config.data.tokenizer = file.to_string_lossy().into_owned();
             }

@@ -1,7 +1,7 @@
 //! `hadal plan`
 
 use super::fit::{Fit, Target, decide, largest, policies, program, reserve, spelt, table};
-use super::{bytes, gib, train::summary};
+use super::{bytes, gib, summary::summary};
 use crate::config::Config;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};

@@ -1,8 +1,9 @@
 //! `hadal study`: runs that differ in one thing, one after the other, and what comes of it.
 
 use super::resume::own_config;
-use super::sft::Stage;
-use super::train::{RunArgs, free_folder, grouped, train};
+use super::stage::Stage;
+use super::summary::grouped;
+use super::train::{RunArgs, free_folder, train};
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -99,7 +100,7 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         let mut own = base.clone();
         own.set.push(format!("train.accumulation={}", arm.accumulation));
         own.set.push(format!("optimizer.clip_norm={:.1}", arm.clip_norm));
-        match train(&own, Stage::Pretrain, folder, args.resume) {
+        match train(&own, Stage::PRETRAIN, folder, args.resume) {
             // That training without clipping breaks down is a result, not the end of the study.
             Err(e @ Error::Numerics(_)) => note(format_args!("{}: {}", arm.name, printable(&e.to_string()))),
             found => entropy = found?.or(entropy),

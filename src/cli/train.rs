@@ -2,25 +2,22 @@
 
 use super::exam;
 use super::fit::{self, Target};
-use super::origin::{self, Origin};
-use super::sft::Stage;
-use super::{DeviceArgs, bytes, gib, load_weights, lora, open_weights, resume};
+use super::machines::Machines;
+use super::material::Material;
+use super::origin;
+use super::setup::{Setup, configure};
+use super::stage::Stage;
+use super::summary::summary;
+use super::{DeviceArgs, bytes, gib, open_weights, resume};
 use crate::backend::Device;
-use crate::chat::Encoder;
-use crate::config::Config;
-use crate::data::Dataset;
+use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
 use crate::generate::{Generator, GeneratorOptions};
-use crate::graph::plan::Plan;
-use crate::model::lora::{adapted, is_adapter};
-use crate::model::params::{ParamSpec, parameters, start_values};
-use crate::model::program::Program;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::journal::Journal;
 use crate::train::rotation;
-use crate::train::session::Session;
-use crate::train::start::{self, Machine, Source};
+use crate::train::start::{self, Source};
 use crate::train::trainer::{Outcome, SAMPLE_TOKENS, Trainer};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -75,7 +72,7 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
     let out = args.out.unwrap_or_else(|| free_folder(&args.run.name()));
-    train(&args.run, Stage::Pretrain, &out, args.resume).map(drop)
+    train(&args.run, Stage::PRETRAIN, &out, args.resume).map(drop)
 }
 
 /// Trains, or goes on training, in the run folder `out`. Returns the text's entropy in nats a token, if it is known. A
@@ -87,7 +84,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
         resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
     }
     let mut config = open.clone();
-    let dataset = data(&config, &tokenizer, encoder)?;
+    let material = Material::open(&config, &tokenizer, encoder)?;
     if let (Some(folder), false) = (&config.train.model, resume) {
         // Before the run folder is made; a resumed run may have outlived them.
         open_weights(folder, &origin::grown(folder, &config.model)?)?;
@@ -101,7 +98,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     let program = fit::program(&config, target);
     let head = [
         format!("running on {}", device.describe()),
-        format!("data: {}", dataset.describe()),
+        format!("data: {}", material.describe()),
         summary(&config, &program, &|plan| device.staging(plan)),
     ];
     head.iter().for_each(note);
@@ -134,20 +131,13 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
             note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));
         }
     }
-    let trainer = Trainer::new(&config, &mut source, machine, &dataset, tokenizer, journal, state)?;
+    let pairs = material.pairs(&mut source, session, &mut journal, &config, &state)?;
+    let lessons = material.lessons(pairs.as_ref());
+    let trainer = Trainer::new(&config, &mut source, machine, lessons, tokenizer, journal, state)?;
     let outcome = trainer.run(args.profile)?;
-    note(verdict(&outcome, &dataset, &source.device, out, started.elapsed()));
+    note(verdict(&outcome, material.entropy_per_token(), &source.device, out, started.elapsed()));
     exam::report(out, &config, &source.device)?;
-    Ok(dataset.entropy_per_token())
-}
-
-/// What the run learns from: conversations where there is an `encoder` for them, else text.
-fn data(config: &Config, tokenizer: &Tokenizer, encoder: Option<Encoder>) -> Result<Dataset> {
-    let train = &config.train;
-    match (&config.sft, encoder) {
-        (Some(sft), Some(encoder)) => Dataset::of_chats(&config.data, sft, encoder, train.sequence_length, train.seed),
-        _ => Dataset::open(&config.data, tokenizer, train.sequence_length, train.seed),
-    }
+    Ok(material.entropy_per_token())
 }
 
 /// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts it.
@@ -160,7 +150,9 @@ fn for_samples(config: &Config, samples: Option<GeneratorOptions>, device: &Devi
 
 /// What draws the samples of a run, if it wants any.
 fn sample_options(config: &Config, tokenizer: &Tokenizer) -> Result<Option<GeneratorOptions>> {
-    if config.train.sample_interval == 0 {
+    // A program with another head has other parameters, and drawn answers are samples themselves.
+    let has_other_heads = matches!(config.kind(), Kind::Reward | Kind::Grpo | Kind::Ppo);
+    if config.train.sample_interval == 0 || has_other_heads {
         return Ok(None);
     }
     let (prompt, longest) =
@@ -183,126 +175,6 @@ impl RunArgs {
     }
 }
 
-/// What a run is made of before it opens its data.
-struct Setup {
-    config: Config,
-    tokenizer: Tokenizer,
-    /// Makes tokens of conversations.
-    encoder: Option<Encoder>,
-}
-
-/// Layers the command line over the configuration and checks that everything fits together.
-fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Setup> {
-    let own = if resume && args.config.is_none() { resume::own_config(out) } else { None };
-    let origin = args.model.as_deref().map(Origin::find).transpose()?;
-    let mut config = match &origin {
-        Some(origin) => origin.configure(stage.config(args), &args.set)?,
-        None => Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?,
-    };
-    let named = config.data.tokenizer.clone();
-    if !args.data.is_empty() {
-        // Absolute, so that the run's config.toml means the same files from any folder.
-        let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::io(path, e));
-        config.data.path = args.data.iter().map(absolute).collect::<Result<_>>()?;
-        if config.data.tokenizer == "world" && args.tokenizer.is_none() && origin.is_none() {
-            config.data.tokenizer = "byte".to_owned(); // the world's tokens suit no other text
-        }
-    }
-    if let Some(name) = &args.tokenizer {
-        config.data.tokenizer = name.clone();
-    }
-    if let Some(steps) = args.steps {
-        config.train.steps = steps;
-    }
-    let mut tokenizer = Tokenizer::load(&config.data.tokenizer)?;
-    stage.settle(&mut config, resume)?;
-    if let Some(sft) = &config.sft {
-        tokenizer = tokenizer.with_special(&sft.special_tokens())?;
-    }
-    // A vocabulary that is just that of the configuration's tokenizer follows the one that takes its place.
-    let replaced = config.data.tokenizer != named && config.model.vocab_size == Tokenizer::load(&named)?.vocab_size();
-    if config.model.vocab_size == 0 || replaced {
-        config.model.vocab_size = tokenizer.vocab_size();
-    }
-    let encoder = config.sft.as_ref().map(|sft| exam::encoder(sft, &tokenizer)).transpose()?;
-    if let Some(encoder) = &encoder {
-        tokenizer = tokenizer.with_chat_template(encoder.template().source());
-        config.model.vocab_size = config.model.vocab_size.max(tokenizer.vocab_size());
-    }
-    config.model.eos_token_id = encoder.as_ref().map_or(tokenizer.eos(), Encoder::end);
-    config.model.bos_token_id = tokenizer.eos();
-    config.validate()?;
-    config.model.validate()?;
-    let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
-    if tokens > rows {
-        let reason = format!("is {rows}, less than the {tokens} tokens of {}", tokenizer.name());
-        return Err(Error::config("model.vocab_size", format!("{reason}; raise it, or set it to 0 for as many")));
-    }
-    if let Some(origin) = origin {
-        origin.changes(&config)?.iter().for_each(note);
-    }
-    Ok(Setup { config, tokenizer, encoder })
-}
-
-/// The device of a run, and what it computes with there.
-struct Machines<'a> {
-    config: &'a Config,
-    /// The configuration before anything was decided for this device.
-    open: &'a Config,
-    /// The run folder.
-    out: &'a Path,
-    tokenizer: &'a Tokenizer,
-    device: Device,
-    target: Target,
-    cap: Option<u64>,
-    samples: Option<GeneratorOptions>,
-    profile: bool,
-    /// Whether a machine was made: another wants the device opened anew.
-    used: bool,
-}
-
-impl Machines<'_> {
-    /// The largest micro-batch that there is room for, by trying.
-    fn advice(&self) -> String {
-        // Without a cap nothing but the user decides what is recomputed.
-        let config = if self.cap.is_some() { self.open } else { self.config };
-        let room = |plan: &Plan| self.cap.is_none_or(|cap| plan.bytes() <= cap) && self.device.has_room(plan);
-        fit::advice(config, self.target, &room)
-    }
-}
-
-impl Source for Machines<'_> {
-    fn machine(&mut self) -> Result<Machine> {
-        if std::mem::replace(&mut self.used, true) {
-            self.device = self.device.reopen()?;
-        }
-        let (device, target) = (&self.device, self.target);
-        let program = fit::program(self.config, target);
-        let mut session = Session::new(program, device, self.cap).map_err(|e| match e {
-            Error::Memory(text) => Error::Memory(format!("{text}; {}", self.advice())),
-            e => e,
-        })?;
-        if self.profile {
-            session.executor().profile()?;
-        }
-        let sampler = self.samples.map(|options| Generator::new(&self.config.model, options, device)).transpose()?;
-        Ok(Machine { session, sampler })
-    }
-
-    fn first_weights(&mut self, session: &mut Session) -> Result<()> {
-        let config = self.config;
-        let Some(folder) = &config.train.model else {
-            return session.load(start_values(config.train.seed));
-        };
-        note(format_args!("starting from the weights in {}", folder.display()));
-        let own = origin::grown(folder, &config.model)?;
-        if config.lora.is_on() {
-            return lora::first_weights(self.out, folder, config, self.tokenizer, session);
-        }
-        load_weights(folder, &own, |fill| session.load(|spec, values| origin::fill(&own, spec, values, fill)))
-    }
-}
-
 /// The first of runs/NAME-1, runs/NAME-2, ... that does not exist.
 pub(super) fn free_folder(name: &str) -> PathBuf {
     let mut number = 1;
@@ -315,72 +187,8 @@ pub(super) fn free_folder(name: &str) -> PathBuf {
     }
 }
 
-/// Parameter table, compute and memory, as printed before the first step.
-pub(super) fn summary(config: &Config, program: &Program, staging: &dyn Fn(&Plan) -> u64) -> String {
-    let model = &config.model;
-    let (length, train, specs) = (config.train.sequence_length, &config.train, parameters(model));
-    let trained = || specs.iter().filter(|spec| spec.trained);
-    let of =
-        |pattern: &str| -> u64 { trained().filter(|s| s.name.contains(pattern)).map(|s| s.elements() as u64).sum() };
-    let (embedding, attention) = (of("embed_tokens") + of("lm_head"), of("self_attn"));
-    let (experts, shared, router) = (of(".experts."), of("shared_experts"), of("mlp.gate.weight"));
-    let total = model.total_parameters();
-    let dense = of(".mlp.") - experts - shared - router;
-    let norms = total - embedding - attention - experts - shared - router - dense;
-    let rows = [
-        ("embedding and head", embedding),
-        ("attention", attention),
-        ("dense feed-forward", dense),
-        ("routed experts", experts),
-        ("shared experts", shared),
-        ("routers", router),
-        ("norms", norms),
-        ("total", total),
-        ("active for a token", model.activated_parameters()),
-    ];
-    let mut text = String::from("parameters\n");
-    for (name, count) in rows {
-        text += &format!("  {name:<20} {:>15}\n", grouped(count));
-    }
-    let adapters = adapted(model, &config.lora);
-    let adapters: usize = adapters.iter().filter(|spec| is_adapter(spec)).map(ParamSpec::elements).sum();
-    if adapters > 0 {
-        let share = 100.0 * adapters as f64 / (total + adapters as u64) as f64;
-        text += &format!("  {:<20} {:>15}, {share:.3} % of all\n", "trained: adapters", grouped(adapters as u64));
-    }
-    text += &format!(
-        "compute: {:.4e} FLOP a token (forward and backward, {length} positions)\n",
-        fit::training_flops(config)
-    );
-    text += &match fit::repeated_flops(program) {
-        0.0 => format!("recompute: {}\n", fit::spelt(train.recompute)),
-        more => format!("recompute: {}, {more:.4e} FLOP a token more\n", fit::spelt(train.recompute)),
-    };
-    text += &format!(
-        "batch: {} x {} tokens a pass, {} passes an update, {} tokens an update\n",
-        train.micro_batch,
-        length,
-        train.accumulation,
-        grouped(train.tokens_per_update())
-    );
-    let plan = program.plan();
-    text + &fit::table(&plan, staging(&plan))
-}
-
-pub(super) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// What ran where, and how far it got.
-fn verdict(outcome: &Outcome, dataset: &Dataset, device: &Device, out: &Path, time: Duration) -> String {
+fn verdict(outcome: &Outcome, entropy: Option<f64>, device: &Device, out: &Path, time: Duration) -> String {
     let mut text = format!(
         "step {} reached after {:.1} s on {}; loss.png, metrics and checkpoints in {}",
         outcome.steps,
@@ -388,7 +196,7 @@ fn verdict(outcome: &Outcome, dataset: &Dataset, device: &Device, out: &Path, ti
         device.name(),
         out.display()
     );
-    if let (Some(last), Some(entropy)) = (outcome.val_loss, dataset.entropy_per_token()) {
+    if let (Some(last), Some(entropy)) = (outcome.val_loss, entropy) {
         text += &format!("\nvalidation loss {last:.4}; the text's own entropy is {entropy:.4} nats a token");
         if let Some(first) = outcome.first_loss {
             let way = 100.0 * (first - last) / (first - entropy);

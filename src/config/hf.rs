@@ -4,12 +4,15 @@ mod read; // old and new key styles to a validated `ModelConfig`
 mod represent; // what transformers has no word for
 mod rope; // the keys of position scaling
 
+use read::LARGEST_FILE;
 pub use read::{parse_config, read_config};
 pub use represent::{check_representable, nearest};
 
 use super::model::ModelConfig;
 use crate::checkpoint::disk::replace_text;
-use crate::error::Result;
+use crate::checkpoint::folder::inside;
+use crate::error::{Error, Result};
+use crate::input;
 use clap::ValueEnum;
 use half::f16;
 use serde_json::{Value, json};
@@ -19,6 +22,10 @@ use std::path::Path;
 const MODEL_TYPE: &str = "deepseek_v2";
 /// Marks a network that transformers cannot represent, so that it refuses instead of computing other numbers.
 const OWN_MODEL_TYPE: &str = "hadal";
+
+/// A network that gives one number for a sequence.
+const REWARD_MODEL: &str = "DeepseekV2ForSequenceClassification";
+const OWN_REWARD_MODEL: &str = "HadalForSequenceClassification";
 
 /// Number type of weights on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,6 +87,33 @@ pub fn own_config_files(config: &ModelConfig, stored: StoredType) -> [(&'static 
         }
     }
     files(config, &keys)
+}
+
+/// The same for a reward model, which gives one number for a sequence at its last token that is not `pad`.
+pub fn reward_config_files(config: &ModelConfig, stored: StoredType, pad: u32) -> [(&'static str, String); 2] {
+    let [(name, text), generation] = own_config_files(config, stored);
+    let mut keys: Value = serde_json::from_str(&text).unwrap_or_default(); // just written
+    if let Value::Object(keys) = &mut keys {
+        let own = keys["model_type"] == OWN_MODEL_TYPE;
+        let architecture = if own { OWN_REWARD_MODEL } else { REWARD_MODEL };
+        keys.insert("architectures".to_owned(), json!([architecture]));
+        keys.insert("id2label".to_owned(), json!({"0": "LABEL_0"}));
+        keys.insert("pad_token_id".to_owned(), json!(pad));
+    }
+    [(name, format!("{keys:#}\n")), generation]
+}
+
+/// Whether the folder holds a reward model, as its `config.json` says.
+///
+/// # Errors
+/// If there is no such file, or it is no JSON object.
+pub fn is_reward_model(folder: &Path) -> Result<bool> {
+    let path = inside(folder, "config.json")?;
+    let text = input::read(&path, LARGEST_FILE)?;
+    let keys = input::json_object(&text).map_err(|reason| Error::file(&path, reason))?;
+    let architectures = keys.get("architectures").and_then(Value::as_array);
+    let is = |name: &Value| name.as_str().is_some_and(|name| [REWARD_MODEL, OWN_REWARD_MODEL].contains(&name));
+    Ok(architectures.is_some_and(|names| names.iter().any(is)))
 }
 
 fn write_files(dir: &Path, files: &[(&str, String)]) -> Result<()> {

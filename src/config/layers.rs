@@ -3,9 +3,13 @@
 
 use super::Config;
 use super::data::DataConfig;
+use super::dpo::{DpoConfig, RewardModelConfig};
 use super::lora::LoraConfig;
 use super::model::ModelConfig;
+use super::reward::RewardConfig;
+use super::rollout::{GrpoConfig, PpoConfig, RolloutConfig};
 use super::sft::SftConfig;
+use super::task::TaskConfig;
 use super::train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::input::read_text;
@@ -22,6 +26,8 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("seed-literal", include_str!("../../assets/configs/seed-literal.toml")),
     ("v2-lite", include_str!("../../assets/configs/v2-lite.toml")),
     ("sft", include_str!("../../assets/configs/sft.toml")),
+    ("reward", include_str!("../../assets/configs/reward.toml")),
+    ("dpo", include_str!("../../assets/configs/dpo.toml")),
 ];
 
 /// The preset without further arguments, and under a file that names none. It sets no key that can be absent:
@@ -56,6 +62,13 @@ const SECTIONS: &[Section] = &[
     Section::of::<LoraConfig>("lora"),
     Section::of::<LogConfig>("log"),
     Section::of::<SftConfig>("sft"),
+    Section::of::<DpoConfig>("dpo"),
+    Section::of::<RewardModelConfig>("reward_model"),
+    Section::of::<GrpoConfig>("grpo"),
+    Section::of::<PpoConfig>("ppo"),
+    Section::of::<RolloutConfig>("rollout"),
+    Section::of::<TaskConfig>("task"),
+    Section::of::<RewardConfig>("reward"),
 ];
 
 pub(super) fn resolve(config: Option<&str>, change: Option<&dyn Fn(&mut Config)>, sets: &[String]) -> Result<Config> {

@@ -6,8 +6,10 @@ mod validate; // which sizes no network can have
 mod counts; // parameters and floating-point operations of a model, in closed form
 pub mod hf; // config.json, as transformers reads and writes it
 pub mod data; // where text comes from
+pub mod dpo; // what is learnt from pairs of answers
 pub mod lora; // what learns beside frozen weights
 pub mod reward; // how completions are judged
+pub mod rollout; // what is learnt from answers that the model draws
 pub mod sft; // what fine-tuning on conversations learns
 pub mod task; // which questions are asked
 pub mod train; // sizes, counts and the update rule
@@ -15,10 +17,14 @@ pub mod layers; // preset < file < --set
 
 use crate::error::{Error, Result};
 use data::DataConfig;
+use dpo::{DpoConfig, RewardModelConfig};
 use lora::LoraConfig;
 use model::ModelConfig;
+use reward::RewardConfig;
+use rollout::{GrpoConfig, PpoConfig, RolloutConfig};
 use serde::{Deserialize, Serialize};
 use sft::SftConfig;
+use task::TaskConfig;
 use train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
 /// The whole configuration of a run, one field a TOML section.
@@ -42,6 +48,68 @@ pub struct Config {
     /// Supervised fine-tuning on conversations, rather than pretraining on text, where it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftConfig>,
+    /// Learning from pairs of answers directly; its conversations are encoded as `[sft]` says, as in all that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoConfig>,
+    /// Learning a reward from pairs of answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward_model: Option<RewardModelConfig>,
+    /// Learning from groups of answers that the model draws.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpo: Option<GrpoConfig>,
+    /// Learning from answers that the model draws, with a value function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppo: Option<PpoConfig>,
+    /// How they are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutConfig>,
+    /// What is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskConfig>,
+    /// How answers are judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardConfig>,
+}
+
+/// What a run learns from and by, which its configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Pretrain,
+    /// Conversations.
+    Sft,
+    /// Pairs of answers, for a reward model.
+    Reward,
+    /// Pairs of answers, directly.
+    Dpo,
+    /// Groups of drawn answers.
+    Grpo,
+    /// Drawn answers, with a value function.
+    Ppo,
+}
+
+impl Kind {
+    /// The command that such a run is begun by.
+    pub fn command(self) -> &'static str {
+        match self {
+            Kind::Pretrain => "train",
+            Kind::Sft => "sft",
+            Kind::Reward => "reward",
+            Kind::Dpo => "dpo",
+            Kind::Grpo => "grpo",
+            Kind::Ppo => "ppo",
+        }
+    }
+
+    /// Whether it learns from pairs of answers.
+    pub fn has_pairs(self) -> bool {
+        matches!(self, Kind::Reward | Kind::Dpo)
+    }
+
+    /// Whether it learns from answers that the model draws.
+    pub fn draws(self) -> bool {
+        matches!(self, Kind::Grpo | Kind::Ppo)
+    }
 }
 
 impl Config {
@@ -66,10 +134,22 @@ impl Config {
         layers::resolve(config, Some(change), sets)
     }
 
+    /// What a run with it learns from and by: as its latest stage says.
+    pub fn kind(&self) -> Kind {
+        let stages = [
+            (self.ppo.is_some(), Kind::Ppo),
+            (self.grpo.is_some(), Kind::Grpo),
+            (self.dpo.is_some(), Kind::Dpo),
+            (self.reward_model.is_some(), Kind::Reward),
+            (self.sft.is_some(), Kind::Sft),
+        ];
+        stages.into_iter().find_map(|(is, kind)| is.then_some(kind)).unwrap_or(Kind::Pretrain)
+    }
+
     /// The complete configuration as TOML: [`Config::resolve`] on a file with this text gives an equal value.
     pub fn to_toml(&self) -> Result<String> {
         let body = toml::to_string(self).map_err(|e| Error::config("config", format!("cannot be written: {e}")))?;
-        let stage = if self.sft.is_some() { "sft" } else { "train" };
+        let stage = self.kind().command();
         Ok(format!("# Every key of this run: `hadal {stage} FILE` with this file repeats it.\n\n{body}"))
     }
 
@@ -80,6 +160,7 @@ impl Config {
         self.optimizer.validate()?;
         self.schedule.validate(self.optimizer.learning_rate)?;
         self.lora.validate(&self.model)?;
+        self.validate_stage()?;
         let tokens = self.train.micro_batch.saturating_mul(self.train.sequence_length);
         self.model.check_pass("train.micro_batch", tokens, "lower it and raise train.accumulation")?;
         let (length, limit) = (self.train.sequence_length, self.model.longest());
@@ -88,6 +169,32 @@ impl Config {
                 "train.sequence_length",
                 format!("is {length}, and must be at most model.max_position_embeddings, which is {limit}"),
             ));
+        }
+        Ok(())
+    }
+
+    /// Refuses what the stages after pretraining cannot have.
+    fn validate_stage(&self) -> Result<()> {
+        let kind = self.kind();
+        if kind.has_pairs() {
+            dpo::check_pairs(self.train.micro_batch)?;
+        }
+        self.dpo.as_ref().map_or(Ok(()), DpoConfig::validate)?;
+        self.reward_model.as_ref().map_or(Ok(()), RewardModelConfig::validate)?;
+        self.grpo.as_ref().map_or(Ok(()), GrpoConfig::validate)?;
+        self.ppo.as_ref().map_or(Ok(()), PpoConfig::validate)?;
+        self.rollout.as_ref().map_or(Ok(()), RolloutConfig::validate)?;
+        self.task.as_ref().map_or(Ok(()), TaskConfig::validate)?;
+        self.reward.as_ref().map_or(Ok(()), RewardConfig::validate)?;
+        let (Some(rollout), true) = (&self.rollout, kind.draws()) else { return Ok(()) };
+        if self.train.accumulation != 1 {
+            let reason = "must be 1: an update has as many passes as its share of the drawn answers fills";
+            return Err(Error::config("train.accumulation", reason));
+        }
+        let (most, length) = (rollout.max_completion_length, self.train.sequence_length);
+        if most >= length {
+            let reason = format!("is {most}, and with a prompt must fit in train.sequence_length, which is {length}");
+            return Err(Error::config("rollout.max_completion_length", reason));
         }
         Ok(())
     }

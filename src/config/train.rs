@@ -240,7 +240,7 @@ impl Default for OptimizerConfig {
 }
 
 /// Refuses `value` at `key` unless `good`; `wanted` completes "must be".
-fn demand(good: bool, key: &str, value: f64, wanted: &str) -> Result<()> {
+pub(super) fn demand(good: bool, key: &str, value: f64, wanted: &str) -> Result<()> {
     if good { Ok(()) } else { Err(Error::config(key, format!("is {value}, and must be {wanted}"))) }
 }
 

@@ -9,9 +9,10 @@ use super::record::{self, Role, Turn};
 use super::shuffle::permuted;
 use super::world::preference::Preference;
 use super::world::{Split, World};
-use crate::chat::Encoder;
 use crate::chat::pack::row;
 use crate::chat::preference::{EncodedPair, Pair};
+use crate::chat::{Encoded, Encoder};
+use crate::config::Config;
 use crate::config::data::DataConfig;
 use crate::error::{Error, Result};
 
@@ -23,6 +24,8 @@ pub struct Preferences {
     source: Source,
     encoder: Encoder,
     length: usize,
+    /// Whether the last token of an answer is an input too, for a model that judges the whole of it.
+    whole: bool,
 }
 
 enum Source {
@@ -37,6 +40,8 @@ pub struct PairBatch {
     pub batch: Batch,
     /// The margin of each pair; 0 for padding.
     pub margins: Vec<f32>,
+    /// Place of the last token of each row, none in padding.
+    pub ends: Vec<Option<u32>>,
     /// Pairs that are no padding.
     pub real: usize,
 }
@@ -56,7 +61,7 @@ impl Preferences {
     ) -> Result<Preferences> {
         super::check_fraction(config.val_fraction)?;
         let world = World::new(config.world_seed);
-        let mut all = Preferences { source: Source::World(world), encoder, length };
+        let mut all = Preferences { source: Source::World(world), encoder, length, whole: false };
         if config.path.is_empty() {
             let fit = (0..TRIED).filter(|&n| all.world_pair(world, n, Split::Train).is_some()).count();
             if 2 * fit as u64 <= TRIED {
@@ -79,6 +84,12 @@ impl Preferences {
         Ok(all)
     }
 
+    /// The same with the token that ends an answer as an input of its row, and nothing after it: what a reward model
+    /// judges.
+    pub fn whole(self) -> Preferences {
+        Preferences { whole: true, ..self }
+    }
+
     /// What encodes them.
     pub fn encoder(&self) -> &Encoder {
         &self.encoder
@@ -88,12 +99,26 @@ impl Preferences {
     pub fn train_pair(&self, n: u64) -> EncodedPair {
         match &self.source {
             Source::World(world) => self.fitting(*world, n, Split::Train),
+            Source::Files { train, .. } => train[self.place(n) as usize].clone(),
+        }
+    }
+
+    /// Where training pair number `n` stands, whatever the order: a number that all occurrences of it share.
+    pub fn place(&self, n: u64) -> u64 {
+        match &self.source {
+            Source::World(_) => n,
             Source::Files { train, seed, .. } => {
                 let pairs = train.len() as u64;
                 let (epoch, place) = (n / pairs, n % pairs);
-                train[seed.map_or(place, |seed| permuted(place, pairs, seed, epoch)) as usize].clone()
+                seed.map_or(place, |seed| permuted(place, pairs, seed, epoch))
             }
         }
+    }
+
+    /// Held-out pairs that each validation of a run judges.
+    pub fn validated(&self, config: &Config) -> u64 {
+        let wanted = config.train.eval_batches.saturating_mul(config.train.micro_batch / 2) as u64;
+        self.pairs().map_or(wanted, |(_, held_out)| held_out.min(wanted))
     }
 
     /// Held-out pair number `i`.
@@ -114,12 +139,17 @@ impl Preferences {
 
     /// A batch of `pairs`, filled up to `most` of them with padding.
     pub fn batch(&self, pairs: &[EncodedPair], most: usize) -> PairBatch {
-        let rows = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).map(|one| row([one], self.length));
+        let rows = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).map(|one| match self.whole {
+            true => row([&with_end(one, self.length)], self.length),
+            false => row([one], self.length),
+        });
         let mut margins: Vec<f32> = pairs.iter().map(|pair| pair.margin as f32).collect();
         margins.resize(most, 0.0);
         let mut rows: Vec<Row> = rows.collect();
         rows.resize(2 * most, Row::padding(self.length));
-        PairBatch { batch: Batch::of_rows(&rows, 2 * most), margins, real: pairs.len() }
+        let end = |row: &Row| row.real.iter().rposition(|&real| real != 0).map(|place| place as u32);
+        let ends = rows.iter().map(end).collect();
+        PairBatch { batch: Batch::of_rows(&rows, 2 * most), margins, ends, real: pairs.len() }
     }
 
     /// One line on what they are.
@@ -159,6 +189,15 @@ impl Preferences {
         let pair = of_world(world.preference(n, split)).encode(&self.encoder, self.length + 1).ok()?;
         pair.filter(|pair| !pair.cut)
     }
+}
+
+/// An answer of at most `length` tokens up to the one that ends it, and once more its last token: of a row the last
+/// token is a target alone.
+fn with_end(answer: &Encoded, length: usize) -> Encoded {
+    let counted = answer.counted.iter().rposition(|&counted| counted).map_or(0, |last| last + 1);
+    let mut ids = answer.ids[..counted.min(length)].to_vec();
+    ids.extend(ids.last().copied());
+    Encoded { counted: answer.counted.iter().copied().chain([true]).take(ids.len()).collect(), ids }
 }
 
 /// A preference of the world as messages.

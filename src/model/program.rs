@@ -1,13 +1,16 @@
 //! A program: the model's tensors and the recordings that run on them.
 
+use super::goal::{Aims, Goal, Model};
 use super::inputs::{BatchSize, Inputs};
 use super::moe::bias_name;
 use super::moments::{self, Moments};
 use super::params::ParamSpec;
 use super::transformer;
 use super::weights::Weights;
+use crate::config::dpo::DpoConfig;
 use crate::config::model::ModelConfig;
 use crate::config::train::{OptimizerConfig, Recompute};
+use crate::config::{Config, Kind};
 use crate::graph::op::Weight;
 use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
@@ -32,6 +35,8 @@ pub const UPDATE: &str = "update";
 pub const EVALUATE: &str = "evaluate";
 /// Logits of chosen rows of one micro-batch.
 pub const LOGITS: &str = "logits";
+/// Log-probabilities of one micro-batch by the reference.
+pub const REFERENCE: &str = "reference";
 
 /// Updates in a row with finite gradients after which the loss scale doubles.
 const GROWTH_INTERVAL: u32 = 2000;
@@ -51,6 +56,54 @@ pub struct ProgramOptions {
     pub stored: Dtype,
     /// What backward makes again of each block but the last; `auto`, which knows no limit here, is `none`.
     pub recompute: Recompute,
+}
+
+/// What preference training adds to a program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Learning {
+    /// What updates lower.
+    pub goal: Goal,
+    /// Whether the weights that the run begins with stay beside those that are trained.
+    pub reference: bool,
+}
+
+impl Learning {
+    /// What a run of `config` learns by.
+    pub fn of(config: &Config) -> Learning {
+        let goal = match config.kind() {
+            Kind::Pretrain | Kind::Sft => Goal::CrossEntropy,
+            Kind::Reward => {
+                let centring = config.reward_model.as_ref().map_or(0.0, |model| model.center_rewards_coefficient);
+                Goal::Reward { centring: centring as f32 }
+            }
+            Kind::Dpo => {
+                let DpoConfig { beta, label_smoothing, .. } = config.dpo.clone().unwrap_or_default();
+                Goal::Preference { beta: beta as f32, smoothing: label_smoothing as f32 }
+            }
+            Kind::Grpo => {
+                let grpo = config.grpo.clone().unwrap_or_default();
+                Goal::Policy {
+                    clip: grpo.clip().map(|x| x as f32),
+                    beta: grpo.beta as f32,
+                    temperature: temperature(config),
+                    value: None,
+                }
+            }
+            Kind::Ppo => {
+                let ppo = config.ppo.clone().unwrap_or_default();
+                let value = Some([ppo.cliprange_value as f32, ppo.vf_coef as f32]);
+                Goal::Policy { clip: [ppo.cliprange as f32; 2], beta: 0.0, temperature: temperature(config), value }
+            }
+        };
+        let grpo = config.grpo.as_ref().is_some_and(|grpo| grpo.beta > 0.0);
+        let ppo = config.ppo.as_ref().is_some_and(|ppo| ppo.kl_coef > 0.0);
+        Learning { goal, reference: config.kind().draws() && (grpo || ppo) }
+    }
+}
+
+/// What logits are divided by where answers are drawn.
+fn temperature(config: &Config) -> f32 {
+    config.rollout.as_ref().map_or(1.0, |rollout| rollout.temperature as f32)
 }
 
 /// Rows whose logits are wanted, and the logits.
@@ -82,16 +135,26 @@ pub struct Program {
     pub stored: Dtype,
     /// Chosen rows and their logits, where wanted.
     pub logits: Option<LogitSlots>,
+    /// What updates lower.
+    pub aims: Aims,
+    /// The weights that the run began with, where they stay: read alone, or beside adapters the frozen ones.
+    pub reference: Option<Weights>,
 }
 
 impl Program {
     /// Records everything that `options` ask for. Allocates no memory.
     pub fn new(config: &ModelConfig, specs: &[ParamSpec], options: &ProgramOptions) -> Self {
+        Program::learning(config, specs, options, Learning::default())
+    }
+
+    /// The same for preference training; `specs` have the heads that its goal needs.
+    pub fn learning(config: &ModelConfig, specs: &[ParamSpec], options: &ProgramOptions, learning: Learning) -> Self {
         let mut tensors = Tensors::default();
         let training = options.optimizer.is_some();
         let whole = |spec: &ParamSpec| options.optimizer.as_ref().and_then(|o| moments::block(o, spec.elements()));
         let weights = Weights::new(&mut tensors, specs, options.binding_limit, training, options.stored, whole);
         let inputs = Inputs::new(&mut tensors, config, options.size);
+        let aims = learning.goal.tensors(&mut tensors, &inputs);
         let mut program = Program {
             config: config.clone(),
             tensors,
@@ -102,6 +165,8 @@ impl Program {
             maps: None,
             stored: options.stored,
             logits: None,
+            aims,
+            reference: None,
         };
         program.record_refresh();
         program.record_reset(training);
@@ -112,6 +177,9 @@ impl Program {
         program.record_evaluate(options.binding_limit);
         if let Some(rows) = options.logit_rows {
             program.record_logits(rows, options.binding_limit);
+        }
+        if learning.reference {
+            program.record_reference(specs, options.binding_limit);
         }
         program
     }
@@ -140,8 +208,11 @@ impl Program {
 
     fn record_reset(&mut self, training: bool) {
         let mut r = Recorder::new(&mut self.tensors);
-        let metrics = self.inputs.loss.metrics;
-        r.step(&fill::KERNEL, &fill::Params { count: 8, value: 0.0 }, &[metrics]);
+        let of_goal = self.aims.results().into_iter().flatten().map(|results| results.metrics);
+        for metrics in [self.inputs.loss.metrics].into_iter().chain(of_goal) {
+            let count = r.tensors.elements(metrics) as u32;
+            r.step(&fill::KERNEL, &fill::Params { count, value: 0.0 }, &[metrics]);
+        }
         if let Some(loads) = self.inputs.expert_loads.filter(|_| training) {
             let count = r.tensors.elements(loads) as u32;
             r.step(&fill::KERNEL, &fill::Params { count, value: 0.0 }, &[loads]);
@@ -153,7 +224,7 @@ impl Program {
     fn record_micro_step(&mut self, binding_limit: u64, recompute: Recompute) -> HashSet<Tensor> {
         let mut t = Tape::training(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, recompute);
-        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss, None);
+        self.aims.record(&mut t, Model { config: &self.config, weights: &self.weights, inputs: &self.inputs }, h);
         let recording = t.finish(MICRO_STEP);
         let (first, overwritten) = recording.overwriting_gradients(&self.tensors, FIRST_MICRO_STEP);
         self.recordings.extend([recording, first]);
@@ -163,9 +234,25 @@ impl Program {
     fn record_evaluate(&mut self, binding_limit: u64) {
         let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, Recompute::None);
-        t.head_loss(h, transformer::head(&self.config, &self.weights), self.inputs.loss, None);
+        let model = Model { config: &self.config, weights: &self.weights, inputs: &self.inputs };
+        self.aims.scores = self.aims.record_evaluation(&mut t, model, h);
         let recording = t.finish(EVALUATE);
         self.recordings.push(recording);
+    }
+
+    /// Beside adapters the frozen weights are what the run began with; else they are kept a second time, as products
+    /// read them.
+    fn record_reference(&mut self, specs: &[ParamSpec], binding_limit: u64) {
+        let weights = match specs.iter().any(|spec| spec.adapter.is_some()) {
+            true => self.weights.without_adapters(),
+            false => Weights::frozen(&mut self.tensors, specs, binding_limit, self.stored),
+        };
+        let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
+        let h = transformer::hidden(&mut t, &self.config, &weights, &self.inputs, Recompute::None);
+        self.aims.record_log_probs(&mut t, Model { config: &self.config, weights: &weights, inputs: &self.inputs }, h);
+        let recording = t.finish(REFERENCE);
+        self.recordings.push(recording);
+        self.reference = Some(weights);
     }
 
     fn record_logits(&mut self, rows: usize, binding_limit: u64) {

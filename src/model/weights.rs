@@ -66,6 +66,15 @@ impl Weights {
         Weights::of(specs.iter().map(parameter).collect())
     }
 
+    /// The weights that adapters stand beside, as if there were none.
+    pub fn without_adapters(&self) -> Self {
+        let bare = |parameter: &Parameter| {
+            let spec = ParamSpec { adapter: None, ..parameter.spec.clone() };
+            Parameter { spec, weight: parameter.weight.clone() }
+        };
+        Weights::of(self.all.iter().filter(|parameter| !lora::is_adapter(&parameter.spec)).map(bare).collect())
+    }
+
     fn of(all: Vec<Parameter>) -> Self {
         let by_name = all.iter().enumerate().map(|(i, p)| (p.spec.name.clone(), i)).collect();
         Weights { all, by_name }

@@ -5,7 +5,7 @@ use super::diagnosis;
 use super::session::Metrics;
 use super::start::{self, Machine};
 use super::trainer::Trainer;
-use super::window::{weigh, window};
+use super::window::weigh;
 use crate::config::train::OnNonFinite;
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
@@ -125,9 +125,9 @@ impl Trainer<'_> {
 
     /// Runs the micro-steps of the update after `step` others again, and says what went bad first.
     fn diagnose(&mut self, step: u64) -> Result<String> {
-        let mut micro_steps = window(self.config, self.dataset, step)?;
-        weigh(&mut micro_steps, self.config.train.loss_reduction);
-        self.begin_window(step)?;
+        let mut micro_steps = self.lessons.window(self.config, step)?;
+        weigh(micro_steps.iter_mut().map(|micro| &mut micro.batch), self.config.train.loss_reduction);
+        self.begin_window(step, &micro_steps)?;
         for (i, micro) in micro_steps.iter().enumerate() {
             self.feed(step, i, micro)?;
             let (program, executor) = self.session.parts();

@@ -3,10 +3,14 @@
 pub mod session; // a program on a device
 pub mod trainer; // the loop
 pub mod start; // where it begins and goes on
+pub mod lessons; // what a run learns from
+pub mod micro; // one micro-batch with all that its loss needs
+pub mod references; // what the first weights think of pairs
 mod results; // what comes back of updates
+pub mod numbers; // of preference training
 mod faults; // devices that fail, updates that are not finite
 pub mod diagnosis; // what went bad first
-pub mod window; // the text of each update
+pub mod window; // the rows of each update
 pub mod schedule; // the learning rate of an update
 pub mod moments; // the optimizer's state on the host and on disk
 pub mod checkpoint; // folders that transformers opens, and resumption

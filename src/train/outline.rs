@@ -9,8 +9,10 @@ use crate::checkpoint::container::Announced;
 use crate::checkpoint::disk::replace_text;
 use crate::checkpoint::draft::{Disk, Draft};
 use crate::checkpoint::weights::write_weights;
-use crate::config::hf::{StoredType, own_config_files};
+use crate::config::hf::{StoredType, own_config_files, reward_config_files};
+use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
+use crate::model::goal::Goal;
 use crate::model::params::ParamSpec;
 use crate::tokenizer::Tokenizer;
 use std::io;
@@ -42,7 +44,10 @@ impl Outline {
     /// What a checkpoint of `run` holds at `state`.
     pub fn new(run: &Path, session: &mut Session, tokenizer: &Tokenizer, state: &TrainerState) -> Result<Outline> {
         let config = &session.program.config;
-        let mut texts = own_config_files(config, StoredType::F32).to_vec();
+        let mut texts = match session.program.aims.goal {
+            Goal::Reward { .. } => reward_config_files(config, StoredType::F32, padding(config, tokenizer)).to_vec(),
+            _ => own_config_files(config, StoredType::F32).to_vec(),
+        };
         texts.extend(tokenizer.hf_files(config.max_position_embeddings, config.bos_token_id));
         // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them.
         let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
@@ -79,6 +84,12 @@ impl Outline {
         let texts: usize = self.texts.iter().map(|(_, text)| text.len()).sum();
         check_room(disk, &self.run, self.bytes() + texts as u64)
     }
+}
+
+/// The token that a reward model's batches are filled up with: any but the one that ends an answer.
+fn padding(config: &ModelConfig, tokenizer: &Tokenizer) -> u32 {
+    let (eos, end) = (tokenizer.eos(), config.eos_token_id);
+    if eos == end { u32::from(end == 0) } else { eos }
 }
 
 /// The parameters that a checkpoint of `session` holds.

@@ -1,8 +1,10 @@
 //! What comes back of updates, and the rows that it becomes.
 
-use super::rows::{ExpertLoad, Numbers, Row, SftNumbers, TrainRow};
+use super::numbers;
+use super::rows::{ExpertLoad, Row, SftNumbers, TrainRow};
 use super::session::Metrics;
 use super::trainer::Trainer;
+use crate::config::Kind;
 use crate::error::Result;
 use crate::kernels::state;
 
@@ -13,13 +15,17 @@ pub(super) struct Waiting {
     pub targets: u64,
     /// Tokens that are no padding.
     pub real: u64,
+    /// Micro-batches.
+    pub passes: usize,
 }
 
 /// What is read of an update, in this order; its tag is [`PARTS`] times the update's number plus this.
 pub(super) const METRICS: u64 = 0;
 pub(super) const LOADS: u64 = 1;
-pub(super) const RESULT: u64 = 2;
-pub(super) const PARTS: u64 = 3;
+pub(super) const OBJECTIVE: u64 = 2;
+pub(super) const SCORES: u64 = 3;
+pub(super) const RESULT: u64 = 4;
+pub(super) const PARTS: u64 = 5;
 
 /// What has arrived of the oldest update so far.
 #[derive(Default)]
@@ -27,6 +33,9 @@ pub(super) struct Arrived {
     metrics: Option<Metrics>,
     /// Pairs of each expert, layer by layer.
     loads: Vec<f32>,
+    /// Sums of preference training: of the objective of the head over the vocabulary, and of a head of one output.
+    objective: Vec<f32>,
+    scores: Vec<f32>,
 }
 
 impl Trainer<'_> {
@@ -36,25 +45,29 @@ impl Trainer<'_> {
             match tag % PARTS {
                 METRICS => self.arrived.metrics = Some(Metrics::of(&words)),
                 LOADS => self.arrived.loads = words,
+                OBJECTIVE => self.arrived.objective = words,
+                SCORES => self.arrived.scores = words,
                 _ => {
-                    let Arrived { metrics, loads } = std::mem::take(&mut self.arrived);
-                    let (Some(metrics), Some(done)) = (metrics, self.waiting.pop_front()) else { continue };
-                    self.record(&done, &metrics, &loads, &words)?;
+                    let arrived = std::mem::take(&mut self.arrived);
+                    let Some(done) = self.waiting.pop_front() else { continue };
+                    self.record(&done, &arrived, &words)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, done: &Waiting, metrics: &Metrics, loads: &[f32], result: &[f32]) -> Result<()> {
+    fn record(&mut self, done: &Waiting, arrived: &Arrived, result: &[f32]) -> Result<()> {
+        let Arrived { metrics: Some(metrics), loads, objective, scores } = arrived else { return Ok(()) };
+        let (loss, numbers) = numbers::of_window(self.session.program.aims.goal, metrics, objective, scores);
         self.state.step = done.step + 1;
         self.state.tokens = self.state.tokens.saturating_add(done.targets);
         self.state.num_tokens = self.state.num_tokens.saturating_add(done.real);
         let rate = self.pace.rate(self.state.tokens);
-        let (expert_load, dropped) = self.spread(loads);
+        let (expert_load, dropped) = self.spread(done, loads);
         let row = TrainRow {
             step: self.state.step,
-            loss: metrics.loss(),
+            loss,
             balance_loss: metrics.balance,
             lr: done.learning_rate,
             grad_norm: f64::from(result[state::RESULT_NORM]),
@@ -64,7 +77,7 @@ impl Trainer<'_> {
             skipped: result[state::RESULT_SKIPPED] as u64,
             expert_load,
             dropped,
-            sft: self.config.sft.as_ref().map(|_| SftNumbers {
+            sft: (self.config.kind() == Kind::Sft).then(|| SftNumbers {
                 mean_token_accuracy: metrics.accuracy(),
                 num_tokens: self.state.num_tokens,
                 aux_loss: match self.config.model.aux_loss_alpha {
@@ -72,7 +85,7 @@ impl Trainer<'_> {
                     alpha => metrics.balance / alpha,
                 },
             }),
-            numbers: Numbers::default(),
+            numbers,
         };
         if let Some(line) = self.progress.update(&row) {
             self.journal.log(&line)?;
@@ -86,12 +99,12 @@ impl Trainer<'_> {
     }
 
     /// How evenly a window fell on the experts, and how many pairs of a token and an expert are missing.
-    fn spread(&self, loads: &[f32]) -> (Vec<ExpertLoad>, u64) {
+    fn spread(&self, done: &Waiting, loads: &[f32]) -> (Vec<ExpertLoad>, u64) {
         let (model, train) = (&self.config.model, &self.config.train);
         let layers = (0..model.num_hidden_layers).filter(|&layer| model.is_moe(layer));
         let rows = layers.zip(loads.chunks(model.n_routed_experts.max(1)));
         let spread: Vec<ExpertLoad> = rows.map(|(layer, pairs)| ExpertLoad::of(layer, pairs)).collect();
-        let tokens = train.accumulation * train.micro_batch * train.sequence_length;
+        let tokens = done.passes * train.micro_batch * train.sequence_length;
         let expected = spread.len() * tokens * model.num_experts_per_tok;
         let taken: f64 = loads.iter().map(|&x| f64::from(x)).sum();
         (spread, (expected as f64 - taken).max(0.0) as u64)

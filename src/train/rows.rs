@@ -123,6 +123,13 @@ pub struct ValRow {
     pub numbers: Numbers,
 }
 
+impl ValRow {
+    /// Of preference training, which has no loss a byte and predicts no token.
+    pub fn of_stage(step: u64, loss: f64, numbers: Numbers) -> ValRow {
+        ValRow { step, loss, bits_per_byte: f64::NAN, token_accuracy: f64::NAN, numbers }
+    }
+}
+
 impl Row {
     /// Updates done when the row was written.
     pub fn step(&self) -> u64 {

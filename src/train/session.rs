@@ -274,6 +274,12 @@ impl Session {
         self.executor.upload_indices(self.program.inputs.state, &self.words)
     }
 
+    /// Number of pairs in the accumulation window, which losses of pairs are averaged over.
+    pub fn set_pairs(&mut self, pairs: usize) -> Result<()> {
+        self.words[state::STATE_INVERSE_PAIRS] = (1.0 / pairs.max(1) as f32).to_bits();
+        self.executor.upload_indices(self.program.inputs.state, &self.words)
+    }
+
     /// Waits and reads the words of `kernels::state` that stay from update to update.
     pub fn result(&mut self) -> Result<Vec<f32>> {
         self.executor.download(self.program.inputs.loss.result)

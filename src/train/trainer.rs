@@ -2,25 +2,27 @@
 
 use super::checkpoint::TrainerState;
 use super::journal::Journal;
+use super::lessons::Lessons;
+use super::micro::Micro;
+use super::numbers;
 use super::pace::Pace;
 use super::progress::Progress;
-use super::results::{Arrived, LOADS, METRICS, PARTS, RESULT, Waiting};
-use super::rows::{Row, ValRow};
+use super::results::{Arrived, LOADS, METRICS, OBJECTIVE, PARTS, RESULT, SCORES, Waiting};
+use super::rows::{Numbers, Row, ValRow};
 use super::saving::Saving;
 use super::schedule::learning_rate;
-use super::session::Session;
+use super::session::{Metrics, Session};
 use super::spare::Spare;
 use super::start::{Machine, Source};
-use super::window::{validation, weigh, window};
+use super::window::weigh;
 use crate::checkpoint::draft::{Disk, SystemDisk};
 use crate::config::Config;
-use crate::data::Dataset;
-use crate::data::batch::Batch;
 use crate::data::prefetch::prefetch;
 use crate::error::{Error, Result};
 use crate::generate::{Generator, Request, Sampling};
+use crate::graph::objective::Results;
 use crate::model::lora::is_adapter;
-use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
+use crate::model::program::{EVALUATE, FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::stop::{Signal, Stop};
 use crate::terminal::{note, printable};
@@ -40,7 +42,7 @@ pub struct Trainer<'a> {
     pub(super) config: &'a Config,
     pub(super) source: &'a mut dyn Source,
     pub(super) session: Session,
-    pub(super) dataset: &'a Dataset,
+    pub(super) lessons: Lessons<'a>,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) journal: Journal,
     pub(super) progress: Progress,
@@ -52,7 +54,7 @@ pub struct Trainer<'a> {
     pub(super) arrived: Arrived,
     pub(super) pace: Pace,
     pub(super) device_retries: u32,
-    pub(super) validation: Vec<Batch>,
+    pub(super) validation: Vec<Micro>,
     pub(super) sampler: Option<Generator>,
     pub(super) disk: Arc<dyn Disk>,
     /// A checkpoint on its way to the disk, and the lowest validation loss of those before.
@@ -84,12 +86,13 @@ impl<'a> Trainer<'a> {
         config: &'a Config,
         source: &'a mut dyn Source,
         Machine { session, sampler }: Machine,
-        dataset: &'a Dataset,
+        lessons: impl Into<Lessons<'a>>,
         tokenizer: &'a Tokenizer,
         journal: Journal,
         state: TrainerState,
     ) -> Result<Self> {
-        let validation = validation(config, dataset)?;
+        let lessons = lessons.into();
+        let validation = lessons.validation(config)?;
         let progress = Progress::new(state.step, config.train.steps, config.log.interval);
         Ok(Trainer {
             validation,
@@ -98,7 +101,7 @@ impl<'a> Trainer<'a> {
             config,
             source,
             session,
-            dataset,
+            lessons,
             tokenizer,
             journal,
             progress,
@@ -126,12 +129,12 @@ impl<'a> Trainer<'a> {
     /// signal asks to stop, what is learnt is saved first, and the error names the signal. A device that fails is
     /// opened again, and the run goes on from its newest checkpoint.
     pub fn run(mut self, profile: bool) -> Result<Outcome> {
-        let (config, dataset) = (self.config, self.dataset);
+        let (config, lessons) = (self.config, self.lessons);
         self.check_disk()?;
         loop {
             let outcome = std::thread::scope(|scope| {
                 let steps = self.state.step..config.train.steps;
-                let windows = prefetch(scope, steps, |step| window(config, dataset, step));
+                let windows = prefetch(scope, steps, |step| lessons.window(config, step));
                 self.train(&windows, profile)
             });
             match outcome {
@@ -141,7 +144,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn train(&mut self, windows: &Receiver<Result<Vec<Batch>>>, profile: bool) -> Result<Outcome> {
+    fn train(&mut self, windows: &Receiver<Result<Vec<Micro>>>, profile: bool) -> Result<Outcome> {
         let train = &self.config.train;
         if self.state.step == 0 {
             self.evaluate(0)?;
@@ -204,11 +207,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// One window and its update; does not wait for the device. Leaves a window unfinished if a signal asks to stop.
-    fn update(&mut self, step: u64, mut window: Vec<Batch>) -> Result<()> {
-        let train = &self.config.train;
-        let targets = weigh(&mut window, train.loss_reduction);
-        let real = window.iter().map(Batch::real_tokens).sum();
-        let rate = self.begin_window(step)?;
+    fn update(&mut self, step: u64, mut window: Vec<Micro>) -> Result<()> {
+        let targets = weigh(window.iter_mut().map(|micro| &mut micro.batch), self.config.train.loss_reduction);
+        let real = window.iter().map(|micro| micro.batch.real_tokens()).sum();
+        let rate = self.begin_window(step, &window)?;
         for (i, micro) in window.iter().enumerate() {
             self.feed(step, i, micro)?;
             self.session.run(if i == 0 { FIRST_MICRO_STEP } else { MICRO_STEP })?;
@@ -219,30 +221,40 @@ impl<'a> Trainer<'a> {
         self.session.run(UPDATE)?;
         let inputs = &self.session.program.inputs;
         let (metrics, loads, result) = (inputs.loss.metrics, inputs.expert_loads, inputs.loss.result);
-        for (part, tensor) in [(METRICS, Some(metrics)), (LOADS, loads), (RESULT, Some(result))] {
+        let [objective, scores] = self.session.program.aims.results().map(|results| results.map(|sums| sums.metrics));
+        for (part, tensor) in
+            [(METRICS, Some(metrics)), (LOADS, loads), (OBJECTIVE, objective), (SCORES, scores), (RESULT, Some(result))]
+        {
             if let Some(tensor) = tensor {
                 self.session.executor().read_later(tensor, PARTS * step + part)?;
             }
         }
-        self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64, real });
+        self.waiting.push_back(Waiting {
+            step,
+            learning_rate: rate,
+            targets: targets as u64,
+            real,
+            passes: window.len(),
+        });
         Ok(())
     }
 
     /// Clears the sums and writes what the update after `step` others needs; gives its learning rate.
-    pub(super) fn begin_window(&mut self, step: u64) -> Result<f64> {
+    pub(super) fn begin_window(&mut self, step: u64, window: &[Micro]) -> Result<f64> {
         let train = &self.config.train;
         let rate = learning_rate(self.config, step) * self.state.numerics.rate;
         self.session.run(RESET)?;
-        self.session.set_sequences(train.micro_batch * train.accumulation)?;
+        self.session.set_sequences(train.micro_batch * window.len())?;
+        self.session.set_pairs(window.iter().map(Micro::pairs).sum())?;
         self.session.set_spike_guard(train.spike_guard);
         self.session.set_learning_rate(rate)?;
         Ok(rate)
     }
 
     /// Writes what micro-step number `i` of the update after `step` others needs.
-    pub(super) fn feed(&mut self, step: u64, i: usize, micro: &Batch) -> Result<()> {
+    pub(super) fn feed(&mut self, step: u64, i: usize, micro: &Micro) -> Result<()> {
         self.session.set_keys(self.config.train.seed, step, i as u64)?;
-        self.session.feed(micro)
+        self.session.feed_micro(micro)
     }
 
     pub(super) fn collect_all(&mut self) -> Result<()> {
@@ -261,22 +273,46 @@ impl<'a> Trainer<'a> {
         if self.validation.is_empty() {
             return Ok(());
         }
-        let metrics = self.session.evaluate(&self.validation)?;
-        let loss = metrics.loss();
-        let bits_per_byte = loss / std::f64::consts::LN_2 / self.dataset.bytes_per_token();
-        let row = ValRow { step, loss, bits_per_byte, token_accuracy: metrics.accuracy(), ..ValRow::default() };
-        self.journal.record(&Row::Val(row))?;
+        let (metrics, loss, numbers) = self.judge()?;
+        let said = match self.lessons {
+            Lessons::Rows(dataset) => {
+                let bits_per_byte = loss / std::f64::consts::LN_2 / dataset.bytes_per_token();
+                let token_accuracy = metrics.accuracy();
+                let row = ValRow { step, loss, bits_per_byte, token_accuracy, numbers };
+                self.journal.record(&Row::Val(row))?;
+                let accuracy = 100.0 * token_accuracy;
+                format!("{loss:.4} nats a token, {bits_per_byte:.4} bits a byte, accuracy {accuracy:.1} %")
+            }
+            _ => {
+                let [accuracy, margin] = ["rewards/accuracies", "rewards/margins"].map(|name| numbers[name]);
+                self.journal.record(&Row::Val(ValRow::of_stage(step, loss, numbers)))?;
+                format!("{loss:.4}, accuracy {:.1} %, margin {margin:.3}", 100.0 * accuracy)
+            }
+        };
         self.last_losses.1 = Some(loss);
         if step == 0 {
             self.last_losses.0 = Some(loss);
         }
-        self.say(&format!(
-            "step {step}: validation loss {loss:.4} nats a token, {bits_per_byte:.4} bits a byte, accuracy {:.1} %",
-            100.0 * metrics.accuracy()
-        ))?;
+        self.say(&format!("step {step}: validation loss {said}"))?;
         self.evaluated = Some((step, loss));
         self.pace.restart(self.state.tokens); // the rate counts training alone
         Ok(())
+    }
+
+    /// What the validation finds: sums, the loss that training lowers, and a stage's numbers.
+    fn judge(&mut self) -> Result<(Metrics, f64, Numbers)> {
+        self.session.run(RESET)?;
+        for micro in &self.validation {
+            self.session.feed_micro(micro)?;
+            self.session.run(EVALUATE)?;
+        }
+        let metrics = self.session.metrics()?;
+        let aims = self.session.program.aims;
+        let mut read = |results: Option<Results>| results.map(|sums| self.session.read(sums.metrics)).transpose();
+        let [objective, scores] = aims.results();
+        let (objective, scores) = (read(objective)?.unwrap_or_default(), read(scores)?.unwrap_or_default());
+        let (loss, numbers) = numbers::of_window(aims.goal, &metrics, &objective, &scores);
+        Ok((metrics, loss, numbers))
     }
 
     fn sample(&mut self, step: u64) -> Result<()> {
@@ -302,7 +338,7 @@ impl<'a> Trainer<'a> {
     /// Begins to draw the rows so far; training goes on meanwhile.
     fn draw(&mut self) -> Result<()> {
         self.finish_drawing()?;
-        let (folder, entropy) = (self.journal.folder().to_owned(), self.dataset.entropy_per_token());
+        let (folder, entropy) = (self.journal.folder().to_owned(), self.lessons.entropy_per_token());
         self.drawing = Some(std::thread::spawn(move || plot::draw_run(&folder, entropy)));
         Ok(())
     }

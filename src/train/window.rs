@@ -18,10 +18,11 @@ pub fn window(config: &Config, dataset: &Dataset, step: u64) -> Result<Vec<Batch
 }
 
 /// Gives the targets of a window's micro-batches their loss weights; returns the number of targets.
-pub fn weigh(window: &mut [Batch], reduction: LossReduction) -> usize {
-    let counted: Vec<usize> = window.iter().map(Batch::counted).collect();
+pub fn weigh<'b>(window: impl IntoIterator<Item = &'b mut Batch>, reduction: LossReduction) -> usize {
+    let window: Vec<&mut Batch> = window.into_iter().collect();
+    let counted: Vec<usize> = window.iter().map(|micro| micro.counted()).collect();
     let (targets, passes) = (counted.iter().sum(), window.len());
-    for (micro, &own) in window.iter_mut().zip(&counted) {
+    for (micro, &own) in window.into_iter().zip(&counted) {
         match reduction {
             LossReduction::Tokens => micro.set_weight(targets),
             LossReduction::Seed => micro.set_weight(own * passes),

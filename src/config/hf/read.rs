@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// A configuration is a page of text; whatever is larger than this is something else.
-const LARGEST_FILE: u64 = 1 << 20;
+pub(super) const LARGEST_FILE: u64 = 1 << 20;
 /// Keys without effect that are warned of one by one.
 pub(super) const MOST_WARNINGS: usize = 16;
 /// Keys that say nothing about the network's numbers.
@@ -22,6 +22,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "dtype",
     "ep_size",
     "head_dim",
+    "id2label",
     "output_router_logits",
     "pad_token_id",
     "pretraining_tp",

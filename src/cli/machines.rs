@@ -1,0 +1,81 @@
+//! What a run computes with, made anew where its device failed, and the weights that it begins with.
+
+use super::fit::{self, Target};
+use super::{load_weights, lora, origin};
+use crate::backend::Device;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::generate::{Generator, GeneratorOptions};
+use crate::graph::plan::Plan;
+use crate::model::goal::is_head;
+use crate::model::params::start_values;
+use crate::terminal::note;
+use crate::tokenizer::Tokenizer;
+use crate::train::session::Session;
+use crate::train::start::{Machine, Source};
+use std::path::Path;
+
+/// The device of a run, and what it computes with there.
+pub(super) struct Machines<'a> {
+    pub config: &'a Config,
+    /// The configuration before anything was decided for this device.
+    pub open: &'a Config,
+    /// The run folder.
+    pub out: &'a Path,
+    pub tokenizer: &'a Tokenizer,
+    pub device: Device,
+    pub target: Target,
+    pub cap: Option<u64>,
+    pub samples: Option<GeneratorOptions>,
+    pub profile: bool,
+    /// Whether a machine was made: another wants the device opened anew.
+    pub used: bool,
+}
+
+impl Machines<'_> {
+    /// The largest micro-batch that there is room for, by trying.
+    fn advice(&self) -> String {
+        // Without a cap nothing but the user decides what is recomputed.
+        let config = if self.cap.is_some() { self.open } else { self.config };
+        let room = |plan: &Plan| self.cap.is_none_or(|cap| plan.bytes() <= cap) && self.device.has_room(plan);
+        fit::advice(config, self.target, &room)
+    }
+}
+
+impl Source for Machines<'_> {
+    fn machine(&mut self) -> Result<Machine> {
+        if std::mem::replace(&mut self.used, true) {
+            self.device = self.device.reopen()?;
+        }
+        let (device, target) = (&self.device, self.target);
+        let program = fit::program(self.config, target);
+        let mut session = Session::new(program, device, self.cap).map_err(|e| match e {
+            Error::Memory(text) => Error::Memory(format!("{text}; {}", self.advice())),
+            e => e,
+        })?;
+        if self.profile {
+            session.executor().profile()?;
+        }
+        let sampler = self.samples.map(|options| Generator::new(&self.config.model, options, device)).transpose()?;
+        Ok(Machine { session, sampler })
+    }
+
+    fn first_weights(&mut self, session: &mut Session) -> Result<()> {
+        let config = self.config;
+        let Some(folder) = &config.train.model else {
+            return session.load(start_values(config.train.seed));
+        };
+        note(format_args!("starting from the weights in {}", folder.display()));
+        let own = origin::grown(folder, &config.model)?;
+        if config.lora.is_on() {
+            return lora::first_weights(self.out, folder, config, self.tokenizer, session);
+        }
+        let fresh = start_values(config.train.seed);
+        load_weights(folder, &own, |fill| {
+            session.load(|spec, values| match is_head(spec) {
+                true => fresh(spec, values),
+                false => origin::fill(&own, spec, values, fill),
+            })
+        })
+    }
+}
