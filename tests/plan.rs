@@ -8,10 +8,12 @@ use hadal::gpu::pipeline::Allowed;
 use hadal::graph::plan::Plan;
 use hadal::graph::{Dtype, Recording, Role, Step, Tensor, Tensors};
 use hadal::kernels::{Access, matmul, matmul_experts, sum_slices};
+use hadal::model::decoder::{Decoder, DecoderOptions};
 use hadal::model::inputs::BatchSize;
 use hadal::model::lora::adapted;
 use hadal::model::params::parameters;
 use hadal::model::program::{MICRO_STEP, Program, ProgramOptions};
+use hadal::model::weights::Weights;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{HashMap, HashSet};
@@ -62,11 +64,24 @@ fn random_program(seed: u64) -> Program {
     let recompute = [Recompute::None, Recompute::Ffn, Recompute::Block][up_to(2)];
     let targets = [None, Some(vec![LoraTarget::OProj, LoraTarget::DownProj])][up_to(1)].clone();
     let lora = LoraConfig { rank: up_to(2), alpha: None, targets };
-    Program::new(
-        &config,
-        &adapted(&config, &lora),
-        &ProgramOptions { size, binding_limit, optimizer, logit_rows, stored, recompute },
-    )
+    let options = ProgramOptions { size, binding_limit, optimizer, logit_rows, stored, recompute };
+    let mut program = Program::new(&config, &adapted(&config, &lora), &options);
+    if up_to(2) == 0 {
+        let (slots, known) = (1 + up_to(9), config.vocab_size);
+        draws(&mut program, DecoderOptions { slots, capacity: 8, chunk: 1 + up_to(5), known, binding_limit, stored });
+    }
+    program
+}
+
+/// Adds a decoder of what is trained, or of a frozen copy beside adapters.
+fn draws(program: &mut Program, options: DecoderOptions) {
+    let Program { config, tensors, recordings, weights, .. } = program;
+    let read = if weights.adapted() {
+        Weights::frozen(tensors, &parameters(config), options.binding_limit, options.stored, "frozen.")
+    } else {
+        weights.read()
+    };
+    Decoder::add(tensors, recordings, config, read, options);
 }
 
 /// Steps of the first and last use of each activation of a recording.

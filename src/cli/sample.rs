@@ -140,7 +140,7 @@ fn report(args: &SampleArgs, tokenizer: &Tokenizer, prompt: &str, i: usize, comp
     let text = tokenizer.decode(&completion.tokens);
     if args.json {
         let finish = match completion.finish {
-            Finish::Stop => "stop",
+            Finish::Stop(_) => "stop",
             Finish::Length => "length",
         };
         return print(json!({

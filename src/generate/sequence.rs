@@ -29,8 +29,8 @@ impl Request {
 /// Why a sequence ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
-    /// A token that ends it was drawn.
-    Stop,
+    /// This token, which ends it, was drawn.
+    Stop(u32),
     /// It has as many tokens as were asked for, or as there is room for.
     #[default]
     Length,
@@ -39,7 +39,7 @@ pub enum Finish {
 /// What a sequence got.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// The new tokens, without the one that ended it.
+    /// The new tokens, without the one that ended it: [`Finish::Stop`] has that.
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
@@ -119,7 +119,7 @@ impl Sequence {
             return (None, Some(Finish::Length));
         }
         if self.request.stop.contains(&token) {
-            return (None, Some(Finish::Stop));
+            return (None, Some(Finish::Stop(token)));
         }
         self.answer += 1;
         self.last = token;

@@ -255,7 +255,7 @@ fn few_experts(r: &mut Recorder<'_>, x: Normed, layer: FewExperts, h: Tensor, y:
     let [shared_gate, shared_up, shared_down] = layer.shared.unwrap_or(some);
     let [chosen, weights] = match layer.routed {
         Some(routed) => routed,
-        None => [r.tensors.index("no_experts", &[1], Role::Activation), x.weight],
+        None => [r.tensors.index("no_experts", &[1], Role::State), x.weight],
     };
     let tensors = [x.x, x.weight, chosen, gate, up, shared_gate, shared_up, h];
     r.step(&kernels::few_experts_up::KERNEL, &params, &tensors);

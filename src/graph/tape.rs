@@ -129,7 +129,7 @@ impl<'t> Tape<'t> {
         let shape = [self.rows(ids), self.width(table.parts[0].1)];
         let rows = self.tensors.info(table.parts[0].1);
         // The residual stream is f32 also where the table is not.
-        let dtype = if rows.role == Role::Parameter { Dtype::F32 } else { rows.dtype };
+        let dtype = if matches!(rows.role, Role::Parameter | Role::Copy) { Dtype::F32 } else { rows.dtype };
         let y = self.tensors.add("embedded", &shape, dtype, Role::Activation);
         self.ops.push(Op::Embed { ids, table: table.clone(), token_order, segments, y });
         y

@@ -58,7 +58,7 @@ pub struct Draw {
 
 /// One pass.
 pub struct Pass {
-    /// Number of its recording.
+    /// Number of its recording in the list that has it.
     pub recording: usize,
     /// Tokens that it takes in.
     pub rows: usize,
@@ -72,14 +72,10 @@ pub struct Pass {
     pub draw: Draw,
 }
 
-/// Tensors and passes of one model.
+/// Passes of one model, over weights that may be anybody's.
 pub struct Decoder {
     /// The model.
     pub config: ModelConfig,
-    /// Every tensor.
-    pub tensors: Tensors,
-    /// The passes' recordings.
-    pub recordings: Vec<Recording>,
     /// The parameters.
     pub weights: Weights,
     /// What is kept of tokens.
@@ -91,31 +87,54 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Records all passes. Allocates no memory.
-    pub fn new(config: &ModelConfig, specs: &[ParamSpec], options: DecoderOptions) -> Self {
-        let mut tensors = Tensors::default();
-        let weights = Weights::frozen(&mut tensors, specs, options.binding_limit, options.stored);
-        let cache = LatentCache::new(&mut tensors, config, options.slots, options.capacity, options.stored);
-        let mut recordings = Vec::new();
+    /// Adds the passes to `recordings` and what they need to `tensors`, which has `weights` already: weights that are
+    /// trained there as [`Weights::read`] gives them, or frozen ones. Panics beside adapters, which no pass reads: a
+    /// broken invariant of the caller. Allocates no memory.
+    pub fn add(
+        tensors: &mut Tensors,
+        recordings: &mut Vec<Recording>,
+        config: &ModelConfig,
+        weights: Weights,
+        options: DecoderOptions,
+    ) -> Self {
+        assert!(!weights.adapted(), "a decoder reads merged weights alone");
+        let cache = LatentCache::new(tensors, config, options.slots, options.capacity, options.stored);
         let few = options.slots <= MOST_ROWS && few::fits(&weights);
-        let recordings_of = &mut recordings;
-        let mut maker =
-            Maker { config, weights: &weights, cache: &cache, options, few, tensors, recordings: recordings_of };
+        let mut maker = Maker { config, weights: &weights, cache: &cache, options, few, tensors, recordings };
         let prefill = maker.prefill();
         let decode = rows_of_passes(options, few).into_iter().map(|rows| maker.decode(rows)).collect();
-        let tensors = maker.tensors;
-        Decoder { config: config.clone(), tensors, recordings, weights, cache, prefill, decode }
-    }
-
-    /// The memory that it needs.
-    pub fn plan(&self) -> Plan {
-        Plan::new(&self.tensors, &self.recordings)
+        Decoder { config: config.clone(), weights, cache, prefill, decode }
     }
 
     /// Writes what never changes.
     pub fn prepare(&self, executor: &mut dyn Executor) -> Result<()> {
         let table = positions::table(&self.config, self.cache.capacity, self.cache.capacity);
         executor.upload(self.cache.rope_table, &table)
+    }
+}
+
+/// A decoder with weights, a table and recordings of its own.
+pub struct Standalone {
+    /// The passes.
+    pub decoder: Decoder,
+    /// Every tensor.
+    pub tensors: Tensors,
+    /// The passes' recordings.
+    pub recordings: Vec<Recording>,
+}
+
+impl Standalone {
+    /// Records all passes. Allocates no memory.
+    pub fn new(config: &ModelConfig, specs: &[ParamSpec], options: DecoderOptions) -> Self {
+        let (mut tensors, mut recordings) = (Tensors::default(), Vec::new());
+        let weights = Weights::frozen(&mut tensors, specs, options.binding_limit, options.stored, "");
+        let decoder = Decoder::add(&mut tensors, &mut recordings, config, weights, options);
+        Standalone { decoder, tensors, recordings }
+    }
+
+    /// The memory that it needs.
+    pub fn plan(&self) -> Plan {
+        Plan::new(&self.tensors, &self.recordings)
     }
 }
 
@@ -136,13 +155,13 @@ struct Maker<'a> {
     /// Whether tokens are drawn by the operations for a few rows. All passes of a program do or none does, so that a
     /// sequence gets the same whoever else is there.
     few: bool,
-    tensors: Tensors,
+    tensors: &'a mut Tensors,
     recordings: &'a mut Vec<Recording>,
 }
 
 impl Maker<'_> {
     fn inputs(&mut self, rows: usize) -> (Inputs, Tensor) {
-        let inputs = Inputs::cached(&mut self.tensors, self.config, rows, self.cache);
+        let inputs = Inputs::cached(self.tensors, self.config, rows, self.cache);
         let slots = inputs.kept.as_ref().map(|kept| kept.slots);
         (inputs, slots.unwrap_or_else(|| panic!("inputs of a pass have a cache")))
     }
@@ -151,7 +170,7 @@ impl Maker<'_> {
     fn decode(&mut self, rows: usize) -> Pass {
         let (inputs, slots) = self.inputs(rows);
         let mut t =
-            Tape::evaluation(&mut self.tensors, self.options.binding_limit).storing(self.options.stored).rows_apart();
+            Tape::evaluation(self.tensors, self.options.binding_limit).storing(self.options.stored).rows_apart();
         let logits = match &inputs.kept {
             Some(kept) if self.few => few::logits(&mut t, self.config, self.weights, &inputs, kept), // (N, V)
             _ => {
@@ -172,7 +191,7 @@ impl Maker<'_> {
         let (inputs, slots) = self.inputs(rows);
         let chosen = self.tensors.index("drawn_rows", &[drawn], Role::Input);
         let mut t =
-            Tape::evaluation(&mut self.tensors, self.options.binding_limit).storing(self.options.stored).rows_apart();
+            Tape::evaluation(self.tensors, self.options.binding_limit).storing(self.options.stored).rows_apart();
         let h = transformer::hidden(&mut t, self.config, self.weights, &inputs, Recompute::None); // (N, d)
         let all = Weight { parts: vec![(0, h)], copies: None, rows };
         let h = t.embed(chosen, &all, inputs.token_order, inputs.segments); // (D, d)
@@ -182,7 +201,7 @@ impl Maker<'_> {
         let (draw_slots, positions) = (index("drawn_slots", &[drawn]), index("drawn_positions", &[drawn]));
         let (settings, tokens) = (index("settings", &[drawn, WORDS]), index("drawn_tokens", &[drawn]));
         let draw = Draw { slots: draw_slots, positions, settings, tokens, logits };
-        let mut r = Recorder::new(&mut self.tensors);
+        let mut r = Recorder::new(self.tensors);
         let params = history_append::Params { rows: rows as u32, capacity: self.cache.capacity as u32 };
         r.step(&history_append::KERNEL, &params, &[inputs.ids, slots, inputs.positions, self.cache.history]);
         recording.steps.extend(r.finish(PREFILL).steps);
@@ -195,7 +214,7 @@ impl Maker<'_> {
         let [rows, classes] = [0, 1].map(|axis| self.tensors.extent(draw.logits, axis) as u32);
         let capacity = self.cache.capacity as u32;
         let params = draw_token::Params { rows, classes, known: self.options.known as u32, capacity };
-        let mut r = Recorder::new(&mut self.tensors);
+        let mut r = Recorder::new(self.tensors);
         let tensors = [draw.logits, draw.settings, draw.slots, self.cache.history, draw.positions, draw.tokens];
         r.step(&draw_token::KERNEL, &params, &tensors);
         recording.steps.extend(r.finish(recording.name).steps);

@@ -54,14 +54,13 @@ impl Weights {
         Weights::of(all)
     }
 
-    /// Weights that are read alone: those that products may read as f16 are kept in `stored` and nothing else.
-    pub fn frozen(t: &mut Tensors, specs: &[ParamSpec], binding_limit: u64, stored: Dtype) -> Self {
-        let dtype = |spec: &ParamSpec| if spec.factor { stored } else { Dtype::F32 };
-        // The attention over the cache takes the up-projection of keys and values in one tensor.
-        let whole = |spec: &ParamSpec| spec.name.ends_with("kv_b_proj.weight");
-        let parameter = |spec: &ParamSpec| Parameter {
-            weight: split(t, spec, if whole(spec) { u64::MAX } else { binding_limit }, dtype(spec), false, 1),
-            spec: spec.clone(),
+    /// Weights that are read alone: those that products may read as f16 are kept in `stored` and nothing else. In a
+    /// table that has other weights too, the names of these tensors begin with `prefix`; that of a parameter stays.
+    pub fn frozen(t: &mut Tensors, specs: &[ParamSpec], binding_limit: u64, stored: Dtype, prefix: &str) -> Self {
+        let parameter = |spec: &ParamSpec| {
+            let dtype = if spec.factor { stored } else { Dtype::F32 };
+            let named = ParamSpec { name: format!("{prefix}{}", spec.name), ..spec.clone() };
+            Parameter { weight: split(t, &named, binding_limit, dtype, false, 1), spec: spec.clone() }
         };
         Weights::of(specs.iter().map(parameter).collect())
     }
@@ -73,6 +72,28 @@ impl Weights {
             Parameter { spec, weight: parameter.weight.clone() }
         };
         Weights::of(self.all.iter().filter(|parameter| !lora::is_adapter(&parameter.spec)).map(bare).collect())
+    }
+
+    /// The same tensors as a decoder reads them: what has copies in f16 through these alone, everything else as it is.
+    /// They hold what training has made of them, with nothing to copy.
+    pub fn read(&self) -> Self {
+        let through = |parameter: &Parameter| {
+            let Weight { parts, rows, .. } = &parameter.weight;
+            let firsts = parts.iter().map(|&(first, _)| first);
+            let parts = firsts.zip(parameter.weight.factors()).collect();
+            Parameter { weight: Weight { parts, copies: None, rows: *rows }, spec: parameter.spec.clone() }
+        };
+        Weights::of(self.all.iter().map(through).collect())
+    }
+
+    /// Numbers of the parameters that are no adapters.
+    pub fn whole(&self) -> Vec<usize> {
+        (0..self.all.len()).filter(|&i| !lora::is_adapter(&self.all[i].spec)).collect()
+    }
+
+    /// Whether adapters stand beside matrices.
+    pub fn adapted(&self) -> bool {
+        self.all.iter().any(|parameter| parameter.spec.adapter.is_some())
     }
 
     fn of(all: Vec<Parameter>) -> Self {
@@ -140,7 +161,7 @@ impl Weights {
 
     /// Numbers of the parameters that a checkpoint keeps: all of them, or where there are adapters those alone.
     pub fn kept(&self) -> Vec<usize> {
-        let adapted = self.all.iter().any(|parameter| parameter.spec.adapter.is_some());
+        let adapted = self.adapted();
         let kept = |&i: &usize| !adapted || self.all[i].spec.trained;
         (0..self.all.len()).filter(kept).collect()
     }
@@ -165,8 +186,10 @@ fn split(t: &mut Tensors, spec: &ParamSpec, binding_limit: u64, dtype: Dtype, tr
     let rows = spec.shape[0];
     let row = spec.shape[1..].iter().product::<usize>();
     let row_bytes = dtype.bytes() * row as u64;
-    // Vectors stay whole: no operation takes one in parts, and none comes near a limit.
-    let binding_limit = if spec.shape.len() == 1 { u64::MAX } else { binding_limit };
+    // Vectors stay whole: no operation takes one in parts, and none comes near a limit. Nor does the up-projection of
+    // keys and values, which attention over the cache takes in one tensor; a plan where it does is refused.
+    let stays_whole = spec.shape.len() == 1 || spec.name.ends_with("kv_b_proj.weight");
+    let binding_limit = if stays_whole { u64::MAX } else { binding_limit };
     // The fewest rows that are a multiple of `whole` elements; parts have at least these, whatever the limit.
     let unit = (1..=whole).find(|rows| (rows * row).is_multiple_of(whole)).unwrap_or(1);
     let rows_a_part = (binding_limit / row_bytes.max(1)).clamp(1, rows as u64) as usize;

@@ -100,7 +100,7 @@ impl Answer {
             }
             What::Done(finish) => {
                 choice.finish = Some(match finish {
-                    Finish::Stop => "stop",
+                    Finish::Stop(_) => "stop",
                     Finish::Length => "length",
                 });
                 Ok(choice.text.finish())

@@ -1,0 +1,352 @@
+//! Answers that the policy draws, judges and learns from: GRPO and PPO.
+
+use super::lessons::Lessons;
+use super::micro::Micro;
+use super::numbers::named;
+use super::rollout::{Answer, Rollout};
+use super::rows::{Numbers, Row, ValRow};
+use super::trainer::Trainer;
+use crate::chat::Encoder;
+use crate::config::Config;
+use crate::config::rollout::RolloutConfig;
+use crate::data::questions::{Question, Questions};
+use crate::data::world::Split;
+use crate::error::{Error, Result};
+use crate::generate::{Completion, Engine, Finish, Request, Sampling};
+use crate::model::program::{EVALUATE, REFERENCE, RESET};
+use crate::reward::{Rewards, Sample, Scores};
+use crate::rl::estimate::{Drawn, judge};
+use std::time::Instant;
+
+/// Questions and answers of a validation that are written out.
+const WRITTEN: usize = 16;
+
+/// What draws answers and judges them.
+pub struct Answers<'a> {
+    questions: &'a Questions,
+    encoder: &'a Encoder,
+    rewards: Rewards,
+    engine: Engine,
+    /// When the updates of the present batch began.
+    since: Option<Instant>,
+}
+
+/// Questions with their prompts' tokens, answers and what these are worth.
+struct Judged {
+    questions: Vec<Question>,
+    prompts: Vec<Vec<u32>>,
+    completions: Vec<Completion>,
+    texts: Vec<String>,
+    scores: Scores,
+    seconds: [f64; 2],
+}
+
+impl<'a> Answers<'a> {
+    /// Answers to `questions`, encoded by `encoder` and judged by `rewards`, that `engine` draws.
+    ///
+    /// # Errors
+    /// If a prompt of files leaves no room for an answer.
+    pub fn new(
+        questions: &'a Questions,
+        encoder: &'a Encoder,
+        rewards: Rewards,
+        engine: Engine,
+        config: &Config,
+    ) -> Result<Self> {
+        let length = config.train.sequence_length;
+        let (train, val) = questions.lengths().unwrap_or((1, 1));
+        for (n, split) in (0..train).map(|n| (n, Split::Train)).chain((0..val).map(|n| (n, Split::Val))) {
+            let prompt = prompt(encoder, &questions.question(n, split))?.len();
+            if prompt > length {
+                let reason = format!("is {length}, and a prompt has {prompt} tokens; raise it, or leave that prompt out");
+                return Err(Error::config("train.sequence_length", reason));
+            }
+        }
+        Ok(Answers { questions, encoder, rewards, engine, since: None })
+    }
+}
+
+fn prompt(encoder: &Encoder, question: &Question) -> Result<Vec<u32>> {
+    encoder.prompt(&question.prompt).map_err(|e| Error::config("sft.chat_template", e))
+}
+
+/// A seed for each answer of a run.
+fn seed(config: &Config, number: u64, answer: usize) -> u64 {
+    let mixed = config.train.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed.rotate_left(31).wrapping_add(answer as u64)
+}
+
+impl Trainer<'_> {
+    /// The micro-batches of the update after `step` others, for which answers are drawn if none are left; none if a
+    /// signal asks to stop before they are.
+    pub(super) fn drawn_window(&mut self, step: u64) -> Result<Vec<Micro>> {
+        let Some(rollout) = &self.config.rollout else { return Ok(Vec::new()) };
+        let (number, part) = (step / rollout.updates(), step % rollout.updates());
+        if self.state.rollout.as_ref().is_none_or(|drawn| drawn.number != number) {
+            self.collect_all()?;
+            let Some(drawn) = self.draw_answers(number)? else { return Ok(Vec::new()) };
+            self.state.rollout = Some(Box::new(drawn));
+        }
+        let Some(drawn) = &self.state.rollout else { return Ok(Vec::new()) };
+        let (model, train) = (&self.config.model, &self.config.train);
+        let fits = drawn.check(model.vocab_size, train.sequence_length);
+        fits.map_err(|reason| Error::Usage(format!("the drawn answers of the checkpoint {reason}")))?;
+        let chosen = drawn.chosen(rollout, train.seed, part);
+        Ok(drawn.arrange(&chosen, self.config).0)
+    }
+
+    /// Draws and judges batch number `number`; none if a signal asks to stop.
+    fn draw_answers(&mut self, number: u64) -> Result<Option<Rollout>> {
+        let (config, updating) = (self.config, self.answers.as_mut().and_then(|answers| answers.since.take()));
+        let updating = updating.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let rollout = config.rollout.clone().unwrap_or_default();
+        let asked = |i: usize| number * rollout.prompts as u64 + (i / rollout.num_generations) as u64;
+        let numbers: Vec<u64> = (0..rollout.answers()).map(asked).collect();
+        let draws = |i: usize| Sampling {
+            temperature: rollout.temperature,
+            top_k: rollout.top_k,
+            top_p: rollout.top_p,
+            min_p: rollout.min_p,
+            seed: seed(config, number, i),
+            ..Sampling::default()
+        };
+        let Some(judged) = self.ask(&numbers, Split::Train, &draws)? else { return Ok(None) };
+        let began = Instant::now();
+        let mut drawn = Rollout { number, numbers: Numbers::new(), answers: judged.answers(config) };
+        self.read_log_probs(&mut drawn)?;
+        let estimate = judge(config, &mut judged.drawn(&mut drawn.answers));
+        drawn.numbers = judged.numbers(&rollout);
+        drawn.numbers.extend(estimate);
+        let scoring = judged.seconds[1] + began.elapsed().as_secs_f64();
+        let seconds = [judged.seconds[0], scoring, updating];
+        drawn.numbers.extend(named([
+            ("seconds/rollout", seconds[0]),
+            ("seconds/scoring", seconds[1]),
+            ("seconds/update", seconds[2]),
+        ]));
+        self.tell(&drawn, &judged, seconds)?;
+        if let Some(answers) = &mut self.answers {
+            answers.since = Some(Instant::now());
+        }
+        self.pace.restart(self.state.tokens); // the rate counts training alone
+        Ok(Some(drawn))
+    }
+
+    /// Says how a batch went, and where the time of it and of the updates before went.
+    fn tell(&mut self, drawn: &Rollout, judged: &Judged, seconds: [f64; 3]) -> Result<()> {
+        let interval = self.config.log.interval;
+        let step = self.state.step;
+        if interval == 0 || !(drawn.number.is_multiple_of(interval) || step + 1 >= self.config.train.steps) {
+            return Ok(());
+        }
+        let all: f64 = seconds.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        let [rollout, scoring, update] = seconds.map(|part| 100.0 * part / all);
+        let (tokens, reward) = (judged.tokens(), drawn.numbers["reward"]);
+        self.say(&format!(
+            "step {step}: {} answers of {:.1} tokens drawn, reward {reward:.3}; of {all:.2} s rollout {rollout:.0} %, scoring \
+             {scoring:.0} %, updates before {update:.0} %; {:.0} tokens/s drawn",
+            drawn.answers.len(),
+            tokens as f64 / drawn.answers.len() as f64,
+            tokens as f64 / seconds[0].max(f64::MIN_POSITIVE),
+        ))
+    }
+
+    /// Lets the policy answer questions and judges the answers; none if a signal asks to stop.
+    fn ask(&mut self, numbers: &[u64], split: Split, sampling: &dyn Fn(usize) -> Sampling) -> Result<Option<Judged>> {
+        let (stop, config) = (self.stop.clone(), self.config);
+        self.copy_merged()?;
+        let Some(answers) = &mut self.answers else { return Ok(None) };
+        let questions: Vec<Question> = numbers.iter().map(|&n| answers.questions.question(n, split)).collect();
+        let prompts: Vec<Vec<u32>> = questions.iter().map(|one| prompt(answers.encoder, one)).collect::<Result<_>>()?;
+        let most = config.rollout.as_ref().map_or(1, |rollout| rollout.max_completion_length);
+        let request = |(i, prompt): (usize, &Vec<u32>)| Request {
+            prompt: prompt.clone(),
+            // A row takes one token more than it has positions: the last is a target alone.
+            max_tokens: most.min((config.train.sequence_length + 1).saturating_sub(prompt.len()).max(1)),
+            stop: vec![answers.encoder.end()],
+            sampling: sampling(i),
+        };
+        let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
+        let began = Instant::now();
+        let executor = self.session.executor();
+        let drawn = answers.engine.generate_while(executor, &requests, || stop.requested().is_none())?;
+        let Some(completions) = drawn else { return Ok(None) };
+        let (drawing, began) = (began.elapsed().as_secs_f64(), Instant::now());
+        let tokenizer = answers.encoder.tokenizer();
+        let texts: Vec<String> = completions.iter().map(|one| tokenizer.decode(&one.tokens)).collect();
+        let sample = |i: usize| Sample { question: &questions[i], completion: &texts[i], tokens: length(&completions[i]) };
+        let samples: Vec<Sample<'_>> = (0..texts.len()).map(sample).collect();
+        let scores = match answers.rewards.judge(&samples) {
+            // Ctrl-C reaches an external program as well: that it ended is no failure of its own.
+            Err(_) if stop.requested().is_some() => return Ok(None),
+            scores => scores?,
+        };
+        let seconds = [drawing, began.elapsed().as_secs_f64()];
+        Ok(Some(Judged { questions, prompts, completions, texts, scores, seconds }))
+    }
+
+    /// Gives the tokens of all answers the log-probabilities and values that the policy and the reference find, in the
+    /// very micro-batches of the first updates: with the weights that have not changed the ratio is exactly 1 there.
+    fn read_log_probs(&mut self, drawn: &mut Rollout) -> Result<()> {
+        let config = self.config;
+        let Some(rollout) = &config.rollout else { return Ok(()) };
+        let aims = self.session.program.aims;
+        let Some(objective) = aims.objective else { return Ok(()) };
+        let referred = self.session.program.reference.is_some();
+        for part in 0..rollout.num_mini_batches as u64 {
+            let chosen = drawn.chosen(rollout, config.train.seed, part);
+            let (micros, places) = drawn.arrange(&chosen, config);
+            for (number, micro) in micros.iter().enumerate() {
+                self.session.run(RESET)?;
+                self.session.feed(&micro.batch)?;
+                self.session.run(EVALUATE)?;
+                let old = self.session.read(objective.log_probs)?;
+                let values = aims.scores.map(|scores| self.session.read(scores)).transpose()?;
+                let reference = match referred {
+                    true => {
+                        self.session.run(REFERENCE)?;
+                        Some(self.session.read(objective.log_probs)?)
+                    }
+                    false => None,
+                };
+                for (&i, &(_, first)) in chosen.iter().zip(&places).filter(|(_, (micro, _))| *micro == number) {
+                    let answer = &mut drawn.answers[i];
+                    let here = first..first + answer.tokens.len();
+                    answer.old = old[here.clone()].to_vec();
+                    let part = |all: &Option<Vec<f32>>| all.as_ref().map_or(Vec::new(), |all| all[here.clone()].to_vec());
+                    (answer.reference, answer.values) = (part(&reference), part(&values));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Beside adapters the engine has weights of its own: those that are trained, merged.
+    fn copy_merged(&mut self) -> Result<()> {
+        let Some(answers) = self.answers.as_ref().filter(|_| self.session.adapters.is_some()) else { return Ok(()) };
+        let weights = answers.engine.decoder().weights.clone();
+        let merged: Vec<usize> = self.session.program.weights.whole();
+        for (number, i) in merged.into_iter().enumerate() {
+            let values = self.session.merged(i)?;
+            weights.load_parameter(self.session.executor(), number, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Answers the held-out questions, greedily, and notes what that is worth.
+    pub(super) fn validate_answers(&mut self, step: u64) -> Result<()> {
+        let Some(answers) = &self.answers else { return Ok(()) };
+        let wanted = self.config.rollout.as_ref().map_or(0, |rollout| rollout.eval_prompts as u64);
+        let all = answers.questions.lengths().map_or(wanted, |(_, held_out)| held_out.min(wanted));
+        let numbers: Vec<u64> = (0..all).collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let Some(judged) = self.ask(&numbers, Split::Val, &|_| Sampling::greedy())? else { return Ok(()) };
+        let numbers = judged.numbers(&RolloutConfig { num_generations: 1, ..RolloutConfig::default() });
+        let reward = numbers["reward"];
+        self.journal.record(&Row::Val(ValRow::of_stage(step, f64::NAN, numbers)))?;
+        self.journal.sample(step, &judged.written())?;
+        self.last_losses.1 = Some(reward);
+        if step == 0 {
+            self.last_losses.0 = Some(reward);
+        }
+        self.evaluated = Some((step, -reward)); // the lowest is the best
+        self.pace.restart(self.state.tokens);
+        self.say(&format!("step {step}: held-out reward {reward:.4} of {all} answers"))
+    }
+
+    /// Forgets what was under way on a device that failed; answers are drawn by `session`'s from now on.
+    pub(super) fn renew_answers(&mut self) {
+        if let (Some(answers), Some(decoder)) = (&mut self.answers, self.session.program.decoder.clone()) {
+            (answers.engine, answers.since) = (Engine::new(decoder), None);
+        }
+    }
+
+    /// Whether the run draws what it learns from.
+    pub(super) fn draws(&self) -> bool {
+        matches!(self.lessons, Lessons::Answers)
+    }
+}
+
+/// Tokens of an answer, the one that ended it included.
+fn length(completion: &Completion) -> usize {
+    completion.tokens.len() + usize::from(matches!(completion.finish, Finish::Stop(_)))
+}
+
+impl Judged {
+    /// The answers with their prompts and no numbers yet.
+    fn answers(&self, config: &Config) -> Vec<Answer> {
+        let masked = config.grpo.as_ref().is_some_and(|grpo| grpo.mask_truncated_completions);
+        let answer = |(prompt, completion): (&Vec<u32>, &Completion)| {
+            let mut tokens = completion.tokens.clone();
+            let ended = if let Finish::Stop(token) = completion.finish { Some(token) } else { None };
+            tokens.extend(ended);
+            Answer { prompt: prompt.clone(), tokens, counts: ended.is_some() || !masked, ..Answer::default() }
+        };
+        self.prompts.iter().zip(&self.completions).map(answer).collect()
+    }
+
+    /// What advantages are made of.
+    fn drawn<'d>(&self, answers: &'d mut [Answer]) -> Vec<Drawn<'d>> {
+        let ended = self.completions.iter().map(|one| matches!(one.finish, Finish::Stop(_)));
+        let worth = self.scores.totals.iter().zip(ended);
+        answers.iter_mut().zip(worth).map(|(answer, (&reward, ended))| Drawn { answer, reward, ended }).collect()
+    }
+
+    fn tokens(&self) -> usize {
+        self.completions.iter().map(length).sum()
+    }
+
+    /// Rewards and lengths under TRL's names.
+    fn numbers(&self, rollout: &RolloutConfig) -> Numbers {
+        let lengths: Vec<f64> = self.completions.iter().map(|one| length(one) as f64).collect();
+        let open = self.completions.iter().filter(|one| one.finish == Finish::Length).count();
+        let group = rollout.num_generations;
+        let totals = &self.scores.totals;
+        let spread = totals.chunks(group).map(deviation).collect::<Vec<f64>>();
+        let mut numbers = named([
+            ("reward", mean(totals)),
+            ("reward_std", mean(&spread)),
+            ("frac_reward_zero_std", crate::rl::advantage::share_of_equal_groups(totals, group)),
+            ("completions/mean_length", mean(&lengths)),
+            ("completions/min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min)),
+            ("completions/max_length", lengths.iter().copied().fold(0.0, f64::max)),
+            ("completions/clipped_ratio", open as f64 / lengths.len().max(1) as f64),
+        ]);
+        for part in &self.scores.parts {
+            numbers.insert(format!("rewards/{}/mean", part.name), mean(&part.values));
+            numbers.insert(format!("rewards/{}/std", part.name), deviation(&part.values));
+            if part.failed > 0 {
+                numbers.insert(format!("rewards/{}/failed", part.name), part.failed as f64);
+            }
+        }
+        numbers
+    }
+
+    /// The first questions with their answers and what these are worth, as text.
+    fn written(&self) -> String {
+        let mut text = String::new();
+        for (i, question) in self.questions.iter().enumerate().take(WRITTEN) {
+            let asked: Vec<&str> = question.prompt.iter().map(|turn| turn.content.as_str()).collect();
+            let parts: Vec<String> =
+                self.scores.parts.iter().map(|part| format!("{} {:.3}", part.name, part.values[i])).collect();
+            text += &format!("question: {}\nanswer: {}\n", asked.join("\n"), self.texts[i]);
+            if let Some(right) = &question.reference {
+                text += &format!("right: {right}\n");
+            }
+            text += &format!("reward: {:.3} ({})\n\n", self.scores.totals[i], parts.join(", "));
+        }
+        text
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Unbiased; 0 of fewer than two.
+fn deviation(values: &[f64]) -> f64 {
+    let around = mean(values);
+    (values.iter().map(|x| (x - around).powi(2)).sum::<f64>() / (values.len().max(2) - 1) as f64).sqrt()
+}
