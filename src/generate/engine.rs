@@ -24,7 +24,8 @@ struct Flight {
 
 /// A decoder at work, on an executor that may have other things to do in between. What runs here takes that executor:
 /// one made for the table and the recordings that the decoder is part of, always the same until [`Engine::reset`], with
-/// nothing else on its way (`Executor::read_later`).
+/// nothing else on its way (`Executor::read_later`). Weights may change while there is nothing to do: what is kept of
+/// tokens is that of requests under way alone.
 pub struct Engine {
     decoder: Decoder,
     /// Whether the executor has what never changes.
