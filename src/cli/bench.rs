@@ -130,7 +130,8 @@ fn resolve(args: &BenchArgs, more: &[String]) -> Result<Config> {
 /// The program of `config`, which keeps activations or makes them again as `hadal train` would decide.
 fn build<'d>(config: &Config, device: &'d Device, cap: Option<u64>) -> Result<Bench<'d>> {
     let mut config = config.clone();
-    decide(&mut config, Target { binding_limit: device.binding_limit(), stored: device.stored() }, cap);
+    let known = config.model.vocab_size;
+    decide(&mut config, Target { binding_limit: device.binding_limit(), stored: device.stored(), known }, cap);
     Bench::new(&config, device, cap)
 }
 

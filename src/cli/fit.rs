@@ -6,9 +6,10 @@ use crate::config::train::Recompute;
 use crate::graph::plan::Plan;
 use crate::graph::{Dtype, Role};
 use crate::model::inputs::BatchSize;
+use crate::model::learning::Learning;
 use crate::model::lora::{adapted, is_adapter};
 use crate::model::params::ParamSpec;
-use crate::model::program::{Learning, MICRO_STEP, Program, ProgramOptions};
+use crate::model::program::{MICRO_STEP, Program, ProgramOptions};
 
 /// The part of a card's memory that no plan may count on: a driver keeps its context, pipelines and staging buffers
 /// there, and the unused ends of the blocks that it cuts buffers from. On an H100 these were 566 MiB beside a plan of
@@ -24,11 +25,13 @@ pub(super) struct Target {
     pub binding_limit: u64,
     /// What activations and the factors of products are stored as.
     pub stored: Dtype,
+    /// Tokens below this may be drawn.
+    pub known: usize,
 }
 
 /// Everything that a training run of `config` records.
 pub(super) fn program(config: &Config, target: Target) -> Program {
-    let Target { binding_limit, stored } = target;
+    let Target { binding_limit, stored, known } = target;
     let options = ProgramOptions {
         size: BatchSize { batch: config.train.micro_batch, length: config.train.sequence_length },
         binding_limit,
@@ -37,7 +40,7 @@ pub(super) fn program(config: &Config, target: Target) -> Program {
         stored,
         recompute: config.train.recompute,
     };
-    let learning = Learning::of(config);
+    let learning = Learning::of(config, known, binding_limit, stored);
     let specs = learning.goal.specs(adapted(&config.model, &config.lora), config.model.hidden_size);
     Program::learning(&config.model, &specs, &options, learning)
 }

@@ -60,6 +60,19 @@ impl Source for Machines<'_> {
         Ok(Machine { session, sampler })
     }
 
+    /// Beside adapters the frozen weights are the reference.
+    fn reference(&mut self, session: &mut Session) -> Result<()> {
+        let (config, Some(reference)) = (self.config, session.program.reference.clone()) else { return Ok(()) };
+        let Some(folder) = config.train.model.as_ref().filter(|_| !config.lora.is_on()) else { return Ok(()) };
+        let (own, fresh) = (origin::grown(folder, &config.model)?, start_values(config.train.seed));
+        load_weights(folder, &own, |fill| {
+            reference.load(session.executor(), |spec, values| match is_head(spec) {
+                true => fresh(spec, values),
+                false => origin::fill(&own, spec, values, fill),
+            })
+        })
+    }
+
     fn first_weights(&mut self, session: &mut Session) -> Result<()> {
         let config = self.config;
         let Some(folder) = &config.train.model else {

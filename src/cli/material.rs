@@ -4,9 +4,14 @@ use crate::chat::Encoder;
 use crate::config::{Config, Kind};
 use crate::data::Dataset;
 use crate::data::preferences::Preferences;
+use crate::data::questions::Questions;
 use crate::error::Result;
+use crate::generate::Engine;
+use crate::model::decoder::Decoder;
+use crate::reward::Rewards;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
+use crate::train::answers::Answers;
 use crate::train::checkpoint::TrainerState;
 use crate::train::journal::Journal;
 use crate::train::lessons::{Lessons, PairLessons};
@@ -20,6 +25,8 @@ pub(super) enum Material {
     Rows(Dataset),
     /// Pairs of answers.
     Pairs(Preferences),
+    /// Questions, to which the run draws the answers.
+    Questions(Questions, Encoder),
 }
 
 impl Material {
@@ -39,7 +46,14 @@ impl Material {
                 let allowed = bad(config.reward_model.as_ref().map(|model| model.max_bad_lines));
                 Ok(Material::Pairs(Preferences::open(data, allowed, encoder, length, seed)?.whole()))
             }
-            _ => Ok(Material::Rows(Dataset::of_chats(data, sft, encoder, length, seed)?)),
+            Kind::Grpo | Kind::Ppo => {
+                let (task, rollout) =
+                    (config.task.clone().unwrap_or_default(), config.rollout.clone().unwrap_or_default());
+                let functions = config.reward.clone().unwrap_or_default().functions;
+                let questions = Questions::open(&task, data, &functions, rollout.max_bad_lines, seed)?;
+                Ok(Material::Questions(questions, encoder))
+            }
+            Kind::Pretrain | Kind::Sft => Ok(Material::Rows(Dataset::of_chats(data, sft, encoder, length, seed)?)),
         }
     }
 
@@ -78,6 +92,15 @@ impl Material {
         Ok(Some(PairLessons { pairs, references: Some(references) }))
     }
 
+    /// What draws and judges answers, by this decoder, where the stage learns from such.
+    ///
+    /// Errors: they cannot be judged as the configuration says.
+    pub(super) fn answers(&self, config: &Config, decoder: Option<Decoder>) -> Result<Option<Answers<'_>>> {
+        let (Material::Questions(questions, encoder), Some(decoder)) = (self, decoder) else { return Ok(None) };
+        let rewards = Rewards::open(&config.reward.clone().unwrap_or_default())?;
+        Ok(Some(Answers::new(questions, encoder, rewards, Engine::new(decoder), config)?))
+    }
+
     /// The same as the trainer takes it.
     pub(super) fn lessons<'m>(&'m self, pairs: Option<&'m PairLessons<'m>>) -> Lessons<'m> {
         match (self, pairs) {
@@ -92,6 +115,7 @@ impl Material {
         match self {
             Material::Rows(dataset) => dataset.describe(),
             Material::Pairs(pairs) => pairs.describe(),
+            Material::Questions(questions, _) => questions.describe(),
         }
     }
 

@@ -63,6 +63,11 @@ enum Command {
     Reward(stage::StageArgs),
     /// Align a model with pairs of answers by direct preference optimisation; without data, with the embedded world's
     Dpo(stage::StageArgs),
+    /// Align a model by rewards of answers that it draws, each against the others to its prompt; without data, on the
+    /// embedded world's questions
+    Grpo(stage::StageArgs),
+    /// The same with a value function and proximal policy optimisation
+    Ppo(stage::StageArgs),
     /// Train several runs that differ in one thing, and compare them: pictures and a table
     Study(study::StudyArgs),
     /// Continue a text with a trained model
@@ -127,6 +132,8 @@ impl Cli {
             Command::Sft(args) => stage::run(args, Kind::Sft),
             Command::Reward(args) => stage::run(args, Kind::Reward),
             Command::Dpo(args) => stage::run(args, Kind::Dpo),
+            Command::Grpo(args) => stage::run(args, Kind::Grpo),
+            Command::Ppo(args) => stage::run(args, Kind::Ppo),
             Command::Study(args) => study::run(args),
             Command::Sample(args) => sample::run(args),
             Command::Chat(args) => chat::run(args),

@@ -36,7 +36,7 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     config.validate()?;
     // `auto` as a card with matrix units decides it.
     let stored = if config.train.precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
-    let target = Target { binding_limit: args.binding, stored };
+    let target = Target { binding_limit: args.binding, stored, known: config.model.vocab_size };
     let limit = args.vram.map(|memory| memory - reserve(memory));
     let mut decided = config.clone();
     decide(&mut decided, target, limit);

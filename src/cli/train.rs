@@ -90,7 +90,8 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
         open_weights(folder, &origin::grown(folder, &config.model)?)?;
     }
     let device = args.device.open(config.train.precision)?;
-    let target = Target { binding_limit: device.binding_limit(), stored: device.stored() };
+    let known = tokenizer.vocab_size();
+    let target = Target { binding_limit: device.binding_limit(), stored: device.stored(), known };
     let samples = sample_options(&config, &tokenizer)?;
     let beside = for_samples(&config, samples, &device);
     let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
@@ -118,6 +119,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     });
     let measured = || tuning.iter().chain(&allocated);
     measured().for_each(note);
+    let answers = material.answers(&config, session.program.decoder.clone())?;
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
     let mut journal = Journal::create(out, open, resume)?;
     head.iter().chain(measured()).try_for_each(|line| journal.log(line))?;
@@ -133,7 +135,10 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     }
     let pairs = material.pairs(&mut source, session, &mut journal, &config, &state)?;
     let lessons = material.lessons(pairs.as_ref());
-    let trainer = Trainer::new(&config, &mut source, machine, lessons, tokenizer, journal, state)?;
+    let mut trainer = Trainer::new(&config, &mut source, machine, lessons, tokenizer, journal, state)?;
+    if let Some(answers) = answers {
+        trainer = trainer.drawing(answers);
+    }
     let outcome = trainer.run(args.profile)?;
     note(verdict(&outcome, material.entropy_per_token(), &source.device, out, started.elapsed()));
     exam::report(out, &config, &source.device)?;

@@ -28,6 +28,8 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("sft", include_str!("../../assets/configs/sft.toml")),
     ("reward", include_str!("../../assets/configs/reward.toml")),
     ("dpo", include_str!("../../assets/configs/dpo.toml")),
+    ("grpo", include_str!("../../assets/configs/grpo.toml")),
+    ("ppo", include_str!("../../assets/configs/ppo.toml")),
 ];
 
 /// The preset without further arguments, and under a file that names none. It sets no key that can be absent:

@@ -172,11 +172,28 @@ impl Engine {
     ///
     /// Errors: as [`Engine::submit`], and then nothing is begun; the device fails, and then [`Engine::reset`] is next.
     pub fn generate(&mut self, executor: &mut dyn Executor, requests: &[Request]) -> Result<Vec<Completion>> {
+        Ok(self.generate_while(executor, requests, || true)?.unwrap_or_default())
+    }
+
+    /// The same as long as `go_on` is true; none if it was not, and then everything that was asked for is forgotten.
+    pub fn generate_while(
+        &mut self,
+        executor: &mut dyn Executor,
+        requests: &[Request],
+        go_on: impl Fn() -> bool,
+    ) -> Result<Option<Vec<Completion>>> {
         requests.iter().try_for_each(|request| self.check(request))?;
         let first = self.submitted + 1;
         requests.iter().try_for_each(|request| self.submit(request.clone()).map(drop))?;
         let mut completions = vec![Completion::default(); requests.len()];
         while !self.is_idle() {
+            if !go_on() {
+                self.waiting.clear();
+                self.active.fill_with(|| None);
+                self.changed = true;
+                self.land(executor, 0, &mut Vec::new())?;
+                return Ok(None);
+            }
             for event in self.advance(executor)? {
                 let at = event.number().checked_sub(first).map(|at| at as usize); // their numbers are in a row
                 let Some(completion) = at.and_then(|at| completions.get_mut(at)) else { continue };
@@ -187,7 +204,7 @@ impl Engine {
             }
         }
         self.land(executor, 0, &mut Vec::new())?;
-        Ok(completions)
+        Ok(Some(completions))
     }
 
     /// Takes in as many tokens of prompts as a pass has rows, and draws the first token of prompts that end in it.

@@ -57,6 +57,7 @@ pub struct Draw {
 }
 
 /// One pass.
+#[derive(Clone)]
 pub struct Pass {
     /// Number of its recording in the list that has it.
     pub recording: usize,
@@ -73,6 +74,7 @@ pub struct Pass {
 }
 
 /// Passes of one model, over weights that may be anybody's.
+#[derive(Clone)]
 pub struct Decoder {
     /// The model.
     pub config: ModelConfig,

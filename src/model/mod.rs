@@ -16,5 +16,6 @@ pub mod transformer; // the whole
 pub mod few; // the whole again, for a few tokens of generation
 pub mod moments; // what the optimizer keeps of them
 pub mod goal; // what updates lower
+pub mod learning; // what a stage makes of a program
 pub mod program; // tensors and recordings of training
 pub mod decoder; // those of generation

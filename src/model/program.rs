@@ -1,16 +1,17 @@
 //! A program: the model's tensors and the recordings that run on them.
 
-use super::goal::{Aims, Goal, Model};
+use super::decoder::{Decoder, DecoderOptions};
+use super::goal::{Aims, Model};
 use super::inputs::{BatchSize, Inputs};
+use super::learning::Learning;
+use super::lora::is_adapter;
 use super::moe::bias_name;
 use super::moments::{self, Moments};
 use super::params::ParamSpec;
 use super::transformer;
 use super::weights::Weights;
-use crate::config::dpo::DpoConfig;
 use crate::config::model::ModelConfig;
 use crate::config::train::{OptimizerConfig, Recompute};
-use crate::config::{Config, Kind};
 use crate::graph::op::Weight;
 use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
@@ -58,54 +59,6 @@ pub struct ProgramOptions {
     pub recompute: Recompute,
 }
 
-/// What preference training adds to a program.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Learning {
-    /// What updates lower.
-    pub goal: Goal,
-    /// Whether the weights that the run begins with stay beside those that are trained.
-    pub reference: bool,
-}
-
-impl Learning {
-    /// What a run of `config` learns by.
-    pub fn of(config: &Config) -> Learning {
-        let goal = match config.kind() {
-            Kind::Pretrain | Kind::Sft => Goal::CrossEntropy,
-            Kind::Reward => {
-                let centring = config.reward_model.as_ref().map_or(0.0, |model| model.center_rewards_coefficient);
-                Goal::Reward { centring: centring as f32 }
-            }
-            Kind::Dpo => {
-                let DpoConfig { beta, label_smoothing, .. } = config.dpo.clone().unwrap_or_default();
-                Goal::Preference { beta: beta as f32, smoothing: label_smoothing as f32 }
-            }
-            Kind::Grpo => {
-                let grpo = config.grpo.clone().unwrap_or_default();
-                Goal::Policy {
-                    clip: grpo.clip().map(|x| x as f32),
-                    beta: grpo.beta as f32,
-                    temperature: temperature(config),
-                    value: None,
-                }
-            }
-            Kind::Ppo => {
-                let ppo = config.ppo.clone().unwrap_or_default();
-                let value = Some([ppo.cliprange_value as f32, ppo.vf_coef as f32]);
-                Goal::Policy { clip: [ppo.cliprange as f32; 2], beta: 0.0, temperature: temperature(config), value }
-            }
-        };
-        let grpo = config.grpo.as_ref().is_some_and(|grpo| grpo.beta > 0.0);
-        let ppo = config.ppo.as_ref().is_some_and(|ppo| ppo.kl_coef > 0.0);
-        Learning { goal, reference: config.kind().draws() && (grpo || ppo) }
-    }
-}
-
-/// What logits are divided by where answers are drawn.
-fn temperature(config: &Config) -> f32 {
-    config.rollout.as_ref().map_or(1.0, |rollout| rollout.temperature as f32)
-}
-
 /// Rows whose logits are wanted, and the logits.
 #[derive(Clone, Copy, Debug)]
 pub struct LogitSlots {
@@ -139,6 +92,8 @@ pub struct Program {
     pub aims: Aims,
     /// The weights that the run began with, where they stay: read alone, or beside adapters the frozen ones.
     pub reference: Option<Weights>,
+    /// What draws answers, with the weights that are trained; beside adapters with weights of its own.
+    pub decoder: Option<Decoder>,
 }
 
 impl Program {
@@ -167,6 +122,7 @@ impl Program {
             logits: None,
             aims,
             reference: None,
+            decoder: None,
         };
         program.record_refresh();
         program.record_reset(training);
@@ -180,6 +136,9 @@ impl Program {
         }
         if learning.reference {
             program.record_reference(specs, options.binding_limit);
+        }
+        if let Some(draws) = learning.draws {
+            program.record_draws(specs, draws);
         }
         program
     }
@@ -243,9 +202,9 @@ impl Program {
     /// Beside adapters the frozen weights are what the run began with; else they are kept a second time, as products
     /// read them.
     fn record_reference(&mut self, specs: &[ParamSpec], binding_limit: u64) {
-        let weights = match specs.iter().any(|spec| spec.adapter.is_some()) {
+        let weights = match self.weights.adapted() {
             true => self.weights.without_adapters(),
-            false => Weights::frozen(&mut self.tensors, specs, binding_limit, self.stored),
+            false => Weights::frozen(&mut self.tensors, specs, binding_limit, self.stored, "reference."),
         };
         let mut t = Tape::evaluation(&mut self.tensors, binding_limit).storing(self.stored);
         let h = transformer::hidden(&mut t, &self.config, &weights, &self.inputs, Recompute::None);
@@ -253,6 +212,20 @@ impl Program {
         let recording = t.finish(REFERENCE);
         self.recordings.push(recording);
         self.reference = Some(weights);
+    }
+
+    /// The passes that draw. Beside adapters they have weights of their own, in which these are to be merged.
+    fn record_draws(&mut self, specs: &[ParamSpec], options: DecoderOptions) {
+        let weights = match self.weights.adapted() {
+            true => {
+                let whole = specs.iter().filter(|spec| !is_adapter(spec));
+                let bare: Vec<ParamSpec> = whole.map(|spec| ParamSpec { adapter: None, ..spec.clone() }).collect();
+                Weights::frozen(&mut self.tensors, &bare, options.binding_limit, options.stored, "drawing.")
+            }
+            false => self.weights.read(),
+        };
+        let decoder = Decoder::add(&mut self.tensors, &mut self.recordings, &self.config, weights, options);
+        self.decoder = Some(decoder);
     }
 
     fn record_logits(&mut self, rows: usize, binding_limit: u64) {

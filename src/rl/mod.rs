@@ -3,6 +3,7 @@
 
 pub mod advantage; // of groups of answers to one prompt
 pub mod gae; // of every token, by a value function
+pub mod estimate; // both, as a stage wants them
 pub mod normalise; // factors on tokens' losses
 
 /// Mean of `values`, exact where all are equal; 0 of none.

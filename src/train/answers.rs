@@ -58,7 +58,8 @@ impl<'a> Answers<'a> {
         for (n, split) in (0..train).map(|n| (n, Split::Train)).chain((0..val).map(|n| (n, Split::Val))) {
             let prompt = prompt(encoder, &questions.question(n, split))?.len();
             if prompt > length {
-                let reason = format!("is {length}, and a prompt has {prompt} tokens; raise it, or leave that prompt out");
+                let reason =
+                    format!("is {length}, and a prompt has {prompt} tokens; raise it, or leave that prompt out");
                 return Err(Error::config("train.sequence_length", reason));
             }
         }
@@ -174,7 +175,8 @@ impl Trainer<'_> {
         let (drawing, began) = (began.elapsed().as_secs_f64(), Instant::now());
         let tokenizer = answers.encoder.tokenizer();
         let texts: Vec<String> = completions.iter().map(|one| tokenizer.decode(&one.tokens)).collect();
-        let sample = |i: usize| Sample { question: &questions[i], completion: &texts[i], tokens: length(&completions[i]) };
+        let sample =
+            |i: usize| Sample { question: &questions[i], completion: &texts[i], tokens: length(&completions[i]) };
         let samples: Vec<Sample<'_>> = (0..texts.len()).map(sample).collect();
         let scores = match answers.rewards.judge(&samples) {
             // Ctrl-C reaches an external program as well: that it ended is no failure of its own.
@@ -213,7 +215,8 @@ impl Trainer<'_> {
                     let answer = &mut drawn.answers[i];
                     let here = first..first + answer.tokens.len();
                     answer.old = old[here.clone()].to_vec();
-                    let part = |all: &Option<Vec<f32>>| all.as_ref().map_or(Vec::new(), |all| all[here.clone()].to_vec());
+                    let part =
+                        |all: &Option<Vec<f32>>| all.as_ref().map_or(Vec::new(), |all| all[here.clone()].to_vec());
                     (answer.reference, answer.values) = (part(&reference), part(&values));
                 }
             }

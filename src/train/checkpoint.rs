@@ -2,6 +2,7 @@
 
 use super::moments;
 use super::outline::Outline;
+use super::rollout::Rollout;
 use super::rotation::{CHECKPOINTS, list};
 use super::saving::Saving;
 use super::session::Session;
@@ -24,7 +25,7 @@ pub(super) const STATE: &str = "trainer_state.json";
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 pub(super) const MODEL: &str = "model.safetensors";
 /// Largest accepted `trainer_state.json`: it holds a few numbers.
-const STATE_BYTES: u64 = 1 << 20;
+const STATE_BYTES: u64 = 1 << 28;
 /// Most updates and tokens: sums and products with sizes of batches stay in 64 bits.
 const MOST_COUNTED: u64 = 1 << 53;
 /// Most updates in a row that were not finite, and times that a run went back.
@@ -55,6 +56,9 @@ pub struct TrainerState {
     /// before the first update.
     #[serde(default)]
     pub result: Option<[f32; RESULT_WORDS]>,
+    /// The drawn answers that the next updates learn from, where a batch of them is not through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<Rollout>>,
 }
 
 /// What a run remembers of updates that were not finite, so that one that goes on from a checkpoint decides as one
@@ -89,6 +93,7 @@ impl TrainerState {
             numerics,
             history: None,
             result: None,
+            rollout: None,
         }
     }
 

@@ -51,6 +51,7 @@ impl Trainer<'_> {
         self.sampler = None;
         let Machine { session, sampler } = self.source.machine()?;
         (self.session, self.sampler) = (session, sampler);
+        self.renew_answers();
         self.go_back()
     }
 
@@ -125,7 +126,10 @@ impl Trainer<'_> {
 
     /// Runs the micro-steps of the update after `step` others again, and says what went bad first.
     fn diagnose(&mut self, step: u64) -> Result<String> {
-        let mut micro_steps = self.lessons.window(self.config, step)?;
+        let mut micro_steps = match self.draws() {
+            true => self.drawn_window(step)?,
+            false => self.lessons.window(self.config, step)?,
+        };
         weigh(micro_steps.iter_mut().map(|micro| &mut micro.batch), self.config.train.loss_reduction);
         self.begin_window(step, &micro_steps)?;
         for (i, micro) in micro_steps.iter().enumerate() {

@@ -8,6 +8,8 @@ pub mod micro; // one micro-batch with all that its loss needs
 pub mod references; // what the first weights think of pairs
 mod results; // what comes back of updates
 pub mod numbers; // of preference training
+pub mod rollout; // a batch of drawn answers
+pub mod answers; // how they are drawn and judged
 mod faults; // devices that fail, updates that are not finite
 pub mod diagnosis; // what went bad first
 pub mod window; // the rows of each update

@@ -27,14 +27,16 @@ pub fn of_window(goal: Goal, metrics: &Metrics, objective: &[f32], scores: &[f32
             ]));
             (loss, numbers)
         }
-        Goal::Policy { value, .. } => {
+        Goal::Policy { value, beta, .. } => {
             let mean = means(objective, TOKEN_COUNTED);
             let (low, high) = (mean(TOKEN_CLIPPED_LOW), mean(TOKEN_CLIPPED_HIGH));
             let loss = f64::from(objective[TOKEN_LOSS]);
             let mut numbers = named([("entropy", mean(TOKEN_ENTROPY))]);
+            if beta > 0.0 {
+                numbers.extend(named([("kl", mean(TOKEN_KL))]));
+            }
             match value {
                 None => numbers.extend(named([
-                    ("kl", mean(TOKEN_KL)),
                     ("clip_ratio/low_mean", low),
                     ("clip_ratio/high_mean", high),
                     ("clip_ratio/region_mean", low + high),
@@ -118,7 +120,7 @@ mod tests {
         let mut sums = [0.0; TOKEN_COLUMNS];
         (sums[TOKEN_LOSS], sums[TOKEN_KL], sums[TOKEN_COUNTED]) = (-0.25, 2.0, 8.0);
         (sums[TOKEN_CLIPPED_LOW], sums[TOKEN_CLIPPED_HIGH], sums[TOKEN_ENTROPY]) = (1.0, 2.0, 16.0);
-        let policy = |value| Goal::Policy { clip: [0.2; 2], beta: 0.0, temperature: 1.0, value };
+        let policy = |value| Goal::Policy { clip: [0.2; 2], beta: 0.1, temperature: 1.0, value };
         let metrics = Metrics::default();
         let (loss, numbers) = of_window(policy(None), &metrics, &sums, &[]);
         let expected = named([

@@ -104,6 +104,12 @@ pub fn line(row: &TrainRow, total: u64, left: Option<Duration>) -> String {
         row.grad_norm,
         with_commas(row.tokens_per_second),
     );
+    // What a stage is about, where it is not the loss.
+    for (name, word) in [("reward", "reward"), ("rewards/accuracies", "accuracy")] {
+        if let Some(value) = row.numbers.get(name) {
+            text += &format!("  {word} {value:.3}");
+        }
+    }
     if let Some(left) = left {
         text += &format!("  {} left", short(left));
     }

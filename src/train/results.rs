@@ -1,7 +1,7 @@
 //! What comes back of updates, and the rows that it becomes.
 
 use super::numbers;
-use super::rows::{ExpertLoad, Row, SftNumbers, TrainRow};
+use super::rows::{ExpertLoad, Numbers, Row, SftNumbers, TrainRow};
 use super::session::Metrics;
 use super::trainer::Trainer;
 use crate::config::Kind;
@@ -17,6 +17,8 @@ pub(super) struct Waiting {
     pub real: u64,
     /// Micro-batches.
     pub passes: usize,
+    /// Of the drawn answers that it learnt from.
+    pub numbers: Numbers,
 }
 
 /// What is read of an update, in this order; its tag is [`PARTS`] times the update's number plus this.
@@ -59,7 +61,8 @@ impl Trainer<'_> {
 
     fn record(&mut self, done: &Waiting, arrived: &Arrived, result: &[f32]) -> Result<()> {
         let Arrived { metrics: Some(metrics), loads, objective, scores } = arrived else { return Ok(()) };
-        let (loss, numbers) = numbers::of_window(self.session.program.aims.goal, metrics, objective, scores);
+        let (loss, mut numbers) = numbers::of_window(self.session.program.aims.goal, metrics, objective, scores);
+        numbers.extend(done.numbers.clone());
         self.state.step = done.step + 1;
         self.state.tokens = self.state.tokens.saturating_add(done.targets);
         self.state.num_tokens = self.state.num_tokens.saturating_add(done.real);

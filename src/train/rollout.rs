@@ -195,7 +195,8 @@ mod spaced {
 
     pub fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let number = |word: &str| word.parse().map_err(|_| D::Error::custom("expected numbers with spaces between them"));
+        let number =
+            |word: &str| word.parse().map_err(|_| D::Error::custom("expected numbers with spaces between them"));
         text.split_whitespace().map(number).collect()
     }
 }

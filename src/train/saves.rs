@@ -6,6 +6,7 @@ use super::rotation;
 use super::saving::Saving;
 use super::spare::Spare;
 use super::trainer::Trainer;
+use crate::config::rollout::RolloutConfig;
 use crate::config::train::OnDiskFull;
 use crate::error::{Error, Result};
 use std::time::Duration;
@@ -61,7 +62,11 @@ impl Trainer<'_> {
         let loss = self.evaluated.and_then(|(at, loss)| (at == step).then_some(loss));
         let before = self.state.best_val_loss;
         let best = loss.filter(|&loss| before.is_none_or(|best| loss < best));
-        let state = TrainerState { best_val_loss: best.or(before), ..self.state.clone() };
+        let mut state = TrainerState { best_val_loss: best.or(before), ..self.state.clone() };
+        let through = |rollout: &RolloutConfig| step.is_multiple_of(rollout.updates());
+        if self.config.rollout.as_ref().is_none_or(through) {
+            state.rollout = None; // the next update draws new answers
+        }
         let outline = Outline::new(&run, &mut self.session, self.tokenizer, &state)?;
         let train = self.config.train.clone();
         let sealed = move || {

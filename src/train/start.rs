@@ -21,12 +21,17 @@ pub trait Source {
     fn machine(&mut self) -> Result<Machine>;
     /// Loads the weights of step 0.
     fn first_weights(&mut self, session: &mut Session) -> Result<()>;
+    /// Loads them once more where the program keeps them as a reference; nothing by default.
+    fn reference(&mut self, _session: &mut Session) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Loads the first weights of a new run.
 pub fn begin(source: &mut dyn Source, config: &Config, session: &mut Session) -> Result<TrainerState> {
     session.restart()?;
     source.first_weights(session)?;
+    source.reference(session)?;
     Ok(TrainerState::first(config.train.seed))
 }
 
@@ -45,6 +50,7 @@ pub fn resume(
     if let Some((folder, state)) = checkpoint::load_newest(&run, session, &mut *say)? {
         say(&format!("going on from {} at step {}", folder.display(), state.step));
         journal.trim(state.step)?;
+        source.reference(session)?;
         return Ok(state);
     }
     say(&format!("{} holds no finished checkpoint: starting at step 0", run.display()));

@@ -1,5 +1,6 @@
 //! The training loop: windows of micro-steps, updates, evaluation, samples, checkpoints.
 
+use super::answers::Answers;
 use super::checkpoint::TrainerState;
 use super::journal::Journal;
 use super::lessons::Lessons;
@@ -63,7 +64,9 @@ pub struct Trainer<'a> {
     pub(super) spare: Spare,
     /// A picture in the making.
     pub(super) drawing: Option<JoinHandle<Result<()>>>,
-    /// Step and loss of the last validation.
+    /// What draws what the run learns from, where it does.
+    pub(super) answers: Option<Answers<'a>>,
+    /// Step and loss of the last validation; of drawn answers minus the mean reward.
     pub(super) evaluated: Option<(u64, f64)>,
     /// Validation losses: of the first weights, and the last one.
     pub(super) last_losses: (Option<f64>, Option<f64>),
@@ -115,9 +118,15 @@ impl<'a> Trainer<'a> {
             saving: None,
             spare: Spare::default(),
             drawing: None,
+            answers: None,
             evaluated: None,
             last_losses: (None, None),
         })
+    }
+
+    /// The same run that learns from answers which it draws.
+    pub fn drawing(self, answers: Answers<'a>) -> Self {
+        Trainer { answers: Some(answers), ..self }
     }
 
     /// The same run with its checkpoints on another file system.
@@ -151,8 +160,14 @@ impl<'a> Trainer<'a> {
         }
         self.pace.restart(self.state.tokens);
         for step in self.state.step..train.steps {
-            // The thread makes a window for every step, unless it broke off with a panic.
-            let window = windows.recv().map_err(|_| Error::Usage("the next batch could not be made".to_owned()))??;
+            let window = match self.draws() {
+                true => self.drawn_window(step)?,
+                // The thread makes a window for every step, unless it broke off with a panic.
+                false => windows.recv().map_err(|_| Error::Usage("the next batch could not be made".to_owned()))??,
+            };
+            if let Some(signal) = self.stop.requested().filter(|_| window.is_empty()) {
+                return self.interrupt(signal);
+            }
             self.update(step, window)?;
             if let Some(signal) = self.stop.requested() {
                 return self.interrupt(signal);
@@ -229,12 +244,14 @@ impl<'a> Trainer<'a> {
                 self.session.executor().read_later(tensor, PARTS * step + part)?;
             }
         }
+        let numbers = self.state.rollout.as_ref().map(|drawn| drawn.numbers.clone()).unwrap_or_default();
         self.waiting.push_back(Waiting {
             step,
             learning_rate: rate,
             targets: targets as u64,
             real,
             passes: window.len(),
+            numbers,
         });
         Ok(())
     }
@@ -270,6 +287,9 @@ impl<'a> Trainer<'a> {
     }
 
     fn evaluate(&mut self, step: u64) -> Result<()> {
+        if self.draws() {
+            return self.validate_answers(step);
+        }
         if self.validation.is_empty() {
             return Ok(());
         }

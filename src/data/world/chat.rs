@@ -5,8 +5,12 @@
 //! the last name is mostly wrong. Each is asked once a chat. The answers are people and things, which the stories of
 //! pretraining repeat: a model of the default's size goes on from there in minutes, first with people. Places it did
 //! not learn to take up in 3,000 updates, so they are told and not asked for.
+//!
+//! Some questions on facts in training chats also demand a form or a length of the answer, and few of these answers are
+//! as demanded: what reinforcement is to teach is there to be found, and not yet learnt. Held-out chats demand nothing.
 
 use super::lexicon::Lexicon;
+use super::quiz;
 use super::teller::{Chooser, Filling, Probe, Teller};
 use super::template::{ProbeKind, Role};
 use super::windows::Split;
@@ -17,6 +21,12 @@ use std::ops::Range;
 const QUESTIONS: usize = 5;
 /// How often a question is on the world's facts, and how often on the story.
 const FACT_OR_STORY: [u32; 2] = [2, 3];
+/// How often a training question on a fact makes no demand, and how often it makes one.
+const PLAIN_OR_DEMAND: [u32; 2] = [3, 1];
+/// Demands as `quiz` makes them, of fact, format and length.
+const DEMANDS: [u32; 3] = [0, 1, 1];
+/// How often the answer to a demand is a whole sentence all the same, and how often it is bare.
+const SENTENCE_OR_BARE: [u32; 2] = [5, 1];
 /// What is asked of every story; of one in which somebody feels something, that too.
 const PARTS: [&str; 4] = ["holder", "first", "other", "beside"];
 /// The other question.
@@ -48,15 +58,28 @@ pub fn tell(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) 
         let answered = asked.end + 1..talk.teller.text().len();
         parts.push((asked, answered));
     }
+    let demands = std::mem::take(&mut talk.demands);
     let story = talk.teller.finish();
-    let exchange = |((asked, answered), probe): ((Range<usize>, Range<usize>), &Probe)| Exchange {
-        question: story.text[asked].to_owned(),
-        answer: story.text[answered].to_owned(),
-        kind: probe.kind,
-        majority_right: story.text[probe.start..probe.end] == *probe.majority,
-        last_named_right: probe.last_named == Some(&story.text[probe.start..probe.end]),
-    };
-    parts.into_iter().zip(&story.probes).map(exchange).collect()
+    let exchange =
+        |(((asked, answered), demand), probe): (((Range<usize>, Range<usize>), Option<Demanded>), &Probe)| {
+            let right = &story.text[probe.start..probe.end];
+            let (words, bare) = demand.map_or((String::new(), false), |Demanded { words, bare }| (words, bare));
+            Exchange {
+                question: story.text[asked].to_owned() + &words,
+                answer: if bare { right } else { &story.text[answered] }.to_owned(),
+                kind: probe.kind,
+                majority_right: *right == *probe.majority,
+                last_named_right: probe.last_named == Some(right),
+            }
+        };
+    parts.into_iter().zip(demands).zip(&story.probes).map(exchange).collect()
+}
+
+/// What is demanded of an answer, behind the question.
+struct Demanded {
+    words: String,
+    /// Whether the answer is the bare words, as is demanded.
+    bare: bool,
 }
 
 /// Who and what plays which part.
@@ -74,6 +97,8 @@ pub(super) struct Talk<'c> {
     holder: usize,
     /// Which of the people felt something.
     felt: Option<usize>,
+    /// What each question demands, where it demands something.
+    demands: Vec<Option<Demanded>>,
 }
 
 impl<'c> Talk<'c> {
@@ -85,7 +110,7 @@ impl<'c> Talk<'c> {
                 let mut left: Vec<usize> = (0..all).collect();
                 (0..n).map(|_| left.remove(pick(&mut teller, left.len()))).collect::<Vec<usize>>()
             });
-        let mut talk = Talk { teller, split, people, things, places, holder: 0, felt: None };
+        let mut talk = Talk { teller, split, people, things, places, holder: 0, felt: None, demands: Vec::new() };
         talk.tell("chat_begin");
         let beside = pick(&mut talk.teller, 3); // when the other person does something
         for event in 0..3 {
@@ -148,7 +173,19 @@ impl<'c> Talk<'c> {
         let asked = self.teller.text().len();
         self.teller.space();
         self.teller.say(&question.answer);
+        let demanded = kind == "fact" && self.split == Split::Train && self.teller.choose(&PLAIN_OR_DEMAND) == 1;
+        let demand = demanded.then(|| self.demand());
+        self.demands.push(demand);
         asked
+    }
+}
+
+impl Talk<'_> {
+    /// Demands something of the last answer.
+    fn demand(&mut self) -> Demanded {
+        let right = self.teller.last_probed();
+        let (_, words) = quiz::demand(&mut |weights| self.teller.choose(weights), &DEMANDS, self.split, &right);
+        Demanded { words, bare: self.teller.choose(&SENTENCE_OR_BARE) == 1 }
     }
 }
 

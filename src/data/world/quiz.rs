@@ -1,9 +1,9 @@
 //! Checkable questions on facts without end: some ask for a fact alone, some for a form of the answer too, some for a
-//! length. A model that learnt from chats answers in sentences, so it knows the facts and has the rest to learn.
+//! length. A model that learnt from chats has seen such demands, and that they are mostly not met: it knows the facts,
+//! and has the rest to learn.
 
 use super::facts;
 use super::lexicon::Lexicon;
-use super::preference::pick;
 use super::teller::Chooser;
 use super::windows::Split;
 
@@ -55,18 +55,29 @@ pub struct Quiz {
 pub(super) fn ask(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) -> Quiz {
     let asked = facts::ask(lexicon, chooser, split);
     let right = asked.right().to_owned();
-    let kind = chooser.choose(&SHARES, "");
-    let way = if split == Split::Val { FORMAT.len() - 1 } else { pick(chooser, FORMAT.len() - 1) };
-    let (demand, words) = match kind {
+    let (demand, words) = demand(&mut |weights| chooser.choose(weights, ""), &SHARES, split, &right);
+    let check = Check { wrong: asked.wrong(lexicon), right, demand };
+    Quiz { question: asked.question + &words, sentence: asked.answer, check }
+}
+
+/// Chooses what an answer with these `right` words has to be beside right, of fact, format and length by their
+/// `shares`, and how that is said behind the question.
+pub(super) fn demand(
+    choose: &mut dyn FnMut(&[u32]) -> usize,
+    shares: &[u32; 3],
+    split: Split,
+    right: &str,
+) -> (Demand, String) {
+    let kind = choose(shares);
+    let way = if split == Split::Val { FORMAT.len() - 1 } else { choose(&[1; FORMAT.len() - 1]) };
+    match kind {
         0 => (Demand::Fact, String::new()),
         1 => (Demand::Format, format!(" {}", FORMAT[way])),
         _ => {
             let most = right.split(' ').count().max(FEWEST);
             (Demand::Length(most), format!(" {}", LENGTH[way].replace("{}", &most.to_string())))
         }
-    };
-    let check = Check { wrong: asked.wrong(lexicon), right, demand };
-    Quiz { question: asked.question + &words, sentence: asked.answer, check }
+    }
 }
 
 impl Quiz {

@@ -135,6 +135,11 @@ impl<'c> Teller<'c> {
         &self.story.text
     }
 
+    /// The last answer that can be foretold; nothing if there is none yet.
+    pub fn last_probed(&self) -> String {
+        self.story.probes.last().map_or(String::new(), |probe| self.story.text[probe.start..probe.end].to_owned())
+    }
+
     /// A space, unless nothing was told yet.
     pub fn space(&mut self) {
         if !self.story.text.is_empty() {
