@@ -64,8 +64,8 @@ pub fn json_object(bytes: &[u8]) -> std::result::Result<Map<String, Value>, Stri
     }
 }
 
-/// Parses JSON: at most [`MOST_VALUES`] values, 127 deep, texts of at most [`LONGEST_TEXT`] bytes, and no key of an
-/// object twice, since readers differ in which of both they take. The reason of a refusal is one line, safe to print.
+/// Parses JSON: at most two million values, 127 deep, texts of at most 1 MiB, and no key of an object twice, since
+/// readers differ in which of both they take. The reason of a refusal is one line, safe to print.
 pub fn json(bytes: &[u8]) -> std::result::Result<Value, String> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let left = Cell::new(MOST_VALUES);

@@ -381,7 +381,7 @@ fn rotation_keeps_the_newest_the_best_and_milestones_and_touches_no_other_names(
         fs::write(folder.join("best"), "step-00000002\n").unwrap();
         let mut train = runs::config(1).train;
         (train.keep, train.keep_best, train.milestone_interval) = (keep, keep_best, milestone_interval);
-        rotate(run.path(), step, &train).unwrap();
+        rotate(&SystemDisk, run.path(), step, &train).unwrap();
         let mut left = names(&folder);
         for name in foreign.iter().chain(&["best"]) {
             assert!(left.remove(*name), "{name} is gone");

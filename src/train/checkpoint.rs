@@ -3,7 +3,7 @@
 use super::moments;
 use super::outline::Outline;
 use super::rollout::Rollout;
-use super::rotation::{CHECKPOINTS, list};
+use super::rotation::{CHECKPOINTS, announce, list};
 use super::saving::Saving;
 use super::session::Session;
 use super::spare::Spare;
@@ -135,7 +135,9 @@ pub fn save_on(
     state: &TrainerState,
 ) -> Result<PathBuf> {
     let outline = Outline::new(run, session, tokenizer, state)?;
-    Ok(Saving::begin(disk, outline, session, Spare::default(), || Ok(()))?.finish()?.0)
+    let (beside, folder, step) = (disk.clone(), run.to_owned(), state.step);
+    let sealed = move || announce(&*beside, &folder, step);
+    Ok(Saving::begin(disk, outline, session, Spare::default(), sealed)?.finish()?.0)
 }
 
 /// The folder with weights that MODEL means: the newest sound checkpoint of a run folder, or the folder itself. What is

@@ -82,6 +82,18 @@ impl Journal {
         self.void_events(step + 1)
     }
 
+    /// Steps and losses of all validations.
+    pub fn val_losses(&self) -> Result<Vec<(u64, f64)>> {
+        let mut losses = Vec::new();
+        for_each_row(&self.folder.join(METRICS), |row, _| {
+            if let Row::Val(row) = row {
+                losses.push((row.step, row.loss));
+            }
+            true
+        })?;
+        Ok(losses)
+    }
+
     /// Removes all rows: the run begins anew.
     pub fn restart(&mut self) -> Result<()> {
         truncate(&self.folder.join(METRICS), 0)?;

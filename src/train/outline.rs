@@ -2,11 +2,10 @@
 
 use super::checkpoint::{MODEL, OPTIMIZER, STATE, TrainerState};
 use super::moments::{self, MomentValues};
-use super::rotation::{CHECKPOINTS, name_of, remove_leftovers};
+use super::rotation::{CHECKPOINTS, name_of};
 use super::session::Session;
 use crate::checkpoint::adapters::ADAPTERS;
 use crate::checkpoint::container::Announced;
-use crate::checkpoint::disk::replace_text;
 use crate::checkpoint::draft::{Disk, Draft};
 use crate::checkpoint::weights::write_weights;
 use crate::config::hf::{StoredType, own_config_files, reward_config_files};
@@ -113,16 +112,16 @@ pub(super) fn check_room(disk: &dyn Disk, run: &Path, bytes: u64) -> Result<()> 
     Err(Error::write(run.join(CHECKPOINTS), io::Error::new(io::ErrorKind::StorageFull, reason)))
 }
 
-/// Writes `checkpoints/step-N` of the run folder: under a temporary name first, a manifest last, then renamed. What
-/// killed saves have left there is then removed. `take` gives all weights in order, then all moments.
+/// Writes `checkpoints/step-N` of the run folder: under a temporary name first, a manifest last, then renamed.
+/// `take` gives all weights in order, then all moments.
 pub(super) fn write(disk: &dyn Disk, outline: &Outline, mut take: impl FnMut() -> Result<Numbers>) -> Result<PathBuf> {
     let Outline { run, state, file, specs, moments, texts } = outline;
-    let (checkpoints, name) = (run.join(CHECKPOINTS), name_of(state.step));
+    let checkpoints = run.join(CHECKPOINTS);
     if !checkpoints.is_dir() {
         std::fs::create_dir_all(&checkpoints).map_err(|e| Error::write(&checkpoints, e))?;
         disk.synchronise_folder(run).map_err(|e| Error::write(run, e))?;
     }
-    let folder = checkpoints.join(&name);
+    let folder = checkpoints.join(name_of(state.step));
     let mut draft = Draft::new(disk, &folder)?;
     let other = || Error::device("a checkpoint's numbers came in another order than announced");
     write_weights(draft.file(file), specs, StoredType::F32, |_, values| match take()? {
@@ -138,7 +137,5 @@ pub(super) fn write(disk: &dyn Disk, outline: &Outline, mut take: impl FnMut() -
     })?;
     texts.iter().try_for_each(|(name, text)| draft.text(name, text))?;
     draft.finish(state.step)?;
-    replace_text(&checkpoints.join("latest"), &format!("{name}\n"))?;
-    remove_leftovers(disk, run)?;
     Ok(folder)
 }

@@ -68,13 +68,8 @@ impl Trainer<'_> {
             state.rollout = None; // the next update draws new answers
         }
         let outline = Outline::new(&run, &mut self.session, self.tokenizer, &state)?;
-        let train = self.config.train.clone();
-        let sealed = move || {
-            if best.is_some() {
-                rotation::mark_best(&run, step)?;
-            }
-            rotation::rotate(&run, step, &train)
-        };
+        let (train, disk) = (self.config.train.clone(), self.disk.clone());
+        let sealed = move || rotation::settle(&*disk, &run, step, best.map(|_| step), &train);
         let saving =
             Saving::begin(self.disk.clone(), outline, &mut self.session, std::mem::take(&mut self.spare), sealed)?;
         self.saving = Some((saving, before));

@@ -2,7 +2,9 @@
 
 use super::checkpoint::{self, TrainerState};
 use super::journal::Journal;
+use super::rotation::{best_of, settle};
 use super::session::Session;
+use crate::checkpoint::draft::SystemDisk;
 use crate::config::Config;
 use crate::error::Result;
 use crate::generate::Generator;
@@ -36,9 +38,10 @@ pub fn begin(source: &mut dyn Source, config: &Config, session: &mut Session) ->
 }
 
 /// Loads the newest sound checkpoint and cuts the journal there; the first weights and an empty journal where the run
-/// has none yet. Says which.
+/// has none yet. Says which. What a save that was killed left undone beside its checkpoint is done here: a run that has
+/// come to its end saves no more.
 ///
-/// Errors: there are checkpoints, but none is sound.
+/// Errors: there are checkpoints, but none is sound; the folder cannot be written to.
 pub fn resume(
     source: &mut dyn Source,
     config: &Config,
@@ -51,6 +54,8 @@ pub fn resume(
         say(&format!("going on from {} at step {}", folder.display(), state.step));
         journal.trim(state.step)?;
         source.reference(session)?;
+        let best = best_of(&run, state.best_val_loss, &journal.val_losses()?)?;
+        settle(&SystemDisk, &run, state.step, best, &config.train)?;
         return Ok(state);
     }
     say(&format!("{} holds no finished checkpoint: starting at step 0", run.display()));
