@@ -220,7 +220,7 @@ fn a_record_keeps_what_later_stages_need() {
     let text = |text: &str| Content::Text(text.into());
     let prompt = || vec![Turn { role: Role::User, content: "Hi".into() }];
     let record = of(r#"{"prompt": [{"role": "user", "content": "Hi"}]}"#);
-    assert_eq!(record, Record::Prompt(Content::Turns(prompt())));
+    assert_eq!(record, Record::Prompt { prompt: Content::Turns(prompt()), reference: None });
     assert!(record.text().unwrap_err().starts_with("has a prompt and no answer to it"));
     let record = of(r#"{"prompt": "a", "completion": "b", "label": false}"#);
     assert_eq!(record, Record::Labelled { prompt: text("a"), completion: text("b"), label: false });

@@ -32,7 +32,7 @@ pub fn conversation(record: Record) -> Result<Option<Vec<Turn>>, String> {
         Record::Instruction { instruction, input, output } => exchange(format!("{instruction}\n\n{input}"), output),
         Record::Question { question, answer } => exchange(question, answer),
         Record::Text(_) => return Err("has a text, not a conversation".to_owned()),
-        Record::Prompt(_) => return Err("has a prompt and no answer to it".to_owned()),
+        Record::Prompt { .. } => return Err("has a prompt and no answer to it".to_owned()),
     };
     check(&turns)?;
     Ok(Some(turns))
@@ -56,6 +56,18 @@ fn exchange(question: String, answer: String) -> Vec<Turn> {
 /// # Errors
 /// If they have another order, or the assistant says nothing.
 pub fn check(turns: &[Turn]) -> Result<(), String> {
+    check_order(turns)?;
+    match turns.iter().any(|turn| turn.role == Role::Assistant) {
+        true => Ok(()),
+        false => Err("has no message of the assistant, so nothing to learn".to_owned()),
+    }
+}
+
+/// Checks the order of roles alone, as [`check`] does.
+///
+/// # Errors
+/// If they have another order.
+pub fn check_order(turns: &[Turn]) -> Result<(), String> {
     let mut before = None;
     for (i, turn) in turns.iter().enumerate() {
         let fits = match turn.role {
@@ -75,8 +87,5 @@ pub fn check(turns: &[Turn]) -> Result<(), String> {
         }
         before = Some(turn.role);
     }
-    match turns.iter().any(|turn| turn.role == Role::Assistant) {
-        true => Ok(()),
-        false => Err("has no message of the assistant, so nothing to learn".to_owned()),
-    }
+    Ok(())
 }

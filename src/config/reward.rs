@@ -33,7 +33,16 @@ impl RewardKind {
             RewardKind::Command => "command",
         }
     }
+
+    /// Whether it compares answers with one that is known to be right.
+    pub fn compares(self) -> bool {
+        matches!(self, RewardKind::Exact | RewardKind::Number)
+    }
 }
+
+/// Why [`RewardKind::World`] is refused where other questions are asked.
+pub const WORLD_ALONE: &str =
+    "has world, which judges answers to the embedded world's questions alone; name another function";
 
 /// What becomes of a completion that the external program failed to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]

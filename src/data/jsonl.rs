@@ -75,6 +75,15 @@ impl<'a> Value<'a> {
         if self.is_string() { self.parsed() } else { Err(self.is_no("a string")) }
     }
 
+    /// The string that it is, or the number as it is written.
+    pub fn plain(self) -> Result<String, String> {
+        match self.kind() {
+            "a string" => self.parsed(),
+            "a number" => Ok(self.raw.get().to_owned()),
+            _ => Err(self.is_no("a string or a number")),
+        }
+    }
+
     /// The truth value that it is.
     pub fn truth(self) -> Result<bool, String> {
         match self.raw.get() {

@@ -9,7 +9,7 @@ use crate::input::quoted;
 use std::fmt;
 
 /// Every key that a shape has.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "text",
     "conversations",
     "chosen",
@@ -24,7 +24,12 @@ const KEYS: [&str; 14] = [
     "output",
     "question",
     "answer",
+    "solution",
+    "ground_truth",
 ];
+
+/// Keys of what an answer to a `prompt` is compared with; where a line has several, it has the first.
+const REFERENCES: [&str; 3] = ["ground_truth", "answer", "solution"];
 
 /// Which keys a line has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +52,7 @@ pub enum Shape {
     Instruction,
     /// `question`, `answer`: GSM8K
     Question,
-    /// `prompt`
+    /// `prompt`, perhaps `ground_truth`, `answer` or `solution`
     Prompt,
 }
 
@@ -176,8 +181,13 @@ pub enum Record {
         /// The answer.
         answer: String,
     },
-    /// What is asked, without any answer.
-    Prompt(Content),
+    /// What is asked, without any answer that could be learnt from.
+    Prompt {
+        /// What is asked.
+        prompt: Content,
+        /// What an answer is compared with, where that is said.
+        reference: Option<String>,
+    },
 }
 
 /// The record in `line` and the shape in which it came; what is wrong with the line otherwise, in words that follow its
@@ -220,7 +230,10 @@ pub fn read(line: &[u8]) -> Result<(Shape, Record), String> {
             Record::Instruction { instruction: string("instruction")?, input, output: string("output")? }
         }
         Shape::Question => Record::Question { question: string("question")?, answer: string("answer")? },
-        Shape::Prompt => Record::Prompt(part("prompt")?),
+        Shape::Prompt => {
+            let reference = REFERENCES.iter().filter_map(|key| object.get(key)).find(|value| !value.is_null());
+            Record::Prompt { prompt: part("prompt")?, reference: reference.map(Value::plain).transpose()? }
+        }
     };
     Ok((shape, record))
 }

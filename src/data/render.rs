@@ -33,7 +33,7 @@ impl Record {
             }
             Record::Instruction { instruction, input, output } => [instruction.as_str(), input, output].join("\n\n"),
             Record::Question { question, answer } => [question.as_str(), answer].join("\n\n"),
-            Record::Prompt(_) => {
+            Record::Prompt { .. } => {
                 let reason = "has a prompt and no answer to it, which is no text to pretrain on; \
                               give prompts with completions, or set data.text_field to the key of a text";
                 return Err(reason.to_owned());
@@ -73,7 +73,7 @@ impl Record {
                 vec![prompt, completion]
             }
             Record::Preference { prompt, chosen, rejected, .. } => prompt.iter().chain([chosen, rejected]).collect(),
-            Record::Prompt(prompt) => vec![prompt],
+            Record::Prompt { prompt, .. } => vec![prompt],
             Record::Text(_) | Record::Messages(_) | Record::Instruction { .. } | Record::Question { .. } => Vec::new(),
         }
     }

@@ -8,7 +8,10 @@ pub struct Exact;
 
 impl Reward for Exact {
     fn judge(&mut self, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
-        Ok(each(samples, |sample| sample.completion.trim() == sample.question.reference.trim()))
+        Ok(each(samples, |sample| {
+            let right = sample.question.reference.as_deref().map(str::trim);
+            right == Some(sample.completion.trim())
+        }))
     }
 }
 

@@ -112,7 +112,7 @@ mod tests {
 
     /// A question with this right answer.
     pub fn asked(reference: &str) -> Question {
-        Question { prompt: Vec::new(), reference: reference.to_owned(), check: None }
+        Question { prompt: Vec::new(), reference: Some(reference.to_owned()), check: None }
     }
 
     /// What `reward` says of one completion.

@@ -13,9 +13,9 @@ pub struct Number;
 impl Reward for Number {
     fn judge(&mut self, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
         Ok(each(samples, |sample| {
-            let reference = &sample.question.reference;
             // A reference may be the bare number.
-            let right = last_marked(reference).or_else(|| number(reference));
+            let right = |reference: &String| last_marked(reference).or_else(|| number(reference));
+            let right = sample.question.reference.as_ref().and_then(right);
             right.is_some() && last_marked(sample.completion) == right
         }))
     }

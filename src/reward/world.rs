@@ -5,6 +5,7 @@
 
 use super::length::falling;
 use super::{Reward, Sample};
+use crate::config::reward::WORLD_ALONE;
 use crate::data::world::quiz::{Check, Demand};
 use crate::error::{Error, Result};
 
@@ -16,9 +17,9 @@ pub struct World;
 
 impl Reward for World {
     fn judge(&mut self, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
-        let other = "has world, which judges answers to the embedded world's questions alone; name another function";
         let one = |sample: &Sample| {
-            let check = sample.question.check.as_ref().ok_or_else(|| Error::config("reward.functions", other))?;
+            let check = sample.question.check.as_ref();
+            let check = check.ok_or_else(|| Error::config("reward.functions", WORLD_ALONE))?;
             Ok(Some(worth(check, sample.completion.trim())))
         };
         samples.iter().map(one).collect()
@@ -51,8 +52,10 @@ fn names(text: &str, words: &str) -> bool {
 mod tests {
     use super::super::tests::asked;
     use super::*;
+    use crate::config::data::DataConfig;
+    use crate::config::reward::RewardKind;
     use crate::config::task::TaskConfig;
-    use crate::data::questions::Task;
+    use crate::data::questions::Questions;
     use crate::data::world::Split;
 
     #[test]
@@ -81,16 +84,18 @@ mod tests {
     /// between 40 and 70 %.
     #[test]
     fn questions_of_the_world_leave_something_to_learn() {
-        let (task, world) = (Task::new(&TaskConfig::default(), 9), crate::data::world::World::new(9));
+        let (task, data) = (TaskConfig::default(), DataConfig { world_seed: 9, ..DataConfig::default() });
+        let questions = Questions::open(&task, &data, &[RewardKind::World], 0, 1).unwrap();
+        let world = crate::data::world::World::new(9);
         let (mut sum, mut demands, n) = (0.0, std::collections::HashSet::new(), 2000);
         for split in [Split::Train, Split::Val] {
             for i in 0..n / 2 {
-                let question = task.question(i, split);
+                let question = questions.question(i, split);
                 let check = question.check.clone().unwrap();
                 let worth = |answer: &str| {
                     World.judge(&[Sample { question: &question, completion: answer, tokens: 1 }]).unwrap()[0].unwrap()
                 };
-                assert_eq!(worth(&question.reference), 1.0, "{question:?}");
+                assert_eq!(worth(question.reference.as_ref().unwrap()), 1.0, "{question:?}");
                 assert!(check.wrong.iter().all(|wrong| worth(wrong) == 0.0), "{question:?}");
                 assert!(check.wrong.len() >= 11, "{question:?}");
                 sum += worth(&world.quiz(i, split).sentence);

@@ -11,10 +11,14 @@ use hadal::checkpoint::weights::Weights;
 use hadal::config::Config;
 use hadal::config::data::DataConfig;
 use hadal::config::hf::parse_config;
+use hadal::config::reward::RewardKind;
 use hadal::config::sft::SftMask;
+use hadal::config::task::TaskConfig;
 use hadal::data::Cache;
 use hadal::data::corpus::Corpus;
 use hadal::data::preferences::Preferences;
+use hadal::data::questions::Questions;
+use hadal::data::world::Split;
 use hadal::error::{Error, Result};
 use hadal::model::params::parameters;
 use hadal::plot::{PlotOptions, Run, render};
@@ -62,6 +66,7 @@ pub const FORMATS: &[Format] = &[
     of("tokenizer_config", None, seeds::tokenizer_config, json::mutated, read_tokenizer_config),
     of("jsonl", Some("jsonl"), seeds::jsonl, mutate_lines, |at, bytes| read_data(at, "a.jsonl", bytes)),
     of("preference", Some("jsonl"), seeds::preference, mutate_lines, read_preferences),
+    of("question", Some("jsonl"), seeds::question, mutate_lines, read_questions),
     of("bin", Some("shard"), seeds::bin, mutate_bytes, |at, bytes| read_data(at, "a.bin", bytes)),
     of("npy", Some("shard"), seeds::npy, mutate_npy, |at, bytes| read_data(at, "a.npy", bytes)),
     of("text", None, seeds::text, mutate_bytes, |at, bytes| read_data(at, "a.txt", bytes)),
@@ -253,6 +258,20 @@ fn read_preferences(at: &Path, bytes: &[u8]) -> Result<()> {
         assert_eq!(counted, pair.chosen.targets() + pair.rejected.targets());
         assert!(pair.chosen.targets() > 0 && pair.rejected.targets() > 0 && pair.chosen.ids != pair.rejected.ids);
         assert!((pair.margin as f32).is_finite());
+    }
+    Ok(())
+}
+
+/// Every question that is accepted ends with something to answer, and has what an answer is compared with.
+fn read_questions(at: &Path, bytes: &[u8]) -> Result<()> {
+    let path = vec![put(at, "a.jsonl", bytes)];
+    let config = DataConfig { path, val_fraction: 0.0, ..DataConfig::default() };
+    let questions = Questions::open(&TaskConfig::default(), &config, &[RewardKind::Exact], 0, 1)?;
+    let (train, val) = questions.lengths().unwrap();
+    assert!(train > 0 && val == 0);
+    for question in (0..train.min(50)).map(|n| questions.question(n, Split::Train)) {
+        assert!(!question.reference.unwrap().trim().is_empty());
+        assert!(!question.prompt.last().unwrap().content.trim().is_empty());
     }
     Ok(())
 }

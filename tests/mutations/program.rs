@@ -70,7 +70,7 @@ fn reading(format: &str) -> (&'static str, &'static [&'static str]) {
         "manifest" => ("model/manifest.json", SAMPLE),
         "state" => ("run/checkpoints/step-00000001/trainer_state.json", RESUME),
         "lora" => ("model/lora.json", SAMPLE),
-        "jsonl" | "preference" => ("a.jsonl", &["data", "a.jsonl", "--tokenizer", "byte"]),
+        "jsonl" | "preference" | "question" => ("a.jsonl", &["data", "a.jsonl", "--tokenizer", "byte"]),
         "bin" => ("a.bin", &["data", "a.bin", "--tokenizer", "byte"]),
         "npy" => ("a.npy", &["data", "a.npy", "--tokenizer", "byte"]),
         "text" => ("a.txt", &["data", "a.txt", "--tokenizer", "byte"]),

@@ -145,6 +145,19 @@ pub fn preference() -> Vec<Vec<u8>> {
     lines.map(|line| format!("{line}\n{line}\n").into_bytes()).to_vec()
 }
 
+pub fn question() -> Vec<Vec<u8>> {
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let asked = [turn("system", "s"), turn("user", "a")];
+    let lines = [
+        json!({"prompt": "a", "answer": "b"}),
+        json!({"prompt": asked, "ground_truth": 1.5, "solution": "c"}),
+        json!({"question": "a", "answer": "b\n#### 1,000"}),
+        json!({"prompt": "a", "completion": "b"}),
+        json!({"messages": [asked[0], asked[1], turn("assistant", "b")]}),
+    ];
+    lines.map(|line| format!("{line}\n{line}\n").into_bytes()).to_vec()
+}
+
 pub fn bin() -> Vec<Vec<u8>> {
     let ids = |n: u32| (0..n).map(|i| i * 7 % 257).collect::<Vec<u32>>();
     let header = |mark: u32, version: u32, count: u32| {

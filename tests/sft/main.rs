@@ -1,11 +1,12 @@
 //! Fine-tuning on conversations: which tokens count, rows of several conversations, templates, vocabularies that grow,
-//! and preferences between answers.
+//! preferences between answers, and questions for rewards.
 
 mod labels; // ids and targets, by hand
 #[path = "../common/models.rs"]
 mod models;
 mod packing; // several conversations in a row
 mod preferences; // pairs of answers, of files and of the world
+mod questions; // what rewards judge answers to
 mod templates; // Jinja, sound and hostile
 
 use hadal::data::record::{Role, Turn};
