@@ -1,7 +1,9 @@
 //! The picture of a run: it decodes, its curves are where the numbers say, and no kind of run breaks it.
 
+#[path = "common/pixels.rs"]
+mod pixels;
+
 use hadal::config::Config;
-use hadal::plot::axis::Scale;
 use hadal::plot::compare::{self, Curve};
 use hadal::plot::panel::Panel;
 use hadal::plot::style::{BACKGROUND, ENTROPY, HEIGHT, LEFT, RIGHT, WIDTH, color};
@@ -9,6 +11,7 @@ use hadal::plot::{PICTURE, PlotOptions, Run, draw_run, draw_runs, layout, render
 use hadal::train::journal::Journal;
 use hadal::train::rows::{Row, TrainRow, ValRow};
 use image::RgbImage;
+use pixels::{at, pixel};
 use std::time::{Duration, Instant};
 
 /// A run of `count` updates whose loss falls on a hyperbola, with a validation every tenth of it.
@@ -22,20 +25,6 @@ fn run(count: u32) -> Run {
     }
     run.val = (0..=10).map(|i| f64::from(i * count / 10)).map(|step| (step, loss(step) + 0.8)).collect();
     run
-}
-
-/// The pixel of a point, from the panel's edges alone.
-fn pixel(panel: &Panel, x: f64, y: f64) -> (u32, u32) {
-    assert_eq!((panel.x.scale, panel.y.scale), (Scale::Linear, Scale::Linear));
-    let across = (x - panel.x.low) / (panel.x.high - panel.x.low);
-    let up = (y - panel.y.low) / (panel.y.high - panel.y.low);
-    let column = panel.area.left + across * (panel.area.right - panel.area.left);
-    let row = panel.area.bottom - up * (panel.area.bottom - panel.area.top);
-    (column.floor() as u32, row.floor() as u32)
-}
-
-fn at(picture: &RgbImage, (x, y): (u32, u32)) -> [u8; 3] {
-    picture.get_pixel(x, y).0
 }
 
 /// How many of the points of `expected` have the colour of run 0 at their pixel in the loss panel.

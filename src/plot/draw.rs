@@ -1,13 +1,14 @@
 //! From runs to pixels: where the panels lie and what is drawn in them.
 
 use super::axis::{Axis, Scale, extent, short};
-use super::canvas::{Align, Canvas, Mask, Rect, Size};
+use super::canvas::{Align, Canvas, Color, Mask, Rect, Size};
 use super::legend;
 use super::panel::Panel;
 use super::series::{Point, smooth, smoothing_reach};
+use super::stage::{self, Kind};
 use super::style::{
     BACKGROUND, BOTTOM, DASHES, ENTROPY, GUTTER, HEADING, HEIGHT, LEFT, LOWER, MARKER, RAW, RIGHT, SMOOTHED, SPACING,
-    TEXT, VALIDATION, WIDTH, color,
+    TEXT, UNDER, UPPER, VALIDATION, WIDTH, color,
 };
 use super::{PlotOptions, Run};
 use image::RgbImage;
@@ -26,6 +27,10 @@ pub struct Layout {
     pub expert_load: Option<Panel>,
     /// Learning rate.
     pub learning_rate: Panel,
+    /// Numbers of preference training, if any run has such.
+    pub numbers: Vec<(&'static Kind, Panel)>,
+    /// Height of the picture.
+    pub height: u32,
 }
 
 /// The layout that [`render`] uses for these runs.
@@ -37,22 +42,29 @@ pub fn layout(runs: &[Run], options: &PlotOptions) -> Layout {
 
 /// Draws the runs over each other.
 pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
-    let mut canvas = Canvas::new(WIDTH, HEIGHT, BACKGROUND);
     let faint = raw_opacity(runs);
     let y = loss_axis(runs, options);
     let entries = legend::entries(runs, options, y.scale, faint);
     let rows = legend::rows(&entries);
     let layout = arrange(runs, y, rows.lines.len());
+    // What is beside the learning rate, in the last row, has labels as that.
+    let name = |panel: &Panel| (panel.area.bottom == layout.learning_rate.area.bottom).then_some(UPDATES);
 
+    let mut canvas = Canvas::new(WIDTH, layout.height, BACKGROUND);
     draw_title(&mut canvas, runs, options);
     legend::draw(&mut canvas, &rows);
     draw_losses(&mut canvas, &layout.loss, None, runs, options);
+    for (kind, panel) in &layout.numbers {
+        kind.draw_frame(&mut canvas, panel, name(panel), runs);
+        kind.draw_curves(&mut canvas, panel, runs);
+    }
     if let Some(panel) = &layout.expert_load {
         let title = "shares of the busiest and the idlest expert of all layers";
-        draw_lower(&mut canvas, panel, title, runs, |run| vec![&run.busiest, &run.idlest]);
+        draw_lower(&mut canvas, panel, (title, name(panel)), runs, |run| vec![&run.busiest, &run.idlest]);
     }
     if let Some(panel) = &layout.grad_norm {
-        draw_lower(&mut canvas, panel, "gradient norm before clipping", runs, |run| vec![&run.grad_norm]);
+        let title = "gradient norm before clipping";
+        draw_lower(&mut canvas, panel, (title, name(panel)), runs, |run| vec![&run.grad_norm]);
     }
     let peak = extent(runs.iter().flat_map(|run| run.learning_rate.iter().map(|p| p.1)));
     let peak = peak.map_or(String::new(), |(_, peak)| format!(", peak {}", short(peak)));
@@ -63,17 +75,28 @@ pub fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
     canvas.image
 }
 
-/// A lower panel: curves of each run with a point for each update, faint, and smoothed.
-fn draw_lower(canvas: &mut Canvas, panel: &Panel, title: &str, runs: &[Run], curves: impl Fn(&Run) -> Vec<&[Point]>) {
-    let (faint, scale) = (raw_opacity(runs), panel.y.scale);
-    let note = if scale == Scale::Log { ", logarithmic" } else { "" };
-    panel.draw_frame(canvas, &format!("{title}{note}"), None);
+/// A lower panel with its title and the name of its horizontal axis: curves of each run.
+fn draw_lower(
+    canvas: &mut Canvas,
+    panel: &Panel,
+    (title, name): (&str, Option<&str>),
+    runs: &[Run],
+    curves: impl Fn(&Run) -> Vec<&[Point]>,
+) {
+    let faint = raw_opacity(runs);
+    let note = if panel.y.scale == Scale::Log { ", logarithmic" } else { "" };
+    panel.draw_frame(canvas, &format!("{title}{note}"), name);
     for (i, run) in runs.iter().enumerate() {
         for curve in curves(run) {
-            canvas.paint(&panel.curve(curve, RAW), color(i), faint);
-            canvas.paint(&panel.curve(&smoothed(curve, scale), VALIDATION), color(i), 1.0);
+            draw_curve(canvas, panel, curve, color(i), faint);
         }
     }
+}
+
+/// A curve of a lower panel: with a point for each update, `faint`, and smoothed.
+pub(super) fn draw_curve(canvas: &mut Canvas, panel: &Panel, points: &[Point], paint: Color, faint: f64) {
+    canvas.paint(&panel.curve(points, RAW), paint, faint);
+    canvas.paint(&panel.curve(&smoothed(points, panel.y.scale), VALIDATION), paint, 1.0);
 }
 
 pub(super) fn draw_title(canvas: &mut Canvas, runs: &[Run], options: &PlotOptions) {
@@ -114,6 +137,7 @@ pub(super) fn top(legend_lines: usize) -> f64 {
 
 fn arrange(runs: &[Run], loss: Axis, legend_lines: usize) -> Layout {
     let x = horizontal_axis(runs);
+    let numbers: Vec<&Kind> = stage::kinds(runs).collect();
     let values = |curve: fn(&Run) -> &[Point]| runs.iter().flat_map(move |run| curve(run).iter().map(|p| p.1));
     let norms = || values(|run| &run.grad_norm);
     let has_norms = norms().any(f64::is_finite);
@@ -129,12 +153,39 @@ fn arrange(runs: &[Run], loss: Axis, legend_lines: usize) -> Layout {
     let half = (RIGHT - LEFT - GUTTER) / 2.0;
     let norm_area = Rect { right: if has_loads { LEFT + half } else { RIGHT }, ..middle };
     let load_area = Rect { left: if has_norms { RIGHT - half } else { LEFT }, ..middle };
-    Layout {
+    let layout = Layout {
         loss: Panel { area: area(LEFT, top(legend_lines), above - SPACING), x, y: loss },
         grad_norm: has_norms.then(|| Panel { area: norm_area, x, y: norm_axis(norms()) }),
         expert_load: has_loads.then(|| Panel { area: load_area, x, y: Axis::from_zero(loads()) }),
         learning_rate: Panel { area: rate_area, x, y: Axis::from_zero(values(|run| &run.learning_rate)) },
+        numbers: numbers.iter().map(|kind| (*kind, Panel { area: rate_area, x, y: kind.axis(runs) })).collect(),
+        height: HEIGHT,
+    };
+    if numbers.is_empty() { layout } else { in_grid(layout) }
+}
+
+/// The same panels where those of preference training want room: under the losses, in two columns, the learning rate
+/// last and, where it is alone in its row, in both. The picture is as high as they are.
+fn in_grid(mut layout: Layout) -> Layout {
+    let half = (RIGHT - LEFT - GUTTER) / 2.0;
+    layout.loss.area.bottom = layout.loss.area.top + UPPER;
+    let first = layout.loss.area.bottom + SPACING;
+    let numbers = layout.numbers.iter_mut().map(|(_, panel)| panel);
+    let others = layout.grad_norm.iter_mut().chain(&mut layout.expert_load).chain([&mut layout.learning_rate]);
+    let mut bottom = first;
+    let mut last = None;
+    for (i, panel) in numbers.chain(others).enumerate() {
+        let (row, left) = ((i / 2) as f64, if i % 2 == 0 { LEFT } else { RIGHT - half });
+        let top = first + row * (LOWER + SPACING);
+        panel.area = Rect::new(left, top, left + half, top + LOWER);
+        bottom = panel.area.bottom;
+        last = Some(panel);
     }
+    if let Some(panel) = last {
+        panel.area.right = RIGHT;
+    }
+    layout.height = (bottom + UNDER).ceil() as u32;
+    layout
 }
 
 /// Linear from 0, or logarithmic where a few large norms would flatten the others.
@@ -155,13 +206,7 @@ fn norm_axis(norms: impl Iterator<Item = f64>) -> Axis {
 pub(super) fn loss_axis(runs: &[Run], options: &PlotOptions) -> Axis {
     let mut values: Vec<f64> = options.entropy.into_iter().collect();
     for run in runs {
-        let mut raw: Vec<f64> = run.train.iter().map(|p| p.1).filter(|v| v.is_finite()).collect();
-        if let Some(last) = raw.len().checked_sub(1) {
-            for place in [last / 200, last - last / 200] {
-                values.push(*raw.select_nth_unstable_by(place, f64::total_cmp).1);
-            }
-        }
-        values.extend(smoothed(&run.train, Scale::Linear).iter().map(|p| p.1));
+        values.extend(usual(&run.train));
         values.extend(run.val.iter().map(|p| p.1));
     }
     match extent(values.iter().copied()) {
@@ -170,11 +215,35 @@ pub(super) fn loss_axis(runs: &[Run], options: &PlotOptions) -> Axis {
     }
 }
 
+/// Values of a curve that its panel has to show: the smoothed ones, and the raw ones but for the extreme hundredth.
+pub(super) fn usual(points: &[Point]) -> Vec<f64> {
+    let mut raw: Vec<f64> = points.iter().map(|p| p.1).filter(|v| v.is_finite()).collect();
+    let mut values = Vec::new();
+    if let Some(last) = raw.len().checked_sub(1) {
+        for place in [last / 200, last - last / 200] {
+            values.push(*raw.select_nth_unstable_by(place, f64::total_cmp).1);
+        }
+    }
+    values.extend(smoothed(points, Scale::Linear).iter().map(|p| p.1));
+    values
+}
+
 /// Training and validation losses in their panel, whose horizontal axis is labelled if it has a `name`.
 pub(super) fn draw_losses(canvas: &mut Canvas, panel: &Panel, name: Option<&str>, runs: &[Run], options: &PlotOptions) {
-    let (faint, logarithmic) = (raw_opacity(runs), panel.y.scale == Scale::Log);
-    let note = if logarithmic { ", logarithmic" } else { "" };
-    panel.draw_frame(canvas, &format!("loss in nats a token{note}"), name);
+    draw_loss_frame(canvas, panel, name, runs);
+    draw_loss_curves(canvas, panel, runs, options);
+}
+
+/// The frame of that panel. Losses of preference training have no unit that all of them share.
+pub(super) fn draw_loss_frame(canvas: &mut Canvas, panel: &Panel, name: Option<&str>, runs: &[Run]) {
+    let unit = if runs.iter().any(Run::prefers) { "" } else { " in nats a token" };
+    let note = if panel.y.scale == Scale::Log { ", logarithmic" } else { "" };
+    panel.draw_frame(canvas, &format!("loss{unit}{note}"), name);
+}
+
+/// What is in it.
+pub(super) fn draw_loss_curves(canvas: &mut Canvas, panel: &Panel, runs: &[Run], options: &PlotOptions) {
+    let faint = raw_opacity(runs);
     let entropy = options.entropy.filter(|e| e.is_finite());
     let mut label = entropy.map(|entropy| Label::new(panel, entropy));
     let mut paint = |canvas: &mut Canvas, mask: Mask, i: usize, opacity: f64| {

@@ -62,6 +62,19 @@ pub fn entries(runs: &[Run], options: &PlotOptions, scale: Scale, faint: f64) ->
     }
 }
 
+/// The entries for stages one after the other, of which raw curves have the opacity `faint`.
+pub fn of_story(stages: &[Run], faint: f64) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let entry = |label: &str, i: usize, mark| Entry { label: label.to_owned(), color: color(i), mark };
+    if stages.iter().any(|run| !run.train.is_empty()) {
+        entries.extend([entry("train, each update", 0, Mark::Raw(faint)), entry("smoothed", 0, Mark::Smoothed)]);
+    }
+    if stages.iter().any(|run| !run.val.is_empty()) {
+        entries.push(entry("held out", 1, Mark::Validation));
+    }
+    entries
+}
+
 fn of_one(run: &Run, scale: Scale, faint: f64) -> Vec<Entry> {
     let mut entries = Vec::new();
     let reach = smoothing_reach(run.train.len());

@@ -1,5 +1,5 @@
-//! Loss curves as a picture: the loss above; the experts' loads, the gradient norm and the learning rate below; one or
-//! several runs.
+//! Loss curves as a picture: the loss above; the numbers of preference training, the experts' loads, the gradient norm
+//! and the learning rate below; one or several runs.
 //!
 //! Everything is drawn here, letters included, so that the same rows give the same bytes on every machine.
 
@@ -11,6 +11,8 @@ pub mod series; // smoothing and thinning of points
 pub mod style; // measures and colours
 
 pub mod compare; // one loss of several runs, by updates and by tokens
+pub mod stage; // what preference training adds
+pub mod story; // the stages of a training one after the other
 
 mod draw; // from runs to pixels
 mod legend; // what each kind of line means
@@ -20,10 +22,11 @@ pub use draw::{Layout, layout, render};
 use crate::checkpoint::disk::replace_file;
 use crate::error::{Error, Result};
 use crate::train::journal;
-use crate::train::rows::{ExpertLoad, Row};
+use crate::train::rows::{ExpertLoad, Numbers, Row};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use series::Point;
+use stage::Curves;
 use std::path::Path;
 
 /// The picture in a run folder.
@@ -34,9 +37,9 @@ pub const PICTURE: &str = "loss.png";
 pub struct Run {
     /// Name in the legend.
     pub name: String,
-    /// Training loss in nats a token.
+    /// Training loss, in nats a token but for preference training.
     pub train: Vec<Point>,
-    /// Validation loss in nats a token.
+    /// Validation loss, likewise.
     pub val: Vec<Point>,
     /// Target tokens trained on since the beginning.
     pub tokens: Vec<Point>,
@@ -48,6 +51,10 @@ pub struct Run {
     pub busiest: Vec<Point>,
     /// Smallest share.
     pub idlest: Vec<Point>,
+    /// Numbers of preference training, of updates; empty for other runs.
+    pub numbers: Curves,
+    /// The same of validations.
+    pub val_numbers: Curves,
 }
 
 impl Run {
@@ -62,6 +69,7 @@ impl Run {
                     run.tokens.push((step, row.tokens as f64));
                     run.learning_rate.push((step, row.lr));
                     run.grad_norm.push((step, row.grad_norm));
+                    add(&mut run.numbers, step, &row.numbers);
                     if !row.expert_load.is_empty() {
                         let over = |pick: fn(f64, f64) -> f64, share: fn(&ExpertLoad) -> f64| {
                             row.expert_load.iter().map(share).fold(f64::NAN, pick)
@@ -70,10 +78,18 @@ impl Run {
                         run.idlest.push((step, over(f64::min, |load| load.min)));
                     }
                 }
-                Row::Val(row) => run.val.push((step, row.loss)),
+                Row::Val(row) => {
+                    run.val.push((step, row.loss));
+                    add(&mut run.val_numbers, step, &row.numbers);
+                }
             }
         }
         run
+    }
+
+    /// Whether it is one of preference training, whose loss is none of text.
+    pub fn prefers(&self) -> bool {
+        !self.numbers.is_empty() || !self.val_numbers.is_empty()
     }
 
     /// The curves of a run folder, under the folder's name.
@@ -81,6 +97,15 @@ impl Run {
         let whole = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
         let name = whole.file_name().map_or("run".into(), |name| name.to_string_lossy());
         Ok(Run::from_rows(&name, &journal::read_rows(folder)?))
+    }
+}
+
+fn add(curves: &mut Curves, step: f64, numbers: &Numbers) {
+    for (name, value) in numbers {
+        match curves.get_mut(name) {
+            Some(curve) => curve.push((step, *value)),
+            None => drop(curves.insert(name.clone(), vec![(step, *value)])),
+        }
     }
 }
 
@@ -114,6 +139,15 @@ pub fn draw_comparison(
 ) -> Result<()> {
     let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
     write_png(&compare::render(&runs, curve, options), path)
+}
+
+/// Draws the stages of a model's training, each a name and a run folder, one after the other into the PNG file `path`.
+pub fn draw_story(stages: &[(&str, impl AsRef<Path>)], path: &Path) -> Result<()> {
+    let stage = |(name, folder): &(&str, _)| -> Result<Run> {
+        Ok(Run::from_rows(name, &journal::read_rows(AsRef::<Path>::as_ref(folder))?))
+    };
+    let stages: Vec<Run> = stages.iter().map(stage).collect::<Result<_>>()?;
+    write_png(&story::render(&stages), path)
 }
 
 /// Writes a picture as PNG: the old file stays until the new one is complete.

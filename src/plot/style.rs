@@ -4,7 +4,7 @@ use super::canvas::Color;
 
 /// Width of every picture in pixels.
 pub const WIDTH: u32 = 1600;
-/// Height of every picture in pixels.
+/// Height of a picture in pixels, where no panels of preference training make it higher.
 pub const HEIGHT: u32 = 1000;
 /// Height of a picture with two panels beside each other.
 pub const COMPARISON_HEIGHT: u32 = 720;
@@ -13,10 +13,14 @@ pub const COMPARISON_HEIGHT: u32 = 720;
 pub const LEFT: f64 = 130.0;
 /// Right edge of the panels: room for half of the last label.
 pub const RIGHT: f64 = WIDTH as f64 - 60.0;
-/// Bottom edge of the lowest panel: room for step labels and the axis' name.
-pub const BOTTOM: f64 = HEIGHT as f64 - 84.0;
+/// Room under the lowest panel, for step labels and the axis' name.
+pub const UNDER: f64 = 84.0;
+/// Bottom edge of the lowest panel.
+pub const BOTTOM: f64 = HEIGHT as f64 - UNDER;
 /// Distance of panels beside each other: room for the right one's labels.
 pub const GUTTER: f64 = 120.0;
+/// Height of the losses' panel where panels of preference training are under it.
+pub const UPPER: f64 = 300.0;
 /// Height of a lower panel.
 pub const LOWER: f64 = 120.0;
 /// Distance of panels: room for the lower one's title.
@@ -30,6 +34,8 @@ pub const SMOOTHED: f64 = 3.0;
 pub const VALIDATION: f64 = 2.0;
 /// Radius of a validation's marker.
 pub const MARKER: f64 = 6.0;
+/// The same in lower panels.
+pub const RING: f64 = 4.5;
 /// Length and distance of dashes.
 pub const DASHES: (f64, f64) = (10.0, 18.0);
 

@@ -1,0 +1,266 @@
+//! Pictures of preference training: panels for what a run has and for nothing else, curves where the numbers are, and
+//! the stages of a training one after the other.
+
+#[path = "common/pixels.rs"]
+mod pixels;
+
+use hadal::config::Config;
+use hadal::plot::canvas::Rect;
+use hadal::plot::panel::Panel;
+use hadal::plot::style::{BACKGROUND, HEIGHT, WIDTH, color};
+use hadal::plot::{Layout, PICTURE, PlotOptions, Run, draw_run, draw_story, layout, render, story};
+use hadal::train::journal::Journal;
+use hadal::train::rows::{ExpertLoad, Row, TrainRow, ValRow};
+use image::RgbImage;
+use pixels::{at, pixel};
+use std::path::{Path, PathBuf};
+
+/// What each stage records, with the value at the beginning, at the end, and how far it jumps about.
+type Numbers = &'static [(&'static str, f64, f64, f64)];
+
+const DPO: Numbers = &[("rewards/accuracies", 0.5, 0.93, 0.08), ("rewards/margins", 0.0, 2.5, 0.4)];
+const GRPO: Numbers = &[
+    ("reward", 0.15, 0.9, 0.1),
+    ("kl", 0.0, 0.08, 0.01),
+    ("entropy", 1.1, 0.4, 0.05),
+    ("clip_ratio/low_mean", 0.002, 0.01, 0.002),
+    ("clip_ratio/high_mean", 0.004, 0.02, 0.003),
+    ("completions/mean_length", 30.0, 18.0, 2.0),
+    ("completions/max_length", 64.0, 40.0, 6.0),
+];
+const PPO: Numbers =
+    &[("reward", 0.2, 0.8, 0.1), ("policy/clipfrac_avg", 0.01, 0.05, 0.01), ("val/clipfrac_avg", 0.1, 0.02, 0.02)];
+
+/// A number from -1 to 1 that depends on the update alone.
+fn jump(step: u64) -> f64 {
+    (step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 23) - 1.0
+}
+
+/// Rows of `count` updates, with a validation every tenth of them; of pretraining if there are no `numbers`.
+fn rows(count: u64, numbers: Numbers) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let text = numbers.is_empty();
+    for step in 0..=count {
+        let share = step as f64 / count as f64;
+        let at = |jump: f64| {
+            numbers.iter().map(move |(name, a, b, j)| ((*name).to_owned(), a + (b - a) * share.sqrt() + j * jump))
+        };
+        let loss = if text { 1.5 + 4.0 / (1.0 + 20.0 * share) } else { 0.69 - 0.4 * share };
+        if step > 0 {
+            let lr = 1e-4 * (1.0 - share);
+            let expert_load = vec![ExpertLoad { layer: 1, max: 0.3, min: 0.1, entropy: 0.9 }];
+            let loss = loss + 0.1 * jump(step);
+            let numbers = at(jump(step + 7)).collect();
+            rows.push(Row::Train(TrainRow {
+                step,
+                loss,
+                lr,
+                grad_norm: 1.0 + 0.2 * jump(step + 3),
+                numbers,
+                expert_load,
+                ..TrainRow::default()
+            }));
+        }
+        if step.is_multiple_of((count / 10).max(1)) {
+            let held = numbers.iter().any(|(name, ..)| *name == "reward");
+            let numbers = at(0.0).filter(|(name, _)| name == "reward" || name.starts_with("rewards/")).collect();
+            let loss = if held { f64::NAN } else { loss + 0.05 };
+            rows.push(Row::Val(ValRow { step, loss, numbers, ..ValRow::default() }));
+        }
+    }
+    rows
+}
+
+fn run(count: u64, numbers: Numbers) -> Run {
+    Run::from_rows("example", &rows(count, numbers))
+}
+
+fn of(run: &Run) -> Layout {
+    layout(std::slice::from_ref(run), &PlotOptions::default())
+}
+
+fn drawn(run: &Run) -> RgbImage {
+    render(std::slice::from_ref(run), &PlotOptions::default())
+}
+
+fn titles(layout: &Layout) -> Vec<&str> {
+    layout.numbers.iter().map(|(kind, _)| kind.title).collect()
+}
+
+fn panel(layout: &Layout, title: &str) -> Panel {
+    layout.numbers.iter().find(|(kind, _)| kind.title == title).unwrap_or_else(|| panic!("no {title}")).1
+}
+
+/// Points whose pixel, or one beside it, has this colour.
+fn found(picture: &RgbImage, panel: &Panel, points: &[(f64, f64)], paint: [u8; 3]) -> usize {
+    let near = |(x, y): (u32, u32)| (y - 1..=y + 1).any(|y| at(picture, (x, y)) == paint);
+    points.iter().filter(|(x, y)| near(pixel(panel, *x, *y))).count()
+}
+
+/// How many of the points have a ring of a validation around them.
+fn rings<'p>(picture: &RgbImage, panel: &Panel, points: impl Iterator<Item = &'p (f64, f64)>) -> usize {
+    // The ring's edges are mixed with what is beside it.
+    let like = |paint: [u8; 3]| paint.iter().zip(color(1)).all(|(a, b)| a.abs_diff(b) < 64);
+    let ring = |(step, value): &&(f64, f64)| {
+        let (x, y) = pixel(panel, *step, *value);
+        at(picture, (x, y)) == BACKGROUND && (y - 6..y - 2).any(|y| like(at(picture, (x, y))))
+    };
+    points.filter(ring).count()
+}
+
+#[test]
+fn a_run_has_panels_for_what_it_recorded_in_two_columns_under_a_smaller_loss() {
+    let plain = of(&run(60, &[]));
+    assert!(plain.numbers.is_empty() && plain.height == HEIGHT && plain.loss.area.height() > 400.0);
+    let (dpo, grpo, ppo) = (of(&run(60, DPO)), of(&run(60, GRPO)), of(&run(60, PPO)));
+    assert_eq!(titles(&dpo), ["share of pairs ranked right", "margin between the rewards of a pair"]);
+    let shown =
+        ["reward", "KL divergence from the reference", "entropy", "share that is clipped", "tokens of an answer"];
+    assert_eq!(titles(&grpo), shown);
+    assert_eq!(titles(&ppo), ["reward", "share that is clipped"]);
+    for layout in [dpo, grpo, ppo] {
+        let others = [layout.grad_norm.unwrap(), layout.expert_load.unwrap(), layout.learning_rate];
+        let grid: Vec<Rect> =
+            layout.numbers.iter().map(|(_, panel)| panel.area).chain(others.map(|p| p.area)).collect();
+        assert!(layout.loss.area.height() < plain.loss.area.height());
+        for (i, area) in grid.iter().enumerate() {
+            assert!(area.top >= layout.loss.area.bottom + 50.0, "room for the title");
+            for other in &grid[..i] {
+                let beside = other.right + 100.0 <= area.left;
+                assert!(beside || other.bottom + 50.0 <= area.top, "{other:?} {area:?}");
+            }
+        }
+        let last = grid.last().unwrap();
+        assert!(grid.iter().all(|area| area.bottom <= last.bottom) && last.right == layout.loss.area.right);
+        assert!(f64::from(layout.height) >= last.bottom + 80.0, "room for the labels");
+    }
+}
+
+#[test]
+fn the_curves_are_where_the_numbers_are_and_held_out_ones_are_rings() {
+    let run = run(60, GRPO);
+    let (picture, layout) = (drawn(&run), of(&run));
+    for (title, name, i) in [
+        ("reward", "reward", 0),
+        ("KL divergence from the reference", "kl", 0),
+        ("share that is clipped", "clip_ratio/low_mean", 0),
+        ("share that is clipped", "clip_ratio/high_mean", 2),
+        ("tokens of an answer", "completions/max_length", 2),
+    ] {
+        let points = &run.numbers[name][..59];
+        let found = found(&picture, &panel(&layout, title), points, color(i));
+        assert!(found > 45, "{name}: {found} of {}", points.len());
+    }
+    let rewards = panel(&layout, "reward");
+    let val = &run.val_numbers["reward"];
+    assert_eq!(val.len(), 11);
+    assert_eq!(rings(&picture, &rewards, val[1..10].iter()), 9);
+    // Others in their place would be seen.
+    let mut wrong = run.clone();
+    wrong.val_numbers.get_mut("reward").unwrap().iter_mut().for_each(|p| p.1 = 0.5);
+    assert!(rings(&drawn(&wrong), &panel(&of(&wrong), "reward"), val[1..10].iter()) < 2);
+}
+
+#[test]
+fn only_losses_of_text_are_in_nats_a_token() {
+    let (text, mut other) = (run(60, &[]), run(60, &[]));
+    other.numbers.insert("unknown".to_owned(), Vec::new());
+    let (one, two) = (drawn(&text), drawn(&other));
+    let area = of(&text).loss.area;
+    let differ = one.enumerate_pixels().zip(two.pixels()).filter(|((_, _, a), b)| a != b);
+    let places: Vec<(u32, u32)> = differ.map(|((x, y, _), _)| (x, y)).collect();
+    assert!(!places.is_empty(), "the title of the losses differs");
+    let title = |(x, y): &(u32, u32)| {
+        f64::from(*y) < area.top && f64::from(*y) > area.top - 30.0 && f64::from(*x) < area.left + 300.0
+    };
+    assert!(places.iter().all(title), "and nothing else does");
+}
+
+#[test]
+fn odd_numbers_are_drawn() {
+    let mut odd = run(50, GRPO);
+    odd.numbers.get_mut("reward").unwrap().iter_mut().for_each(|p| p.1 = f64::NAN);
+    odd.numbers.get_mut("kl").unwrap().iter_mut().for_each(|p| p.1 = f64::MAX);
+    odd.numbers.get_mut("entropy").unwrap().clear();
+    odd.val_numbers.clear();
+    assert!(!titles(&of(&odd)).contains(&"reward") && !titles(&of(&odd)).contains(&"entropy"));
+    for runs in
+        [vec![odd.clone()], vec![odd.clone(), run(1, DPO)], vec![run(2, PPO); 40], vec![run(30, &[]), run(20, GRPO)]]
+    {
+        let picture = render(&runs, &PlotOptions::default());
+        assert_eq!(picture.height(), layout(&runs, &PlotOptions::default()).height);
+    }
+    for stages in [vec![], vec![Run::default()], vec![odd.clone(), odd], vec![run(1, &[]); 30], vec![run(1, GRPO)]] {
+        assert_eq!(story::render(&stages).dimensions(), (WIDTH, story::layout(&stages).height));
+    }
+}
+
+/// Pretraining, fine-tuning, DPO and GRPO.
+fn stages() -> Vec<(&'static str, Vec<Row>)> {
+    vec![("pretrain", rows(300, &[])), ("SFT", rows(120, &[])), ("DPO", rows(80, DPO)), ("GRPO", rows(90, GRPO))]
+}
+
+fn named() -> Vec<Run> {
+    stages().iter().map(|(name, rows)| Run::from_rows(name, rows)).collect()
+}
+
+#[test]
+fn a_story_has_its_stages_end_to_end_with_losses_above_and_held_out_numbers_below() {
+    let stages = named();
+    let (picture, layout) = (story::render(&stages), story::layout(&stages));
+    assert_eq!(layout.begins, [0.0, 300.0, 420.0, 500.0]);
+    assert_eq!((layout.loss.x.low, layout.loss.x.high), (0.0, 590.0));
+    let [(accuracy, pairs), (reward, answers)] = layout.lower[..] else { panic!("{:?}", layout.lower) };
+    assert_eq!((accuracy.title, reward.title), ("share of pairs ranked right", "reward"));
+    assert!(pairs.area.top >= layout.loss.area.bottom + 50.0 && answers.area.top >= pairs.area.bottom + 50.0);
+    for begin in [300.0, 420.0, 500.0] {
+        for panel in [&layout.loss, &pairs, &answers] {
+            let x = pixel(panel, begin, panel.y.low).0;
+            let y = panel.area.top as u32 + 3;
+            assert!((x - 1..=x + 1).any(|x| at(&picture, (x, y)) != BACKGROUND), "a line at {begin}");
+        }
+    }
+    let shown = |panel: &Panel, begin: f64, points: &[(f64, f64)]| {
+        let moved: Vec<(f64, f64)> = points[1..10].iter().map(|(step, value)| (begin + step, *value)).collect();
+        rings(&picture, panel, moved.iter())
+    };
+    assert_eq!(shown(&layout.loss, 0.0, &stages[0].val), 9);
+    assert_eq!(shown(&layout.loss, 300.0, &stages[1].val), 9);
+    assert_eq!(shown(&pairs, 420.0, &stages[2].val_numbers["rewards/accuracies"]), 9);
+    assert_eq!(shown(&answers, 500.0, &stages[3].val_numbers["reward"]), 9);
+    assert_eq!(shown(&answers, 420.0, &stages[3].val_numbers["reward"]), 0, "elsewhere there are none");
+}
+
+#[test]
+fn names_of_short_stages_stand_under_each_other() {
+    let mut stages = vec![run(1000, &[])];
+    stages.extend((0..5).map(|_| run(3, DPO)));
+    stages.iter_mut().for_each(|stage| stage.name = "a stage of the training".to_owned());
+    let layout = story::layout(&stages);
+    for (i, name) in layout.names.iter().enumerate() {
+        assert!(name.right <= f64::from(WIDTH) - 50.0 && name.bottom + 30.0 < layout.loss.area.top, "{name:?}");
+        let apart = |other: &Rect| other.right < name.left || name.right < other.left || other.bottom < name.top;
+        assert!(layout.names[..i].iter().all(apart), "{:?}", layout.names);
+    }
+}
+
+fn record(folder: &Path, rows: &[Row]) -> PathBuf {
+    let mut journal = Journal::create(folder, &Config::default(), false).unwrap();
+    rows.iter().for_each(|row| journal.record(row).unwrap());
+    folder.to_owned()
+}
+
+#[test]
+fn run_folders_become_pictures() {
+    let parent = tempfile::tempdir().unwrap();
+    let folders: Vec<_> =
+        stages().iter().map(|(name, rows)| (*name, record(&parent.path().join(name), rows))).collect();
+    draw_run(&folders[3].1, None).unwrap();
+    let decoded = image::open(folders[3].1.join(PICTURE)).unwrap().to_rgb8();
+    assert_eq!(decoded, drawn(&Run::read(&folders[3].1).unwrap()));
+    let path = parent.path().join("story.png");
+    draw_story(&folders, &path).unwrap();
+    assert_eq!(image::open(&path).unwrap().to_rgb8(), story::render(&named()));
+    let missing = draw_story(&[("none", parent.path().join("none"))], &path).unwrap_err();
+    assert!(missing.exit_code() == 2 && missing.to_string().contains("none"), "{missing}");
+}
