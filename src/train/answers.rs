@@ -248,13 +248,14 @@ impl Trainer<'_> {
         let Some(judged) = self.ask(&numbers, Split::Val, &|_| Sampling::greedy())? else { return Ok(()) };
         let numbers = judged.numbers(&RolloutConfig { num_generations: 1, ..RolloutConfig::default() });
         let reward = numbers["reward"];
-        self.journal.record(&Row::Val(ValRow::of_stage(step, f64::NAN, numbers)))?;
+        let row = ValRow::of_stage(step, f64::NAN, numbers);
+        self.evaluated = Some((step, row.judged()));
+        self.journal.record(&Row::Val(row))?;
         self.journal.sample(step, &judged.written())?;
         self.last_losses.1 = Some(reward);
         if step == 0 {
             self.last_losses.0 = Some(reward);
         }
-        self.evaluated = Some((step, -reward)); // the lowest is the best
         self.pace.restart(self.state.tokens);
         self.say(&format!("step {step}: held-out reward {reward:.4} of {all} answers"))
     }

@@ -87,7 +87,7 @@ impl Journal {
         let mut losses = Vec::new();
         for_each_row(&self.folder.join(METRICS), |row, _| {
             if let Row::Val(row) = row {
-                losses.push((row.step, row.loss));
+                losses.push((row.step, row.judged()));
             }
             true
         })?;

@@ -300,7 +300,7 @@ mod tests {
         wrong(|r| r.answers[1].tokens.clear(), "does not fit");
         wrong(|r| r.answers[0].prompt.clear(), "does not fit");
         wrong(|r| r.answers[1].tokens[0] = 10, "the vocabulary of 10 lacks");
-        wrong(|r| drop(r.answers[0].old.pop()), "do not belong to its 2 tokens");
+        wrong(|r| r.answers[0].old.truncate(1), "do not belong to its 2 tokens");
         wrong(|r| r.answers[0].advantages[0] = f32::NAN, "do not belong");
         wrong(|r| r.answers[0].returns = vec![0.0; 2], "do not belong");
     }

@@ -128,6 +128,14 @@ impl ValRow {
     pub fn of_stage(step: u64, loss: f64, numbers: Numbers) -> ValRow {
         ValRow { step, loss, bits_per_byte: f64::NAN, token_accuracy: f64::NAN, numbers }
     }
+
+    /// What the best of a run has least of: the loss, or of drawn answers, which have none, minus the mean reward.
+    pub fn judged(&self) -> f64 {
+        match self.numbers.get("reward") {
+            Some(reward) if self.loss.is_nan() => -reward,
+            _ => self.loss,
+        }
+    }
 }
 
 impl Row {
