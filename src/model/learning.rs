@@ -51,14 +51,19 @@ impl Learning {
         let ppo = config.ppo.as_ref().is_some_and(|ppo| ppo.kl_coef > 0.0);
         // A row takes one token more than it has positions: the last is a target alone.
         let capacity = config.train.sequence_length + 1;
+        // Prompts come all at once: as many tokens of them in a pass as an update's pass has, or more.
+        let chunk = (config.train.micro_batch * config.train.sequence_length).clamp(CHUNK, LARGEST_CHUNK);
         let options = |rollout: &RolloutConfig| {
             let slots = rollout.slots();
-            GeneratorOptions { slots, capacity, chunk: CHUNK, known }.decoder(binding_limit, stored)
+            GeneratorOptions { slots, capacity, chunk, known }.decoder(binding_limit, stored)
         };
         let draws = config.rollout.as_ref().filter(|_| config.kind().draws()).map(options);
         Learning { goal, reference: draws.is_some() && (grpo || ppo), draws }
     }
 }
+
+/// Most tokens of prompts in a pass: more fill no device better.
+const LARGEST_CHUNK: usize = 8192;
 
 /// What logits are divided by where answers are drawn.
 fn temperature(config: &Config) -> f32 {

@@ -1,7 +1,7 @@
 //! A program: the model's tensors and the recordings that run on them.
 
 use super::decoder::{Decoder, DecoderOptions};
-use super::goal::{Aims, Model};
+use super::goal::{Aims, Goal, Model};
 use super::inputs::{BatchSize, Inputs};
 use super::learning::Learning;
 use super::lora::is_adapter;
@@ -181,8 +181,12 @@ impl Program {
 
     /// Gives the gradients that the first micro-step of a window overwrites whole.
     fn record_micro_step(&mut self, binding_limit: u64, recompute: Recompute) -> HashSet<Tensor> {
+        let mut config = self.config.clone();
+        if self.aims.goal != Goal::CrossEntropy {
+            config.aux_loss_alpha = 0.0; // where answers are equally good, nothing is to change
+        }
         let mut t = Tape::training(&mut self.tensors, binding_limit).storing(self.stored);
-        let h = transformer::hidden(&mut t, &self.config, &self.weights, &self.inputs, recompute);
+        let h = transformer::hidden(&mut t, &config, &self.weights, &self.inputs, recompute);
         self.aims.record(&mut t, Model { config: &self.config, weights: &self.weights, inputs: &self.inputs }, h);
         let recording = t.finish(MICRO_STEP);
         let (first, overwritten) = recording.overwriting_gradients(&self.tensors, FIRST_MICRO_STEP);

@@ -6,8 +6,8 @@
 //! pretraining repeat: a model of the default's size goes on from there in minutes, first with people. Places it did
 //! not learn to take up in 3,000 updates, so they are told and not asked for.
 //!
-//! Some questions on facts in training chats also demand a form or a length of the answer, and few of these answers are
-//! as demanded: what reinforcement is to teach is there to be found, and not yet learnt. Held-out chats demand nothing.
+//! Half of the questions on facts in training chats also demand a form or a length of the answer, and a third of these
+//! answers are as demanded: what reinforcement is to teach is there to be found, and not yet learnt. Held-out chats demand nothing.
 
 use super::lexicon::Lexicon;
 use super::quiz;
@@ -22,11 +22,11 @@ const QUESTIONS: usize = 5;
 /// How often a question is on the world's facts, and how often on the story.
 const FACT_OR_STORY: [u32; 2] = [2, 3];
 /// How often a training question on a fact makes no demand, and how often it makes one.
-const PLAIN_OR_DEMAND: [u32; 2] = [3, 1];
+const PLAIN_OR_DEMAND: [u32; 2] = [1, 1];
 /// Demands as `quiz` makes them, of fact, format and length.
 const DEMANDS: [u32; 3] = [0, 1, 1];
 /// How often the answer to a demand is a whole sentence all the same, and how often it is bare.
-const SENTENCE_OR_BARE: [u32; 2] = [5, 1];
+const SENTENCE_OR_BARE: [u32; 2] = [2, 1];
 /// What is asked of every story; of one in which somebody feels something, that too.
 const PARTS: [&str; 4] = ["holder", "first", "other", "beside"];
 /// The other question.
