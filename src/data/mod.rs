@@ -5,8 +5,8 @@
 //! tokens), `cache` (tokens that stay), [`corpus`] (all of it), [`census`] (what JSON lines hold); [`shuffle`] and
 //! `order` (in which order); `loader` (what JSON lines hold, in memory), [`chats`] (conversations, of files or of the
 //! world), [`preferences`] (pairs of answers, likewise), [`questions`] (with answers that can be judged: of files, the
-//! world's, or [`arithmetic`]); and here the [`Dataset`] of any text as numbered rows, which [`Batch`] puts together for the
-//! device and [`prefetch`] prepares ahead.
+//! world's, or [`arithmetic`]); and here the [`Dataset`] of any text as numbered rows, which [`Batch`] puts
+//! together for the device and [`prefetch`] prepares ahead.
 
 pub mod arithmetic;
 pub mod batch;

@@ -80,11 +80,11 @@ enum Source {
 }
 
 impl Questions {
-    /// Opens the questions in the files of `data`, which stay in memory, or, where it names none, those of `task`, which
-    /// have no end. Of the files' lines `max_bad_lines` may be unusable. `functions` are to judge the answers.
+    /// Opens the questions in the files of `data`, which stay in memory, or, where it names none, those of `task`,
+    /// which have no end. Of the files' lines `max_bad_lines` may be unusable. `functions` are to judge the answers.
     ///
-    /// `seed` decides the order of files; those of `task` are of `data.world_seed`, so that runs of other seeds are held
-    /// to the same questions.
+    /// `seed` decides the order of files; those of `task` are of `data.world_seed`, so that runs of other seeds are
+    /// held to the same questions.
     ///
     /// # Errors
     /// If files cannot be read, more lines than allowed are unusable, or no question is left; lines without a reference

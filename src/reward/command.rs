@@ -13,7 +13,8 @@
 //! {"id": 7, "reward": 1.0}
 //! ```
 //!
-//! The id tells whether both still speak of the same completion. `reference` is `null` where none is known. It ends when its input does.
+//! The id tells whether both still speak of the same completion. `reference` is `null` where none is known. The program
+//! ends when its input does.
 
 use super::process::{Line, Process};
 use super::{Reward, Sample};

@@ -25,7 +25,8 @@ const CASES: &[Case] = &[
     (r#"{"prompt": "1 + 2?", "answer": " "}"#, &[('u', "1 + 2?")], None),
     // Prompts of messages, with rules.
     (
-        r#"{"prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "1 + 2?"}], "answer": "3"}"#,
+        r#"{"prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "1 + 2?"}],
+        "answer": "3"}"#,
         &[('s', "Think."), ('u', "1 + 2?")],
         Some("3"),
     ),
