@@ -1,8 +1,8 @@
 //! A question on one of the world's facts, after a short story as chats have it: a model that learnt from chats has
 //! seen no question without one.
 //!
-//! Held out are one fact in five, asked from either end (where Mara lives, who lives in the mill), and the wordings
-//! that no training chat has.
+//! Held out are the wordings that no training chat has, and stories. Facts are not: they hold in every story, so a model
+//! is to know them, and cannot know one that it was never told.
 
 use super::chat::Talk;
 use super::lexicon::{Lexicon, Question};
@@ -10,9 +10,6 @@ use super::teller::{Chooser, Filling, Story, Teller};
 use super::template::{Field, Piece, Role};
 use super::windows::Split;
 use std::ops::Range;
-
-/// Of so many facts one is held out.
-const HELD_OUT: usize = 5;
 
 /// A question on a fact.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +34,8 @@ pub(super) struct Choice {
     pub(super) fact: (Field, usize),
 }
 
-/// Every question on a fact of `split`.
-pub(super) fn choices(lexicon: &'static Lexicon, split: Split) -> Vec<Choice> {
+/// Every question on a fact.
+pub(super) fn choices(lexicon: &'static Lexicon) -> Vec<Choice> {
     let mut all = Vec::new();
     for question in lexicon.questions.iter().filter(|question| question.kind == "fact") {
         let mut slots = question.answer.0.iter().filter_map(|piece| match piece {
@@ -51,20 +48,15 @@ pub(super) fn choices(lexicon: &'static Lexicon, split: Split) -> Vec<Choice> {
         let Some((role, class)) = telling else { continue };
         let subjects = if role == Role::T { lexicon.things.len() } else { lexicon.people.len() };
         let facts = (0..subjects).map(|subject| (class, subject));
-        let facts = facts.filter(|&fact| is_held_out(fact) == (split == Split::Val));
         all.extend(facts.map(|fact| Choice { question, role, fact }));
     }
     all
 }
 
-fn is_held_out((class, subject): (Field, usize)) -> bool {
-    (class as usize + subject).is_multiple_of(HELD_OUT)
-}
-
-/// Asks a question of `split`.
+/// Asks a question; `split` decides the wording.
 pub(super) fn ask(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) -> FactQuestion {
     let mut talk = Talk::begin(Teller::new(lexicon, chooser), split);
-    let all = choices(lexicon, split);
+    let all = choices(lexicon);
     let choice = all[talk.teller.choose(&vec![1; all.len()])];
     let question = choice.question;
     let ways = if split == Split::Val { &question.unseen } else { &question.ask };

@@ -51,7 +51,7 @@ pub struct Quiz {
     pub check: Check,
 }
 
-/// Asks a question; `split` decides facts and wordings.
+/// Asks a question; `split` decides the wordings.
 pub(super) fn ask(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) -> Quiz {
     let asked = facts::ask(lexicon, chooser, split);
     let right = asked.right().to_owned();
