@@ -60,6 +60,13 @@ pub fn drawing(kind: &str, steps: u64) -> Config {
     config
 }
 
+/// One that learns from the pairs in a file: two passes of a pair an update.
+pub fn paired(kind: &str, steps: u64, data: &Path) -> Config {
+    let mut config = small(Some(kind), steps, &["train.sequence_length=48", "optimizer.learning_rate=1e-3"]);
+    (config.sft, config.data.path) = (Some(Default::default()), vec![data.to_owned()]);
+    config
+}
+
 /// The preset `name`, or the default, made small, and `more` over it.
 fn small(name: Option<&str>, steps: u64, more: &[&str]) -> Config {
     let sets = [
@@ -150,6 +157,13 @@ pub fn load_reference(config: &Config, session: &mut Session) -> hadal::error::R
     reference.load(session.executor(), start_values(config.train.seed))
 }
 
+/// A tokenizer that has ChatML's marks, and what makes its tokens of conversations.
+pub fn encoder(config: &Config) -> (Tokenizer, Encoder) {
+    let tokenizer = Tokenizer::load(&config.data.tokenizer).unwrap();
+    let template = Template::chatml(&tokenizer).unwrap();
+    (tokenizer.clone(), Encoder::new(template, tokenizer, SftMask::Answers).unwrap())
+}
+
 /// Questions, and what asks them.
 pub struct School {
     pub tokenizer: Tokenizer,
@@ -160,8 +174,7 @@ pub struct School {
 impl School {
     /// Of a configuration that draws answers.
     pub fn new(config: &Config) -> School {
-        let tokenizer = Tokenizer::load(&config.data.tokenizer).unwrap();
-        let encoder = Encoder::new(Template::chatml(&tokenizer).unwrap(), tokenizer.clone(), SftMask::Answers).unwrap();
+        let (tokenizer, encoder) = encoder(config);
         let (task, functions) = (config.task.clone().unwrap(), &config.reward.as_ref().unwrap().functions);
         let questions = Questions::open(&task, &config.data, functions, 0, config.train.seed).unwrap();
         School { tokenizer, encoder, questions }
