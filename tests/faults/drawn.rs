@@ -30,7 +30,7 @@ fn config(kind: &str) -> Config {
     config
 }
 
-/// Trains in `run`, or goes on there, on the machines of `source`, of which `begun` is told when the trainer takes over.
+/// Trains in `run`, or goes on there, on the machines of `source`; calls `begun` when the trainer takes over.
 fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: impl FnOnce()) -> Result<Outcome> {
     let (school, resume) = (School::new(config), run.exists());
     let mut machine = source.machine()?;
@@ -62,8 +62,8 @@ fn updates(run: &Path) -> Vec<TrainRow> {
     read_rows(run).unwrap().into_iter().filter_map(of).collect()
 }
 
-/// Whether the policy of an update is to the last bit the one that drew the answers, as PPO notes; of GRPO whether it is
-/// the reference.
+/// Whether the policy of an update is to the last bit the one that drew the answers, as PPO notes; of GRPO whether it
+/// is the reference.
 fn unmoved(row: &TrainRow) -> bool {
     let number = |name: &str| row.numbers[name];
     match row.numbers.get("val/ratio") {
