@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/runs.rs"]
 mod runs;
+#[path = "faults/drawn.rs"]
+mod drawn;
 #[path = "faults/hooked.rs"]
 mod hooked;
 #[path = "faults/poison.rs"]
@@ -89,6 +91,10 @@ impl Source for Unlucky<'_> {
 
     fn first_weights(&mut self, session: &mut Session) -> Result<()> {
         session.load(start_values(self.config.train.seed))
+    }
+
+    fn reference(&mut self, session: &mut Session) -> Result<()> {
+        runs::load_reference(self.config, session)
     }
 }
 

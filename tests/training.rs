@@ -9,17 +9,25 @@ mod parity;
 #[path = "common/runs.rs"]
 mod runs;
 
+use hadal::backend::Device;
+use hadal::config::Config;
 use hadal::config::model::ModelConfig;
 use hadal::config::train::{OptimizerConfig, OptimizerKind, Recompute};
 use hadal::data::batch::{Batch, IGNORED};
+use hadal::data::preferences::Preferences;
 use hadal::graph::Dtype;
 use hadal::kernels::case::indices;
 use hadal::model::inputs::BatchSize;
 use hadal::model::params::{ParamSpec, initial, parameters, start_values};
 use hadal::model::program::{EVALUATE, FIRST_MICRO_STEP, MICRO_STEP, Program, ProgramOptions, RESET, UPDATE};
 use hadal::reference::model as judge;
+use hadal::train::journal::{Journal, read_rows};
+use hadal::train::lessons::{Lessons, PairLessons};
+use hadal::train::references::References;
 use hadal::train::rows::Row;
 use hadal::train::session::Session;
+use hadal::train::start::{self, Source};
+use hadal::train::trainer::Trainer;
 use models::{NO_LIMIT, tiny};
 use runs::Start;
 use std::path::Path;
@@ -238,4 +246,58 @@ fn ignored_targets_and_evaluation_leave_no_gradient() {
     assert_eq!(session.metrics().unwrap(), hadal::train::session::Metrics::default());
     let all = 0..session.program.weights.all.len();
     assert!(all.flat_map(|i| session.gradient(i).unwrap()).all(|g| g == 0.0));
+}
+
+#[test]
+fn of_pairs_that_nothing_was_learnt_of_the_loss_is_ln_2_and_margins_are_0_on_every_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("pairs.jsonl");
+    let line = |i: usize| {
+        let (better, worse) = ("so ".repeat(i % 3 + 1), i * i);
+        format!("{{\"prompt\": \"Why {i}?\", \"chosen\": \"{better}{i}\", \"rejected\": \"no {worse}\"}}\n")
+    };
+    std::fs::write(&data, (0..20).map(line).collect::<String>()).unwrap();
+    let mut devices = vec![runs::cpu()];
+    devices.extend(common::gpu().map(|gpu| runs::gpu(&gpu)));
+    for (i, device) in devices.iter().enumerate() {
+        for kind in ["dpo", "reward"] {
+            let config = runs::paired(kind, 2, &data);
+            let rows = learn_pairs(&config, device, &folder.path().join(format!("{kind}-{i}")));
+            let found: Vec<[f64; 2]> = rows.iter().map(loss_and_margin).collect();
+            let [val, first, second, last] = found[..] else { panic!("{rows:?}") };
+            for [loss, margin] in [val, first] {
+                let off = (loss - std::f64::consts::LN_2).abs();
+                assert!(off < 2e-7 && margin == 0.0, "{kind} on {}: {found:?}", device.describe());
+            }
+            assert!(
+                second[1] != 0.0 && last[1] > 0.0 && last[0] < val[0],
+                "{kind} on {}: {found:?}",
+                device.describe()
+            );
+        }
+    }
+}
+
+/// Loss and margin of a row.
+fn loss_and_margin(row: &Row) -> [f64; 2] {
+    match row {
+        Row::Train(row) => [row.loss, row.numbers["rewards/margins"]],
+        Row::Val(row) => [row.loss, row.numbers["rewards/margins"]],
+    }
+}
+
+/// A run that learns from pairs.
+fn learn_pairs(config: &Config, device: &Device, run: &Path) -> Vec<Row> {
+    let (tokenizer, encoder) = runs::encoder(config);
+    let pairs = Preferences::open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed).unwrap();
+    let pairs = if config.dpo.is_some() { pairs } else { pairs.whole() };
+    let mut source = runs::Steady { config, device };
+    let mut machine = source.machine().unwrap();
+    let journal = Journal::create(run, config, false).unwrap();
+    let state = start::begin(&mut source, config, &mut machine.session).unwrap();
+    let known = config.dpo.is_some().then(|| References::make(run, &mut machine.session, &pairs, config).unwrap());
+    let lessons = PairLessons { pairs: &pairs, references: known };
+    let lessons = Lessons::Pairs(&lessons);
+    Trainer::new(config, &mut source, machine, lessons, &tokenizer, journal, state).unwrap().run(false).unwrap();
+    read_rows(run).unwrap()
 }

@@ -35,8 +35,8 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
         // Absolute, so that the run's config.toml means the same files from any folder.
         let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::io(path, e));
         config.data.path = args.data.iter().map(absolute).collect::<Result<_>>()?;
-        if config.data.tokenizer == "world" && args.tokenizer.is_none() && origin.is_none() {
-            config.data.tokenizer = "byte".to_owned(); // the world's tokens suit no other text
+        if config.data.tokenizer == "world" && args.tokenizer.is_none() && origin.is_none() && own.is_none() {
+            config.data.tokenizer = "byte".to_owned(); // the world's tokens suit no other text, for a new model
         }
     }
     if let Some(name) = &args.tokenizer {

@@ -53,22 +53,25 @@ impl<'a> Answers<'a> {
         engine: Engine,
         config: &Config,
     ) -> Result<Self> {
-        let length = config.train.sequence_length;
         let (train, val) = questions.lengths().unwrap_or((1, 1));
         for (n, split) in (0..train).map(|n| (n, Split::Train)).chain((0..val).map(|n| (n, Split::Val))) {
-            let prompt = prompt(encoder, &questions.question(n, split))?.len();
-            if prompt > length {
-                let reason =
-                    format!("is {length}, and a prompt has {prompt} tokens; raise it, or leave that prompt out");
-                return Err(Error::config("train.sequence_length", reason));
-            }
+            prompt(encoder, &questions.question(n, split), config)?;
         }
         Ok(Answers { questions, encoder, rewards, engine, since: None })
     }
 }
 
-fn prompt(encoder: &Encoder, question: &Question) -> Result<Vec<u32>> {
-    encoder.prompt(&question.prompt).map_err(|e| Error::config("sft.chat_template", e))
+/// The tokens of a question's prompt.
+///
+/// Errors: it cannot be written, or leaves no room for an answer.
+fn prompt(encoder: &Encoder, question: &Question, config: &Config) -> Result<Vec<u32>> {
+    let tokens = encoder.prompt(&question.prompt).map_err(|e| Error::config("sft.chat_template", e))?;
+    let (length, count) = (config.train.sequence_length, tokens.len());
+    if count > length {
+        let reason = format!("is {length}, and a prompt has {count} tokens; raise it, or leave that prompt out");
+        return Err(Error::config("train.sequence_length", reason));
+    }
+    Ok(tokens)
 }
 
 /// A seed for each answer of a run.
@@ -89,10 +92,7 @@ impl Trainer<'_> {
             self.state.rollout = Some(Box::new(drawn));
         }
         let Some(drawn) = &self.state.rollout else { return Ok(Vec::new()) };
-        let (model, train) = (&self.config.model, &self.config.train);
-        let fits = drawn.check(model.vocab_size, train.sequence_length);
-        fits.map_err(|reason| Error::Usage(format!("the drawn answers of the checkpoint {reason}")))?;
-        let chosen = drawn.chosen(rollout, train.seed, part);
+        let chosen = drawn.chosen(rollout, self.config.train.seed, part);
         Ok(drawn.arrange(&chosen, self.config).0)
     }
 
@@ -158,7 +158,8 @@ impl Trainer<'_> {
         self.copy_merged()?;
         let Some(answers) = &mut self.answers else { return Ok(None) };
         let questions: Vec<Question> = numbers.iter().map(|&n| answers.questions.question(n, split)).collect();
-        let prompts: Vec<Vec<u32>> = questions.iter().map(|one| prompt(answers.encoder, one)).collect::<Result<_>>()?;
+        let encoded = questions.iter().map(|one| prompt(answers.encoder, one, config));
+        let prompts: Vec<Vec<u32>> = encoded.collect::<Result<_>>()?;
         let most = config.rollout.as_ref().map_or(1, |rollout| rollout.max_completion_length);
         let request = |(i, prompt): (usize, &Vec<u32>)| Request {
             prompt: prompt.clone(),

@@ -75,7 +75,7 @@ impl PairLessons<'_> {
         let most = (numbers.end - numbers.start) as usize;
         let pairs: Vec<_> = numbers.clone().map(|n| self.pairs.train_pair(n)).collect();
         let known = |references: &References| {
-            numbers.flat_map(|n| references.train[self.pairs.place(n) as usize]).collect::<Vec<f32>>()
+            numbers.flat_map(|n| sums(references.train[self.pairs.place(n) as usize])).collect::<Vec<f32>>()
         };
         let reference = self.references.as_ref().map(known).unwrap_or_default();
         micro(self.pairs.batch(&pairs, most), reference)
@@ -84,10 +84,16 @@ impl PairLessons<'_> {
     /// Held-out pairs of these numbers, filled up to `most`.
     pub fn val_micro(&self, numbers: std::ops::Range<u64>, most: usize) -> Micro {
         let pairs: Vec<_> = numbers.clone().map(|n| self.pairs.val_pair(n)).collect();
-        let known = |references: &References| numbers.flat_map(|n| references.val[n as usize]).collect::<Vec<f32>>();
+        let known =
+            |references: &References| numbers.flat_map(|n| sums(references.val[n as usize])).collect::<Vec<f32>>();
         let reference = self.references.as_ref().map(known).unwrap_or_default();
         micro(self.pairs.batch(&pairs, most), reference)
     }
+}
+
+/// What the loss needs of the numbers of a pair.
+fn sums([chosen, rejected, _]: [f32; 3]) -> [f32; 2] {
+    [chosen, rejected]
 }
 
 fn micro(PairBatch { batch, margins, ends, real }: PairBatch, mut reference: Vec<f32>) -> Micro {

@@ -4,6 +4,7 @@
 use super::lessons::PairLessons;
 use super::micro::{Micro, Side};
 use super::session::Session;
+use crate::chat::preference::EncodedPair;
 use crate::checkpoint::tensors::{Tensor, Values, read_tensors, write_tensors};
 use crate::config::Config;
 use crate::data::preferences::Preferences;
@@ -18,17 +19,21 @@ pub const REFERENCES: &str = "reference_logps.safetensors";
 const TRAIN: &str = "train";
 const VAL: &str = "val";
 
-/// The log-probability of each pair's answers, chosen and rejected, summed over the tokens that count.
+/// The log-probability of each pair's answers, chosen and rejected, summed over the tokens that count; behind them the
+/// pair's mark, by which numbers of other pairs are not taken for its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct References {
     /// Of training pairs, by their place; NaN where no update comes to one.
-    pub train: Vec<[f32; 2]>,
+    pub train: Vec<[f32; COLUMNS]>,
     /// Of the held-out pairs that validate.
-    pub val: Vec<[f32; 2]>,
+    pub val: Vec<[f32; COLUMNS]>,
 }
 
+/// Numbers of a pair.
+const COLUMNS: usize = 3;
+
 impl References {
-    /// Reads those that the run folder has; none if they are not there, or not all that the run comes to.
+    /// Reads those that the run folder has; none if they are not there, not all that the run comes to, or of other pairs.
     ///
     /// # Errors
     /// If the file is not sound.
@@ -38,12 +43,12 @@ impl References {
             return Ok(None);
         }
         let mut tensors = read_tensors(&path)?;
-        let mut rows = |name: &str| -> Result<Vec<[f32; 2]>> {
+        let mut rows = |name: &str| -> Result<Vec<[f32; COLUMNS]>> {
             let wrong =
-                || Error::file(&path, format!("has no {name} of two numbers a pair; remove it to make it anew"));
+                || Error::file(&path, format!("has no {name} of {COLUMNS} numbers a pair; remove it to make it anew"));
             match tensors.remove(name) {
-                Some(Tensor { shape, values: Values::Real(values) }) if shape.len() == 2 && shape[1] == 2 => {
-                    Ok(values.chunks_exact(2).map(|pair| [pair[0] as f32, pair[1] as f32]).collect())
+                Some(Tensor { shape, values: Values::Real(values) }) if shape.len() == 2 && shape[1] == COLUMNS => {
+                    Ok(values.as_chunks().0.iter().map(|pair: &[f64; COLUMNS]| pair.map(|x| x as f32)).collect())
                 }
                 _ => Err(wrong()),
             }
@@ -53,11 +58,11 @@ impl References {
     }
 
     fn is_enough(&self, pairs: &Preferences, config: &Config) -> bool {
-        let known = |pair: &[f32; 2]| pair.iter().all(|x| x.is_finite());
-        let wanted = wanted(pairs, config).into_keys();
-        self.val.len() as u64 >= pairs.validated(config)
-            && self.val.iter().all(known)
-            && wanted.into_iter().all(|place| self.train.get(place as usize).is_some_and(known))
+        let known = |rows: &[[f32; COLUMNS]], place: u64, pair: &EncodedPair| {
+            rows.get(place as usize).is_some_and(|row| row.iter().all(|x| x.is_finite()) && row[2] == mark(pair))
+        };
+        (0..pairs.validated(config)).all(|i| known(&self.val, i, &pairs.val_pair(i)))
+            && wanted(pairs, config).into_iter().all(|(place, n)| known(&self.train, place, &pairs.train_pair(n)))
     }
 
     /// Makes them with the weights that `session` holds and writes them into the run folder.
@@ -69,27 +74,40 @@ impl References {
         let most = config.train.micro_batch / 2;
         let numbers = wanted(pairs, config);
         let places = numbers.keys().next_back().map_or(0, |last| last + 1);
-        let mut made = References { train: vec![[f32::NAN; 2]; places as usize], val: Vec::new() };
+        let mut made = References { train: vec![[f32::NAN; COLUMNS]; places as usize], val: Vec::new() };
         let all: Vec<(u64, u64)> = numbers.into_iter().collect();
         for some in all.chunks(most) {
             let encoded: Vec<_> = some.iter().map(|&(_, n)| pairs.train_pair(n)).collect();
             let sums = sums(session, &Micro::of(pairs.batch(&encoded, most).batch), some.len())?;
-            some.iter().zip(sums).for_each(|(&(place, _), sum)| made.train[place as usize] = sum);
+            for ((&(place, _), [chosen, rejected]), pair) in some.iter().zip(sums).zip(&encoded) {
+                made.train[place as usize] = [chosen, rejected, mark(pair)];
+            }
         }
         let validated = pairs.validated(config);
         for first in (0..validated).step_by(most) {
             let numbers = first..validated.min(first + most as u64);
             let count = (numbers.end - numbers.start) as usize;
-            let micro = Micro { side: Side::None, ..lessons.val_micro(numbers, most) };
-            made.val.extend(sums(session, &micro, count)?);
+            let micro = Micro { side: Side::None, ..lessons.val_micro(numbers.clone(), most) };
+            let sums = sums(session, &micro, count)?.into_iter().zip(numbers);
+            made.val.extend(sums.map(|([chosen, rejected], i)| [chosen, rejected, mark(&pairs.val_pair(i))]));
         }
         if !made.is_enough(pairs, config) {
             return Err(Error::Numerics("the reference's log-probabilities are not finite".to_owned()));
         }
-        let tensor = |name: &str, rows: &[[f32; 2]]| (name.to_owned(), vec![rows.len(), 2], rows.concat());
+        let tensor = |name: &str, rows: &[[f32; COLUMNS]]| (name.to_owned(), vec![rows.len(), COLUMNS], rows.concat());
         write_tensors(&run.join(REFERENCES), &[tensor(TRAIN, &made.train), tensor(VAL, &made.val)])?;
         Ok(made)
     }
+}
+
+/// 24 bits of a hash (FNV-1a) of a pair's tokens and of which count: an integer that f32 holds exactly.
+fn mark(pair: &EncodedPair) -> f32 {
+    let words = [&pair.chosen, &pair.rejected].into_iter().flat_map(|answer| {
+        let tokens = answer.ids.iter().zip(&answer.counted);
+        tokens.map(|(&id, &counted)| 2 * u64::from(id) + u64::from(counted)).chain([u64::MAX])
+    });
+    let hash = words.fold(0xcbf2_9ce4_8422_2325u64, |hash, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3));
+    (hash >> 40) as f32
 }
 
 /// The places of the training pairs that the run comes to, each with the number of the first time.

@@ -66,10 +66,19 @@ impl Answer {
 }
 
 impl Rollout {
-    /// Refuses what no run leaves behind, and what one with other sizes did.
+    /// Refuses what no run leaves behind, and what one with other sizes or another loss did, where a run of `config` that
+    /// goes on after `step` updates would learn from it.
     ///
-    /// Errors: what is wrong, in words that follow "the drawn answers".
-    pub fn check(&self, vocabulary: usize, length: usize) -> Result<(), String> {
+    /// Errors: what is wrong, in words that follow "drawn answers that".
+    pub fn check(&self, config: &Config, step: u64) -> Result<(), String> {
+        if config.rollout.as_ref().is_none_or(|rollout| self.number != step / rollout.updates()) {
+            return Ok(());
+        }
+        let (vocabulary, length) = (config.model.vocab_size, config.train.sequence_length);
+        let (count, parts) = (self.answers.len(), config.rollout.as_ref().map_or(1, |r| r.num_mini_batches));
+        if count < parts {
+            return Err(format!("are {count}, too few for rollout.num_mini_batches, which is {parts}"));
+        }
         for (i, answer) in self.answers.iter().enumerate() {
             let n = answer.tokens.len();
             if answer.prompt.is_empty() || n == 0 || answer.positions() > length {
@@ -88,7 +97,20 @@ impl Rollout {
                 return Err(format!("have numbers in number {i} that do not belong to its {n} tokens"));
             }
         }
-        if self.answers.is_empty() { Err("are none".to_owned()) } else { Ok(()) }
+        // All of them or none: one array holds those of a micro-batch.
+        let lack = |part: fn(&Answer) -> &Vec<f32>, needed: bool| {
+            let having = self.answers.iter().filter(|answer| !part(answer).is_empty()).count();
+            having < count && (needed || having > 0)
+        };
+        let referred = config.grpo.as_ref().is_some_and(|grpo| grpo.beta > 0.0);
+        let hint = "go on with the settings that they were drawn with";
+        if lack(|answer| &answer.reference, referred) {
+            return Err(format!("lack log-probabilities by the reference; {hint}"));
+        }
+        if lack(|answer| &answer.values, config.ppo.is_some()) {
+            return Err(format!("lack values; {hint}"));
+        }
+        Ok(())
     }
 
     /// The answers that the update number `part` of the batch learns from: all of them once an iteration, each time cut
@@ -287,15 +309,20 @@ mod tests {
 
     #[test]
     fn what_no_run_leaves_behind_is_refused() {
-        let good = rollout();
-        assert_eq!(good.check(10, 5), Ok(()));
+        let (good, mut config) = (rollout(), config(1, 5, 2));
+        config.model.vocab_size = 10;
+        assert_eq!(good.check(&config, 6), Ok(()));
+        let refused = |rollout: &Rollout, config: &Config, words: &str| {
+            let error = rollout.check(config, 7).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        };
         let wrong = |change: fn(&mut Rollout), words: &str| {
             let mut rollout = good.clone();
             change(&mut rollout);
-            let error = rollout.check(10, 5).unwrap_err();
-            assert!(error.contains(words), "{error}");
+            refused(&rollout, &config, words);
         };
-        wrong(|r| r.answers.clear(), "are none");
+        wrong(|r| r.answers.clear(), "are 0, too few");
+        wrong(|r| r.answers.truncate(1), "are 1, too few for rollout.num_mini_batches, which is 2");
         wrong(|r| r.answers[2].tokens.push(1), "does not fit in a row of 5");
         wrong(|r| r.answers[1].tokens.clear(), "does not fit");
         wrong(|r| r.answers[0].prompt.clear(), "does not fit");
@@ -303,6 +330,17 @@ mod tests {
         wrong(|r| r.answers[0].old.truncate(1), "do not belong to its 2 tokens");
         wrong(|r| r.answers[0].advantages[0] = f32::NAN, "do not belong");
         wrong(|r| r.answers[0].returns = vec![0.0; 2], "do not belong");
+        // What some have and others lack, and what another loss would read.
+        wrong(|r| r.answers[0].reference.clear(), "lack log-probabilities by the reference");
+        wrong(|r| r.answers[1].reference.clear(), "lack log-probabilities by the reference");
+        let mut alone = good.clone();
+        alone.answers.iter_mut().for_each(|answer| answer.reference.clear());
+        assert_eq!(alone.check(&config, 6), Ok(()));
+        config.grpo.as_mut().unwrap().beta = 0.1;
+        refused(&alone, &config, "lack log-probabilities by the reference");
+        (config.grpo, config.ppo) = (None, Some(Default::default()));
+        refused(&good, &config, "lack values");
+        assert_eq!(good.check(&config, 8), Ok(()), "answers are drawn anew");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Where a run begins and goes on: what it computes with, its newest checkpoint or its first weights.
 
-use super::checkpoint::{self, TrainerState};
+use super::checkpoint::{self, STATE, TrainerState};
 use super::journal::Journal;
 use super::rotation::{best_of, settle};
 use super::session::Session;
 use crate::checkpoint::draft::SystemDisk;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::Generator;
 
 /// What a run computes with.
@@ -41,7 +41,8 @@ pub fn begin(source: &mut dyn Source, config: &Config, session: &mut Session) ->
 /// has none yet. Says which. What a save that was killed left undone beside its checkpoint is done here: a run that has
 /// come to its end saves no more.
 ///
-/// Errors: there are checkpoints, but none is sound; the folder cannot be written to.
+/// Errors: there are checkpoints, but none is sound; answers that the newest one holds are none that a run of `config`
+/// learns from; the folder cannot be written to.
 pub fn resume(
     source: &mut dyn Source,
     config: &Config,
@@ -51,6 +52,8 @@ pub fn resume(
 ) -> Result<TrainerState> {
     let run = journal.folder().to_owned();
     if let Some((folder, state)) = checkpoint::load_newest(&run, session, &mut *say)? {
+        let fits = state.rollout.as_ref().map_or(Ok(()), |drawn| drawn.check(config, state.step));
+        fits.map_err(|reason| Error::file(folder.join(STATE), format!("has drawn answers that {reason}")))?;
         say(&format!("going on from {} at step {}", folder.display(), state.step));
         journal.trim(state.step)?;
         source.reference(session)?;

@@ -1,15 +1,20 @@
 //! The program as its user meets it: every command on good input, and what each kind of bad input is answered with.
 
+mod alignment; // preferences and rewards
 mod bench; // measurements
 mod chat; // conversations, and a server that cannot begin
 mod corpora; // the user's data
 mod device; // what needs an adapter
+mod drawn; // GRPO and PPO
 mod events; // for TensorBoard
 mod export; // models out to transformers and in from it
 mod files; // models and tensor files, sound and broken
 mod folders; // model folders that lie
 mod hostile; // broken models, tensors, tokenizers
+#[cfg(unix)]
+mod judges; // programs that judge answers
 mod lora; // adapters
+mod pairs; // reward models and DPO
 mod positions; // sequences longer than a model was trained at
 mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run

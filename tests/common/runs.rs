@@ -2,16 +2,23 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use hadal::backend::Device;
+use hadal::chat::{Encoder, Template};
 use hadal::config::Config;
+use hadal::config::sft::SftMask;
 use hadal::data::Dataset;
+use hadal::data::questions::Questions;
+use hadal::generate::Engine;
 use hadal::gpu::device::Gpu;
 use hadal::gpu::pipeline::Allowed;
 use hadal::graph::Dtype;
 use hadal::kernels::state;
 use hadal::model::inputs::BatchSize;
+use hadal::model::learning::Learning;
 use hadal::model::params::{parameters, start_values};
 use hadal::model::program::{Program, ProgramOptions};
+use hadal::reward::Rewards;
 use hadal::tokenizer::Tokenizer;
+use hadal::train::answers::Answers;
 use hadal::train::checkpoint;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::rotation::CHECKPOINTS;
@@ -24,6 +31,44 @@ use std::sync::Arc;
 
 /// A configuration of seconds: two layers, two passes of two rows an update.
 pub fn config(steps: u64) -> Config {
+    small(None, steps, &[])
+}
+
+/// One that draws what it learns from: two updates of each of a batch's halves, answers packed into rows, a row
+/// a pass.
+pub fn drawing(kind: &str, steps: u64) -> Config {
+    let mut config = small(
+        Some(kind),
+        steps,
+        &[
+            "train.accumulation=1",
+            "train.micro_batch=1",
+            "train.sequence_length=64",
+            "rollout.max_completion_length=6",
+            "rollout.num_iterations=2",
+            "rollout.num_mini_batches=2",
+            "rollout.eval_prompts=2",
+            "task.kind=arithmetic",
+            "reward.functions=[\"format\"]",
+            "reward.pattern=[ae].*e",
+        ],
+    );
+    config.sft = Some(Default::default());
+    if let Some(rollout) = &mut config.rollout {
+        (rollout.prompts, rollout.num_generations) = if kind == "grpo" { (2, 4) } else { (8, 1) };
+    }
+    config
+}
+
+/// One that learns from the pairs in a file: two passes of a pair an update.
+pub fn paired(kind: &str, steps: u64, data: &Path) -> Config {
+    let mut config = small(Some(kind), steps, &["train.sequence_length=48", "optimizer.learning_rate=1e-3"]);
+    (config.sft, config.data.path) = (Some(Default::default()), vec![data.to_owned()]);
+    config
+}
+
+/// The preset `name`, or the default, made small, and `more` over it.
+fn small(name: Option<&str>, steps: u64, more: &[&str]) -> Config {
     let sets = [
         "model.hidden_size=32",
         "model.num_hidden_layers=2",
@@ -43,9 +88,9 @@ pub fn config(steps: u64) -> Config {
         "log.interval=0",
         "log.plot_interval=0",
     ];
-    let mut sets: Vec<String> = sets.iter().map(|&s| s.to_owned()).collect();
+    let mut sets: Vec<String> = sets.iter().chain(more).map(|&s| s.to_owned()).collect();
     sets.push(format!("train.steps={steps}"));
-    Config::resolve(None, &sets).unwrap()
+    Config::resolve(name, &sets).unwrap()
 }
 
 /// The CPU executor.
@@ -69,7 +114,9 @@ pub fn program(config: &Config, device: &Device) -> Program {
     let optimizer = Some(config.optimizer.clone());
     let (binding_limit, stored, recompute) = (device.binding_limit(), device.stored(), config.train.recompute);
     let options = ProgramOptions { size, binding_limit, optimizer, logit_rows: None, stored, recompute };
-    Program::new(&config.model, &parameters(&config.model), &options)
+    let learning = Learning::of(config, config.model.vocab_size, binding_limit, stored);
+    let specs = learning.goal.specs(parameters(&config.model), config.model.hidden_size);
+    Program::learning(&config.model, &specs, &options, learning)
 }
 
 /// A session for `config` without weights.
@@ -97,6 +144,47 @@ impl Source for Steady<'_> {
 
     fn first_weights(&mut self, session: &mut Session) -> hadal::error::Result<()> {
         session.load(start_values(self.config.train.seed))
+    }
+
+    fn reference(&mut self, session: &mut Session) -> hadal::error::Result<()> {
+        load_reference(self.config, session)
+    }
+}
+
+/// Loads the first weights where the program keeps them as a reference.
+pub fn load_reference(config: &Config, session: &mut Session) -> hadal::error::Result<()> {
+    let Some(reference) = session.program.reference.clone() else { return Ok(()) };
+    reference.load(session.executor(), start_values(config.train.seed))
+}
+
+/// A tokenizer that has ChatML's marks, and what makes its tokens of conversations.
+pub fn encoder(config: &Config) -> (Tokenizer, Encoder) {
+    let tokenizer = Tokenizer::load(&config.data.tokenizer).unwrap();
+    let template = Template::chatml(&tokenizer).unwrap();
+    (tokenizer.clone(), Encoder::new(template, tokenizer, SftMask::Answers).unwrap())
+}
+
+/// Questions, and what asks them.
+pub struct School {
+    pub tokenizer: Tokenizer,
+    encoder: Encoder,
+    questions: Questions,
+}
+
+impl School {
+    /// Of a configuration that draws answers.
+    pub fn new(config: &Config) -> School {
+        let (tokenizer, encoder) = encoder(config);
+        let (task, functions) = (config.task.clone().unwrap(), &config.reward.as_ref().unwrap().functions);
+        let questions = Questions::open(&task, &config.data, functions, 0, config.train.seed).unwrap();
+        School { tokenizer, encoder, questions }
+    }
+
+    /// What draws and judges answers with the weights of `session`.
+    pub fn answers(&self, config: &Config, session: &Session) -> Answers<'_> {
+        let rewards = Rewards::open(&config.reward.clone().unwrap()).unwrap();
+        let engine = Engine::new(session.program.decoder.clone().unwrap());
+        Answers::new(&self.questions, &self.encoder, rewards, engine, config).unwrap()
     }
 }
 
@@ -151,6 +239,7 @@ pub fn evidence(run: &Path, step: u64, mut rows: Vec<Row>) -> Vec<(String, Vec<u
     for row in &mut rows {
         if let Row::Train(row) = row {
             row.tokens_per_second = 0.0;
+            row.numbers.retain(|name, _| !name.starts_with("seconds/"));
         }
         let text = serde_json::to_vec(row).unwrap(); // shortest decimals that read back as the same bits
         found.push((format!("row of step {}", row.step()), text));

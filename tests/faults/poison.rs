@@ -280,9 +280,9 @@ fn a_bad_number_in_any_of_two_hundred_places_is_caught_and_named() {
 }
 
 /// A device whose gradient of one parameter is bad where the learning rate is above `limit`.
-struct Sick<'a> {
-    config: &'a Config,
-    limit: f32,
+pub struct Sick<'a> {
+    pub config: &'a Config,
+    pub limit: f32,
 }
 
 impl Source for Sick<'_> {

@@ -283,7 +283,16 @@ fn read_template(at: &Path, bytes: &[u8]) -> Result<()> {
 
 fn read_state(at: &Path, bytes: &[u8]) -> Result<()> {
     let path = put(at, "trainer_state.json", bytes);
-    TrainerState::parse(&path, &read(&path).unwrap()).map(drop)
+    let state = TrainerState::parse(&path, &read(&path).unwrap())?;
+    let (config, seed) = (seeds::drawing(), 1);
+    let (Some(drawn), Some(rollout)) = (&state.rollout, &config.rollout) else { return Ok(()) };
+    drawn.check(&config, state.step).map_err(|reason| Error::file(&path, format!("has answers that {reason}")))?;
+    let (number, part) = (state.step / rollout.updates(), state.step % rollout.updates());
+    if drawn.number != number {
+        return Ok(()); // others are drawn
+    }
+    drawn.arrange(&drawn.chosen(rollout, seed, part), &config);
+    Ok(())
 }
 
 fn read_lora(at: &Path, bytes: &[u8]) -> Result<()> {

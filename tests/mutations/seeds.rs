@@ -8,10 +8,12 @@ use hadal::config::Config;
 use hadal::config::hf::{StoredType, write_own_config};
 use hadal::config::lora::LoraConfig;
 use hadal::config::model::ModelConfig;
+use hadal::config::rollout::{GrpoConfig, RolloutConfig};
 use hadal::config::rope::{RopeScaling, RopeType};
 use hadal::kernels::state::RESULT_WORDS;
 use hadal::train::checkpoint::TrainerState;
-use hadal::train::rows::{ExpertLoad, Row, TrainRow, ValRow};
+use hadal::train::rollout::{Answer, Rollout};
+use hadal::train::rows::{ExpertLoad, Numbers, Row, TrainRow, ValRow};
 use safetensors::Dtype;
 use serde_json::json;
 
@@ -227,7 +229,29 @@ pub fn state() -> Vec<Vec<u8>> {
     let result = Some([1.0; RESULT_WORDS]);
     let first = TrainerState::first(1);
     let state = TrainerState { step: 5, tokens: 640, best_val_loss: Some(2.5), result, ..first.clone() };
-    [state, first].map(|state| serde_json::to_vec(&state).unwrap()).to_vec()
+    let amid = TrainerState { rollout: Some(Box::new(rollout())), ..state.clone() };
+    [state, first, amid].map(|state| serde_json::to_vec(&state).unwrap()).to_vec()
+}
+
+/// What the updates of drawn answers are configured as.
+pub fn drawing() -> Config {
+    let rollout = RolloutConfig { prompts: 2, num_generations: 1, num_iterations: 4, ..RolloutConfig::default() };
+    let mut config = Config { model: model(), rollout: Some(rollout), ..Config::default() };
+    config.train.sequence_length = 8;
+    config.grpo = Some(GrpoConfig { beta: 0.1, ..GrpoConfig::default() });
+    config
+}
+
+/// The second batch of such a run, of which the fifth update has learnt once.
+fn rollout() -> Rollout {
+    let answer = |tokens: &[u32]| {
+        let numbers = vec![-0.5; tokens.len()];
+        let (old, reference, advantages) = (numbers.clone(), numbers.clone(), numbers);
+        let (prompt, tokens) = (vec![3, 1], tokens.to_vec());
+        Answer { prompt, tokens, counts: true, old, reference, advantages, ..Answer::default() }
+    };
+    let numbers = Numbers::from([("reward".to_owned(), 0.5)]);
+    Rollout { number: 1, numbers, answers: vec![answer(&[4, 7, 2]), answer(&[6])] }
 }
 
 pub fn lora() -> Vec<Vec<u8>> {
