@@ -55,7 +55,8 @@ pub(super) fn tell(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: 
         Flaw::Format => FORMATS[pick(chooser, FORMATS.len())](&asked),
         Flaw::Long => {
             // What is added is true.
-            let others: Vec<_> = facts::choices(lexicon).into_iter().filter(|choice| choice.fact != asked.fact).collect();
+            let others: Vec<_> =
+                facts::choices(lexicon).into_iter().filter(|choice| choice.fact != asked.fact).collect();
             let mut long = asked.answer.clone();
             for _ in 0..ADDED[0] + pick(chooser, ADDED[1] - ADDED[0] + 1) {
                 let other = others[pick(chooser, others.len())];
