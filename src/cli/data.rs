@@ -1,19 +1,21 @@
 //! `hadal data`
 
-use super::output;
+use super::{output, positive};
 use crate::config::data::{AUTO, DataConfig, TokenType};
+use crate::config::task::TaskConfig;
 use crate::data::Cache;
+use crate::data::arithmetic::Arithmetic;
 use crate::data::census::Census;
 use crate::data::corpus::Corpus;
-use crate::data::record::Turn;
+use crate::data::record::{Role, Turn};
 use crate::data::world::{Split, World, chat};
 use crate::error::{Error, Result};
 use crate::terminal::print;
 use crate::tokenizer::Tokenizer;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -36,17 +38,35 @@ pub(super) struct DataArgs {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Stories or chats of the embedded world
+    /// Stories, chats, preferences or questions of the embedded world
     World {
         /// What to write
         #[arg(long, value_enum, default_value = "text")]
         kind: Kind,
-        /// Stories, or chats
+        /// How many stories, chats, preferences or questions
         #[arg(long, default_value_t = 1000)]
         stories: u64,
-        /// Seed of the stories
+        /// Seed of the world
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// The file; must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Sums and differences, none of which a run with task.kind=arithmetic holds out
+    Arithmetic {
+        /// How many
+        #[arg(long, default_value_t = 1000, value_parser = positive())]
+        questions: usize,
+        /// Most digits of a number
+        #[arg(long, default_value_t = TaskConfig::default().digits)]
+        digits: u32,
+        /// Seed of the questions
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Write messages, as `hadal sft` learns from, rather than questions with answers
+        #[arg(long)]
+        chat: bool,
         /// The file; must not exist
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -59,27 +79,63 @@ enum Kind {
     Text,
     /// JSON lines of messages, a chat a line
     Chat,
+    /// JSON lines of a prompt, the answer that is chosen and the one that is rejected
+    Preference,
+    /// JSON lines of a prompt that can be checked, and an answer that is right
+    Task,
 }
 
 impl Kind {
-    /// Story or chat number `n` as it stands in the file.
+    /// Number `n` of the training split as it stands in the file.
     fn written(self, world: World, n: u64) -> String {
-        match self {
-            Kind::Text => world.story(n).text + "\n",
-            Kind::Chat => {
-                let turns = chat::turns(&world.chat(n, Split::Train));
-                let message = |turn: &Turn| json!({ "role": turn.role.name(), "content": turn.content });
-                json!({ "messages": turns.iter().map(message).collect::<Vec<_>>() }).to_string()
+        let line = match self {
+            Kind::Text => return world.story(n).text + "\n",
+            Kind::Chat => messages(&chat::turns(&world.chat(n, Split::Train))),
+            Kind::Preference => {
+                let pair = world.preference(n, Split::Train);
+                json!({ "prompt": pair.asked.question, "chosen": pair.asked.answer, "rejected": pair.rejected })
             }
-        }
+            Kind::Task => {
+                let quiz = world.quiz(n, Split::Train);
+                json!({ "prompt": quiz.question, "answer": quiz.reference() })
+            }
+        };
+        line.to_string()
     }
+}
+
+/// A conversation as a line has it.
+fn messages(turns: &[Turn]) -> Value {
+    let message = |turn: &Turn| json!({ "role": turn.role.name(), "content": turn.content });
+    json!({ "messages": turns.iter().map(message).collect::<Vec<_>>() })
 }
 
 pub(super) fn run(args: DataArgs) -> Result<()> {
     match args.what {
-        Some(What::World { kind, stories, seed, out }) => world(kind, stories, seed, out),
+        Some(What::World { kind, stories, seed, out }) => {
+            let world = World::new(seed);
+            write(&out, (0..stories).map(|n| kind.written(world, n)))
+        }
+        Some(What::Arithmetic { questions, digits, seed, chat, out }) => {
+            let task = TaskConfig { digits, ..TaskConfig::default() };
+            task.validate()?;
+            let arithmetic = Arithmetic::new(&task, seed);
+            write(&out, (0..questions as u64).map(|n| sum(arithmetic, n, chat)))
+        }
         None => count(args),
     }
+}
+
+/// Question number `n` of the training split as it stands in the file.
+fn sum(arithmetic: Arithmetic, n: u64, chat: bool) -> String {
+    let (question, answer) = arithmetic.question(n, Split::Train);
+    let line = match chat {
+        true => {
+            messages(&[(Role::User, question), (Role::Assistant, answer)].map(|(role, content)| Turn { role, content }))
+        }
+        false => json!({ "question": question, "answer": answer }),
+    };
+    line.to_string()
 }
 
 /// Reads all data as a run would, and says what is in it.
@@ -104,19 +160,18 @@ fn count(args: DataArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes stories or chats of the embedded world to the new file `out`.
-fn world(kind: Kind, stories: u64, seed: u64, out: PathBuf) -> Result<()> {
-    output(&out)?;
-    let world = World::new(seed);
-    let file = std::fs::File::create_new(&out).map_err(|e| match e.kind() {
+/// Writes lines to the new file `out`.
+fn write(out: &Path, lines: impl Iterator<Item = String>) -> Result<()> {
+    output(out)?;
+    let file = std::fs::File::create_new(out).map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
             Error::Usage(format!("{}: exists already; name a new file", out.display()))
         }
-        _ => Error::write(&out, e),
+        _ => Error::write(out, e),
     })?;
     let mut file = std::io::BufWriter::new(file);
-    for n in 0..stories {
-        writeln!(file, "{}", kind.written(world, n)).map_err(|e| Error::io(&out, e))?;
+    for line in lines {
+        writeln!(file, "{line}").map_err(|e| Error::io(out, e))?;
     }
-    file.flush().map_err(|e| Error::io(&out, e))
+    file.flush().map_err(|e| Error::io(out, e))
 }

@@ -25,6 +25,7 @@ mod shells; // completions and manual pages
 #[cfg(unix)]
 mod stops; // signals
 mod study; // runs that differ in one thing
+mod written; // preferences and questions as files
 
 use assert_cmd::Command;
 use std::ffi::OsStr;
