@@ -31,13 +31,13 @@ fn is_of_world(config: &Config) -> bool {
 }
 
 /// Prints how the newest model in the run folder `out` answers, if it was fine-tuned on the world's chats.
-pub(super) fn report(out: &Path, run: &Config, device: &Device) -> Result<()> {
-    if is_of_world(run)
-        && let Some(scores) = sit(&model_folder(out)?, run, device)?
-    {
-        print(scores)?;
+pub(super) fn report(out: &Path, run: &Config, device: &Device) -> Result<Option<Scores>> {
+    if !is_of_world(run) {
+        return Ok(None);
     }
-    Ok(())
+    let scores = sit(&model_folder(out)?, run, device)?;
+    scores.as_ref().map_or(Ok(()), print)?;
+    Ok(scores)
 }
 
 /// Lets the model in `folder` answer the questions of the world that it was fine-tuned on.

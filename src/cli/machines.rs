@@ -9,6 +9,7 @@ use crate::generate::{Generator, GeneratorOptions};
 use crate::graph::plan::Plan;
 use crate::model::goal::is_head;
 use crate::model::params::start_values;
+use crate::reward::model::{RewardModel, Scorer};
 use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
 use crate::train::session::Session;
@@ -27,6 +28,8 @@ pub(super) struct Machines<'a> {
     pub target: Target,
     pub cap: Option<u64>,
     pub samples: Option<GeneratorOptions>,
+    /// What judges drawn answers beside the other functions.
+    pub judge: Option<RewardModel>,
     pub profile: bool,
     /// Whether a machine was made: another wants the device opened anew.
     pub used: bool,
@@ -58,6 +61,10 @@ impl Source for Machines<'_> {
         }
         let sampler = self.samples.map(|options| Generator::new(&self.config.model, options, device)).transpose()?;
         Ok(Machine { session, sampler })
+    }
+
+    fn scorer(&mut self) -> Result<Option<Scorer>> {
+        self.judge.as_ref().map(|judge| judge.open(&self.device)).transpose()
     }
 
     /// Beside adapters the frozen weights are the reference.

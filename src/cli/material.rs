@@ -1,6 +1,7 @@
 //! The data of a run: opened as its stage wants them.
 
 use crate::chat::Encoder;
+use crate::config::reward::RewardKind;
 use crate::config::{Config, Kind};
 use crate::data::Dataset;
 use crate::data::preferences::Preferences;
@@ -9,6 +10,7 @@ use crate::error::Result;
 use crate::generate::Engine;
 use crate::model::decoder::Decoder;
 use crate::reward::Rewards;
+use crate::reward::model::{RewardModel, Scorer};
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::answers::Answers;
@@ -92,12 +94,26 @@ impl Material {
         Ok(Some(PairLessons { pairs, references: Some(references) }))
     }
 
-    /// What draws and judges answers, by this decoder, where the stage learns from such.
+    /// The reward model that judges the answers, where the stage draws such and one is to.
+    ///
+    /// Errors: it cannot judge them.
+    pub(super) fn judge(&self, config: &Config) -> Result<Option<RewardModel>> {
+        let (Material::Questions(_, encoder), Some(reward)) = (self, &config.reward) else { return Ok(None) };
+        let folder = reward.model.as_ref().filter(|_| reward.functions.contains(&RewardKind::Model));
+        folder.map(|folder| RewardModel::find(folder, &config.train, encoder.tokenizer())).transpose()
+    }
+
+    /// What draws answers, by this decoder, and judges them, also by this `scorer`, where the stage learns from such.
     ///
     /// Errors: they cannot be judged as the configuration says.
-    pub(super) fn answers(&self, config: &Config, decoder: Option<Decoder>) -> Result<Option<Answers<'_>>> {
+    pub(super) fn answers(
+        &self,
+        config: &Config,
+        decoder: Option<Decoder>,
+        scorer: Option<Scorer>,
+    ) -> Result<Option<Answers<'_>>> {
         let (Material::Questions(questions, encoder), Some(decoder)) = (self, decoder) else { return Ok(None) };
-        let rewards = Rewards::open(&config.reward.clone().unwrap_or_default())?;
+        let rewards = Rewards::open(&config.reward.clone().unwrap_or_default(), scorer)?;
         Ok(Some(Answers::new(questions, encoder, rewards, Engine::new(decoder), config)?))
     }
 

@@ -108,7 +108,7 @@ enum Command {
 }
 
 /// Which device runs the command.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 struct DeviceArgs {
     /// Where to compute
     #[arg(long, value_enum, default_value = "auto")]

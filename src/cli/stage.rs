@@ -1,8 +1,10 @@
 //! `hadal sft`, `reward`, `dpo`, `grpo` and `ppo`: the stages after pretraining, which differ in what they learn from.
 
+use super::existing;
 use super::train::{RunArgs, free_folder, train};
 use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
+use crate::train::checkpoint::model_folder;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -62,7 +64,12 @@ pub(super) struct Stage<'a> {
 
 impl Stage<'_> {
     /// Learning from text.
-    pub(super) const PRETRAIN: Stage<'static> = Stage { kind: Kind::Pretrain, flags: None };
+    pub(super) const PRETRAIN: Stage<'static> = Stage::of(Kind::Pretrain);
+
+    /// The stage without flags of its own.
+    pub(super) const fn of(kind: Kind) -> Stage<'static> {
+        Stage { kind, flags: None }
+    }
 
     /// The configuration that the run's own keys come from; without one, those of the run that made the weights.
     pub(super) fn config(self, args: &RunArgs) -> Option<&str> {
@@ -83,6 +90,11 @@ impl Stage<'_> {
         set_sections(config, kind);
         if let Some(flags) = self.flags {
             flags.apply(config, kind)?;
+        }
+        if let Some(model) = config.reward.as_mut().and_then(|reward| reward.model.as_mut()) {
+            // The newest checkpoint of now, from any folder.
+            let folder = model_folder(&existing(model)?)?;
+            *model = std::path::absolute(&folder).map_err(|e| Error::io(&folder, e))?;
         }
         if kind != Kind::Pretrain && config.train.model.is_none() {
             let reason = "--model is needed: the run folder, checkpoint or Hugging Face folder to begin with";

@@ -103,7 +103,7 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         match train(&own, Stage::PRETRAIN, folder, args.resume) {
             // That training without clipping breaks down is a result, not the end of the study.
             Err(e @ Error::Numerics(_)) => note(format_args!("{}: {}", arm.name, printable(&e.to_string()))),
-            found => entropy = found?.or(entropy),
+            found => entropy = found?.entropy.or(entropy),
         }
     }
     for (curve, title, file) in

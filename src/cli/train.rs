@@ -10,13 +10,16 @@ use super::stage::Stage;
 use super::summary::summary;
 use super::{DeviceArgs, bytes, gib, open_weights, resume};
 use crate::backend::Device;
+use crate::chat::exam::Scores;
 use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
 use crate::generate::{Generator, GeneratorOptions};
+use crate::reward::model::RewardModel;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::journal::Journal;
 use crate::train::rotation;
+use crate::train::session::Session;
 use crate::train::start::{self, Source};
 use crate::train::trainer::{Outcome, SAMPLE_TOKENS, Trainer};
 use clap::Args;
@@ -24,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What a run is made from.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(super) struct RunArgs {
     /// A preset (tiny, small, seed, seed-literal, v2-lite) or a TOML file; tiny by default
     pub config: Option<String>,
@@ -75,54 +78,43 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     train(&args.run, Stage::PRETRAIN, &out, args.resume).map(drop)
 }
 
-/// Trains, or goes on training, in the run folder `out`. Returns the text's entropy in nats a token, if it is known. A
-/// model that was fine-tuned on the world's chats sits their exam in the end.
-pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Option<f64>> {
+/// What a run came to.
+pub(super) struct Reached {
+    /// The text's entropy in nats a token, if it is known.
+    pub entropy: Option<f64>,
+    /// The exam that a model of the world's chats sits in the end.
+    pub exam: Option<Scores>,
+}
+
+/// Trains, or goes on training, in the run folder `out`.
+pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Reached> {
     let started = Instant::now();
     let Setup { config: open, tokenizer, encoder } = configure(args, stage, out, resume)?;
     if resume && rotation::any(out)? {
         resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
     }
-    let mut config = open.clone();
-    let material = Material::open(&config, &tokenizer, encoder)?;
-    if let (Some(folder), false) = (&config.train.model, resume) {
+    let material = Material::open(&open, &tokenizer, encoder)?;
+    if let (Some(folder), false) = (&open.train.model, resume) {
         // Before the run folder is made; a resumed run may have outlived them.
-        open_weights(folder, &origin::grown(folder, &config.model)?)?;
+        open_weights(folder, &origin::grown(folder, &open.model)?)?;
     }
-    let device = args.device.open(config.train.precision)?;
-    let known = tokenizer.vocab_size();
-    let target = Target { binding_limit: device.binding_limit(), stored: device.stored(), known };
-    let samples = sample_options(&config, &tokenizer)?;
-    let beside = for_samples(&config, samples, &device);
-    let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(beside));
-    fit::decide(&mut config, target, cap);
-    let program = fit::program(&config, target);
-    let head = [
-        format!("running on {}", device.describe()),
-        format!("data: {}", material.describe()),
-        summary(&config, &program, &|plan| device.staging(plan)),
-    ];
+    let device = args.device.open(open.train.precision)?;
+    let Fitted { config, target, cap, samples, judge, head } =
+        Fitted::new(args, &open, &material, &tokenizer, &device)?;
     head.iter().for_each(note);
-    if beside > 0 {
-        note(format_args!("  {:<20} {:>10.4} GiB", "for samples, beside", gib(beside)));
-    }
     let profile = args.profile;
     let (open, tokenizer) = (&open, &tokenizer);
     let used = false;
-    let mut source = Machines { config: &config, open, out, tokenizer, device, target, cap, samples, profile, used };
+    let mut source =
+        Machines { config: &config, open, out, tokenizer, device, target, cap, samples, judge, profile, used };
     let mut machine = source.machine()?;
     let session = &mut machine.session;
-    let tuning = session.executor().tuning().map(|text| format!("  {:<20} {text}", "tiles"));
-    let allocated = session.executor().allocated().map(|[held, set_aside]| {
-        let [held, set_aside] = [held, set_aside].map(gib);
-        format!("  {:<20} {held:>10.4} GiB in buffers, {set_aside:.4} GiB set aside on the device", "allocated")
-    });
-    let measured = || tuning.iter().chain(&allocated);
-    measured().for_each(note);
-    let answers = material.answers(&config, session.program.decoder.clone())?;
+    let measured = measured(session);
+    measured.iter().for_each(note);
+    let answers = material.answers(&config, session.program.decoder.clone(), source.scorer()?)?;
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
     let mut journal = Journal::create(out, open, resume)?;
-    head.iter().chain(measured()).try_for_each(|line| journal.log(line))?;
+    head.iter().chain(&measured).try_for_each(|line| journal.log(line))?;
     let state = match resume {
         true => start::resume(&mut source, &config, session, &mut journal, &mut |line| note(printable(line)))?,
         false => start::begin(&mut source, &config, session)?,
@@ -140,9 +132,63 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
         trainer = trainer.drawing(answers);
     }
     let outcome = trainer.run(args.profile)?;
-    note(verdict(&outcome, material.entropy_per_token(), &source.device, out, started.elapsed()));
-    exam::report(out, &config, &source.device)?;
-    Ok(material.entropy_per_token())
+    let entropy = material.entropy_per_token();
+    note(verdict(&outcome, entropy, &source.device, out, started.elapsed()));
+    Ok(Reached { entropy, exam: exam::report(out, &config, &source.device)? })
+}
+
+/// What is decided for a run on its device.
+struct Fitted {
+    /// With nothing left open.
+    config: Config,
+    target: Target,
+    /// Bytes that the program that trains may take.
+    cap: Option<u64>,
+    samples: Option<GeneratorOptions>,
+    judge: Option<RewardModel>,
+    /// What there is to say of it.
+    head: Vec<String>,
+}
+
+impl Fitted {
+    fn new(
+        args: &RunArgs,
+        open: &Config,
+        material: &Material,
+        tokenizer: &Tokenizer,
+        device: &Device,
+    ) -> Result<Fitted> {
+        let mut config = open.clone();
+        let known = tokenizer.vocab_size();
+        let target = Target { binding_limit: device.binding_limit(), stored: device.stored(), known };
+        let (samples, judge) = (sample_options(&config, tokenizer)?, material.judge(&config)?);
+        let beside = [
+            ("for samples, beside", for_samples(&config, samples, device)),
+            ("reward model, beside", judge.as_ref().map_or(0, |judge| judge.bytes(device))),
+        ];
+        let taken: u64 = beside.iter().map(|(_, bytes)| bytes).sum();
+        let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(taken));
+        fit::decide(&mut config, target, cap);
+        let program = fit::program(&config, target);
+        let mut head = vec![
+            format!("running on {}", device.describe()),
+            format!("data: {}", material.describe()),
+            summary(&config, &program, &|plan| device.staging(plan)),
+        ];
+        let wanted = beside.into_iter().filter(|(_, bytes)| *bytes > 0);
+        head.extend(wanted.map(|(name, bytes)| format!("  {name:<20} {:>10.4} GiB", gib(bytes))));
+        Ok(Fitted { config, target, cap, samples, judge, head })
+    }
+}
+
+/// What is known of a program once it is on its device.
+fn measured(session: &mut Session) -> Vec<String> {
+    let tuning = session.executor().tuning().map(|text| format!("  {:<20} {text}", "tiles"));
+    let allocated = session.executor().allocated().map(|[held, set_aside]| {
+        let [held, set_aside] = [held, set_aside].map(gib);
+        format!("  {:<20} {held:>10.4} GiB in buffers, {set_aside:.4} GiB set aside on the device", "allocated")
+    });
+    tuning.into_iter().chain(allocated).collect()
 }
 
 /// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts it.

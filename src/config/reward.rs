@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// A function that judges completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub enum RewardKind {
     Format,
     /// What an external program says.
     Command,
+    /// What a reward model says.
+    Model,
 }
 
 impl RewardKind {
@@ -31,6 +34,7 @@ impl RewardKind {
             RewardKind::Length => "length",
             RewardKind::Format => "format",
             RewardKind::Command => "command",
+            RewardKind::Model => "model",
         }
     }
 
@@ -59,8 +63,8 @@ pub enum OnFailure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
-    /// What judges: of `world`, `exact`, `number`, `length`, `format`, `command` at least one, each once; default
-    /// `["world"]`.
+    /// What judges: of `world`, `exact`, `number`, `length`, `format`, `command`, `model` at least one, each once;
+    /// default `["world"]`.
     pub functions: Vec<RewardKind>,
     /// The weight of each in the sum; 1 each if absent.
     pub weights: Option<Vec<f64>>,
@@ -78,6 +82,9 @@ pub struct RewardConfig {
     pub timeout: f64,
     /// What becomes of completions that it fails to judge: `error` or `zero`; default `error`.
     pub on_failure: OnFailure,
+    /// The reward model of `model`: a run folder of `hadal reward`, or a checkpoint of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
 }
 
 impl Default for RewardConfig {
@@ -92,6 +99,7 @@ impl Default for RewardConfig {
             command: Vec::new(),
             timeout: 60.0,
             on_failure: OnFailure::Error,
+            model: None,
         }
     }
 }
@@ -140,6 +148,9 @@ impl RewardConfig {
         if has(RewardKind::Command) && self.command.first().is_none_or(String::is_empty) {
             return refuse("command", "is missing; give a program and its arguments".to_owned());
         }
+        if has(RewardKind::Model) && self.model.is_none() {
+            return refuse("model", "is missing; give the folder of a reward model".to_owned());
+        }
         if !(self.timeout > 0.0 && self.timeout <= LONGEST_TIMEOUT) {
             let timeout = self.timeout;
             return refuse(
@@ -178,6 +189,7 @@ mod tests {
             ("min_length = 65", "reward.min_length: is 65; it must be at most reward.max_length, which is 64"),
             ("functions = [\"format\"]", "reward.pattern: is missing"),
             ("functions = [\"command\"]", "reward.command: is missing"),
+            ("functions = [\"model\"]", "reward.model: is missing"),
             ("timeout = 0.0", "reward.timeout: is 0; it must be above 0"),
             ("timeout = nan", "reward.timeout: is NaN"),
         ] {

@@ -193,7 +193,7 @@ impl Preferences {
 
 /// An answer of at most `length` tokens up to the one that ends it, and once more its last token: of a row the last
 /// token is a target alone.
-fn with_end(answer: &Encoded, length: usize) -> Encoded {
+pub fn with_end(answer: &Encoded, length: usize) -> Encoded {
     let counted = answer.counted.iter().rposition(|&counted| counted).map_or(0, |last| last + 1);
     let mut ids = answer.ids[..counted.min(length)].to_vec();
     ids.extend(ids.last().copied());

@@ -21,7 +21,7 @@ fn judged(command: &mut Command, n: usize) -> Result<Vec<Option<f64>>> {
     let question = asked("right");
     let texts: Vec<String> = (0..n).map(|i| format!("answer {i}\n\"{}", "x".repeat(i * 1000))).collect();
     let samples: Vec<Sample> =
-        texts.iter().map(|completion| Sample { question: &question, completion, tokens: 1 }).collect();
+        texts.iter().map(|completion| Sample { question: &question, completion, tokens: 1, sequence: &[] }).collect();
     command.judge(&samples)
 }
 

@@ -1,20 +1,22 @@
 //! How good completions are: functions of a question and its completion, and their weighted sum.
 //!
 //! In reading order: [`Reward`] (what a function is), `exact`, `number`, `length`, `format` and `world` (functions),
-//! `command` (an external program's, by way of `process`), and [`Rewards`] (the sum). A new function is a file with a
+//! `command` (an external program's, by way of `process`), [`model`] (a reward model's), and [`Rewards`] (the sum). A new function is a file with a
 //! [`Reward`], a name in [`RewardKind`] and an arm in [`Rewards::open`].
 
 mod command;
 mod exact;
 mod format;
 mod length;
+pub mod model;
 mod number;
 mod process;
 mod world;
 
 use crate::config::reward::{RewardConfig, RewardKind};
 use crate::data::questions::Question;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use model::Scorer;
 
 /// A completion to be judged.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +27,20 @@ pub struct Sample<'s> {
     pub completion: &'s str,
     /// Its tokens, the one that ends it included.
     pub tokens: usize,
+    /// The tokens of the prompt and of the answer with its end, which a reward model reads.
+    pub sequence: &'s [u32],
 }
 
 /// A function that judges completions.
-pub trait Reward: Send {
+pub trait Reward {
     /// A finite number for each of `samples`; none where it failed and that is allowed.
     ///
     /// # Errors
     /// If it cannot judge them.
     fn judge(&mut self, samples: &[Sample]) -> Result<Vec<Option<f64>>>;
+
+    /// Frees what it has on a device, also on one that is lost; it judges nothing any more. Most have nothing.
+    fn close(&mut self) {}
 }
 
 /// The weighted sum of functions.
@@ -62,13 +69,14 @@ pub struct Part {
 }
 
 impl Rewards {
-    /// The functions that `config` names. An external program is started.
+    /// The functions that `config` names, a reward model as `scorer`. An external program is started.
     ///
     /// # Errors
     /// If `config` cannot be used, or the program cannot be started.
-    pub fn open(config: &RewardConfig) -> Result<Rewards> {
+    pub fn open(config: &RewardConfig, scorer: Option<Scorer>) -> Result<Rewards> {
         config.validate()?;
-        let open = |kind: RewardKind| -> Result<Box<dyn Reward>> {
+        let mut scorer = scorer;
+        let mut open = |kind: RewardKind| -> Result<Box<dyn Reward>> {
             Ok(match kind {
                 RewardKind::World => Box::new(world::World),
                 RewardKind::Exact => Box::new(exact::Exact),
@@ -76,11 +84,27 @@ impl Rewards {
                 RewardKind::Length => Box::new(length::Length::new(config)),
                 RewardKind::Format => Box::new(format::Format::new(config)?),
                 RewardKind::Command => Box::new(command::Command::start(config)?),
+                RewardKind::Model => {
+                    let missing = || Error::config("reward.model", "is on no device, so it cannot judge");
+                    Box::new(scorer.take().ok_or_else(missing)?)
+                }
             })
         };
         let parts = config.functions.iter().zip(config.weights());
         let parts = parts.map(|(&kind, weight)| Ok((kind, weight, open(kind)?)));
         Ok(Rewards { parts: parts.collect::<Result<_>>()? })
+    }
+
+    /// Frees what the functions have on a device.
+    pub fn close(&mut self) {
+        self.parts.iter_mut().for_each(|(_, _, reward)| reward.close());
+    }
+
+    /// The reward model judges as `scorer` from now on, on a device that was opened again.
+    pub fn renew(&mut self, scorer: Scorer) {
+        if let Some((_, _, reward)) = self.parts.iter_mut().find(|(kind, ..)| *kind == RewardKind::Model) {
+            *reward = Box::new(scorer);
+        }
     }
 
     /// Judges a batch.
@@ -119,7 +143,7 @@ mod tests {
     pub fn one(reward: &mut dyn Reward, reference: &str, completion: &str) -> f64 {
         let question = asked(reference);
         let tokens = completion.split(' ').count();
-        reward.judge(&[Sample { question: &question, completion, tokens }]).unwrap()[0].unwrap()
+        reward.judge(&[Sample { question: &question, completion, tokens, sequence: &[] }]).unwrap()[0].unwrap()
     }
 
     #[test]
@@ -131,11 +155,13 @@ mod tests {
             length_slope: 2,
             ..RewardConfig::default()
         };
-        let mut rewards = Rewards::open(&config).unwrap();
+        let mut rewards = Rewards::open(&config, None).unwrap();
         let question = asked("#### 7");
         let completions = ["#### 7", "so #### 7", "no"];
-        let samples =
-            completions.map(|text| Sample { question: &question, completion: text, tokens: text.split(' ').count() });
+        let samples = completions.map(|text| {
+            let tokens = text.split(' ').count();
+            Sample { question: &question, completion: text, tokens, sequence: &[] }
+        });
         let scores = rewards.judge(&samples).unwrap();
         let parts: Vec<(&str, &[f64], usize)> =
             scores.parts.iter().map(|part| (part.name, &part.values[..], part.failed)).collect();
@@ -157,8 +183,9 @@ mod tests {
                 command: vec!["no-such-program-anywhere".into()],
                 ..RewardConfig::default()
             },
+            RewardConfig { functions: vec![RewardKind::Model], ..RewardConfig::default() },
         ] {
-            let Err(error) = Rewards::open(&config) else { panic!("{config:?} was opened") };
+            let Err(error) = Rewards::open(&config, None) else { panic!("{config:?} was opened") };
             let text = error.to_string();
             assert!(text.starts_with("reward.") && !text.contains('\n'), "{text}");
             assert_eq!(error.exit_code(), 2);

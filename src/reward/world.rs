@@ -93,7 +93,8 @@ mod tests {
                 let question = questions.question(i, split);
                 let check = question.check.clone().unwrap();
                 let worth = |answer: &str| {
-                    World.judge(&[Sample { question: &question, completion: answer, tokens: 1 }]).unwrap()[0].unwrap()
+                    let sample = Sample { question: &question, completion: answer, tokens: 1, sequence: &[] };
+                    World.judge(&[sample]).unwrap()[0].unwrap()
                 };
                 assert_eq!(worth(question.reference.as_ref().unwrap()), 1.0, "{question:?}");
                 assert!(check.wrong.iter().all(|wrong| worth(wrong) == 0.0), "{question:?}");
@@ -110,7 +111,8 @@ mod tests {
     #[test]
     fn another_question_is_an_error() {
         let question = asked("7");
-        let error = World.judge(&[Sample { question: &question, completion: "7", tokens: 1 }]).unwrap_err();
+        let sample = Sample { question: &question, completion: "7", tokens: 1, sequence: &[] };
+        let error = World.judge(&[sample]).unwrap_err();
         assert!(error.to_string().starts_with("reward.functions: has world"), "{error}");
     }
 }

@@ -176,8 +176,15 @@ impl Trainer<'_> {
         let (drawing, began) = (began.elapsed().as_secs_f64(), Instant::now());
         let tokenizer = answers.encoder.tokenizer();
         let texts: Vec<String> = completions.iter().map(|one| tokenizer.decode(&one.tokens)).collect();
-        let sample =
-            |i: usize| Sample { question: &questions[i], completion: &texts[i], tokens: length(&completions[i]) };
+        let end = answers.encoder.end();
+        let whole = |(prompt, one): (&Vec<u32>, &Completion)| [prompt.as_slice(), &one.tokens, &[end]].concat();
+        let sequences: Vec<Vec<u32>> = prompts.iter().zip(&completions).map(whole).collect();
+        let sample = |i: usize| Sample {
+            question: &questions[i],
+            completion: &texts[i],
+            tokens: length(&completions[i]),
+            sequence: &sequences[i],
+        };
         let samples: Vec<Sample<'_>> = (0..texts.len()).map(sample).collect();
         let scores = match answers.rewards.judge(&samples) {
             // Ctrl-C reaches an external program as well: that it ended is no failure of its own.
@@ -261,11 +268,18 @@ impl Trainer<'_> {
         self.say(&format!("step {step}: held-out reward {reward:.4} of {all} answers"))
     }
 
-    /// Forgets what was under way on a device that failed; answers are drawn by `session`'s from now on.
-    pub(super) fn renew_answers(&mut self) {
+    /// Frees what judges answers on a device that failed.
+    pub(super) fn close_answers(&mut self) {
+        self.answers.iter_mut().for_each(|answers| answers.rewards.close());
+    }
+
+    /// Forgets what was under way on that device; answers are drawn by `session`'s from now on.
+    pub(super) fn renew_answers(&mut self) -> Result<()> {
         if let (Some(answers), Some(decoder)) = (&mut self.answers, self.session.program.decoder.clone()) {
             (answers.engine, answers.since) = (Engine::new(decoder), None);
+            self.source.scorer()?.into_iter().for_each(|scorer| answers.rewards.renew(scorer));
         }
+        Ok(())
     }
 
     /// Whether the run draws what it learns from.

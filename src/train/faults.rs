@@ -49,9 +49,10 @@ impl Trainer<'_> {
     fn reopen(&mut self) -> Result<()> {
         self.session.close(); // its memory is wanted
         self.sampler = None;
+        self.close_answers();
         let Machine { session, sampler } = self.source.machine()?;
         (self.session, self.sampler) = (session, sampler);
-        self.renew_answers();
+        self.renew_answers()?;
         self.go_back()
     }
 

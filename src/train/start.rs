@@ -8,6 +8,7 @@ use crate::checkpoint::draft::SystemDisk;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::generate::Generator;
+use crate::reward::model::Scorer;
 
 /// What a run computes with.
 pub struct Machine {
@@ -26,6 +27,10 @@ pub trait Source {
     /// Loads them once more where the program keeps them as a reference; nothing by default.
     fn reference(&mut self, _session: &mut Session) -> Result<()> {
         Ok(())
+    }
+    /// Opens the reward model that judges drawn answers, on the device of the latest machine; none by default.
+    fn scorer(&mut self) -> Result<Option<Scorer>> {
+        Ok(None)
     }
 }
 

@@ -21,6 +21,7 @@ mod resume; // going on with a run
 mod runs; // good input
 mod sft; // conversations
 mod shapes; // JSON lines of every shape
+mod scorers; // reward models that judge answers
 mod shells; // completions and manual pages
 #[cfg(unix)]
 mod stops; // signals
