@@ -131,7 +131,7 @@ fn stopped(signal: &Signal, step: u64, folder: &Path) -> String {
     match step {
         0 => format!("stopped by {} before the first update; nothing was learnt yet", signal.name),
         _ => format!(
-            "stopped by {} after step {step}, which is saved; go on with hadal train --resume --out {}",
+            "stopped by {} after step {step}, which is saved; go on with --resume --out {}",
             signal.name,
             folder.display()
         ),

@@ -19,6 +19,7 @@ mod machines; // what a run computes with
 mod man;
 mod material; // what it learns from
 mod origin; // what --model takes over
+mod pipeline;
 mod plan;
 mod plot;
 mod resume; // what --resume takes over
@@ -26,6 +27,7 @@ mod sample;
 mod serve;
 mod setup; // what a run is made of
 mod stage; // sft, reward, dpo, grpo and ppo
+mod story; // what a pipeline came to
 mod study;
 mod summary; // what a run is, in words
 mod train;
@@ -68,6 +70,8 @@ enum Command {
     Grpo(stage::StageArgs),
     /// The same with a value function and proximal policy optimisation
     Ppo(stage::StageArgs),
+    /// Train a model through several stages, from pretraining to rewards, and draw them in one picture
+    Pipeline(pipeline::PipelineArgs),
     /// Train several runs that differ in one thing, and compare them: pictures and a table
     Study(study::StudyArgs),
     /// Continue a text with a trained model
@@ -134,6 +138,7 @@ impl Cli {
             Command::Dpo(args) => stage::run(args, Kind::Dpo),
             Command::Grpo(args) => stage::run(args, Kind::Grpo),
             Command::Ppo(args) => stage::run(args, Kind::Ppo),
+            Command::Pipeline(args) => pipeline::run(args),
             Command::Study(args) => study::run(args),
             Command::Sample(args) => sample::run(args),
             Command::Chat(args) => chat::run(args),

@@ -72,7 +72,8 @@ pub struct Config {
 }
 
 /// What a run learns from and by, which its configuration says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Text.
     Pretrain,
@@ -99,6 +100,11 @@ impl Kind {
             Kind::Grpo => "grpo",
             Kind::Ppo => "ppo",
         }
+    }
+
+    /// The name of such a stage.
+    pub fn name(self) -> &'static str {
+        if self == Kind::Pretrain { "pretrain" } else { self.command() }
     }
 
     /// Whether it learns from pairs of answers.

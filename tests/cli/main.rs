@@ -15,6 +15,7 @@ mod hostile; // broken models, tensors, tokenizers
 mod judges; // programs that judge answers
 mod lora; // adapters
 mod pairs; // reward models and DPO
+mod pipeline; // several stages
 mod positions; // sequences longer than a model was trained at
 mod refusals; // bad arguments, configurations, paths, devices
 mod resume; // going on with a run
