@@ -182,7 +182,7 @@ impl School {
 
     /// What draws and judges answers with the weights of `session`.
     pub fn answers(&self, config: &Config, session: &Session) -> Answers<'_> {
-        let rewards = Rewards::open(&config.reward.clone().unwrap()).unwrap();
+        let rewards = Rewards::open(&config.reward.clone().unwrap(), None).unwrap();
         let engine = Engine::new(session.program.decoder.clone().unwrap());
         Answers::new(&self.questions, &self.encoder, rewards, engine, config).unwrap()
     }
