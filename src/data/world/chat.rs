@@ -47,12 +47,15 @@ pub struct Exchange {
     pub last_named_right: bool,
 }
 
+/// Where a question stands in the text, and its answer.
+type Part = (Range<usize>, Range<usize>);
+
 /// Tells a chat; `split` decides the wordings.
 pub fn tell(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) -> Vec<Exchange> {
     let mut talk = Talk::begin(Teller::new(lexicon, chooser), split);
     let mut open = PARTS.to_vec();
     open.extend(talk.felt.map(|_| FELT));
-    let mut parts: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+    let mut parts: Vec<Part> = Vec::new();
     for _ in 0..QUESTIONS {
         let asked = parts.last().map_or(0, |(_, answer)| answer.end + 1)..talk.ask(&mut open);
         let answered = asked.end + 1..talk.teller.text().len();
@@ -60,18 +63,17 @@ pub fn tell(lexicon: &'static Lexicon, chooser: &mut dyn Chooser, split: Split) 
     }
     let demands = std::mem::take(&mut talk.demands);
     let story = talk.teller.finish();
-    let exchange =
-        |(((asked, answered), demand), probe): (((Range<usize>, Range<usize>), Option<Demanded>), &Probe)| {
-            let right = &story.text[probe.start..probe.end];
-            let (words, bare) = demand.map_or((String::new(), false), |Demanded { words, bare }| (words, bare));
-            Exchange {
-                question: story.text[asked].to_owned() + &words,
-                answer: if bare { right } else { &story.text[answered] }.to_owned(),
-                kind: probe.kind,
-                majority_right: *right == *probe.majority,
-                last_named_right: probe.last_named == Some(right),
-            }
-        };
+    let exchange = |(((asked, answered), demand), probe): ((Part, Option<Demanded>), &Probe)| {
+        let right = &story.text[probe.start..probe.end];
+        let (words, bare) = demand.map_or((String::new(), false), |Demanded { words, bare }| (words, bare));
+        Exchange {
+            question: story.text[asked].to_owned() + &words,
+            answer: if bare { right } else { &story.text[answered] }.to_owned(),
+            kind: probe.kind,
+            majority_right: *right == *probe.majority,
+            last_named_right: probe.last_named == Some(right),
+        }
+    };
     parts.into_iter().zip(demands).zip(&story.probes).map(exchange).collect()
 }
 
