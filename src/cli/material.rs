@@ -32,7 +32,7 @@ pub(super) enum Material {
 }
 
 impl Material {
-    /// Opens the data of `config`; conversations are encoded by the `encoder` that there is for all stages but the first.
+    /// Opens the data of `config`; conversations are encoded by the `encoder` that all stages but the first have.
     pub(super) fn open(config: &Config, tokenizer: &Tokenizer, encoder: Option<Encoder>) -> Result<Material> {
         let (data, length, seed) = (&config.data, config.train.sequence_length, config.train.seed);
         let (Some(sft), Some(encoder)) = (&config.sft, encoder) else {

@@ -124,8 +124,8 @@ impl Aims {
         [of_goal, of_score]
     }
 
-    /// Appends heads and losses of hidden states `h`; gives the outputs of a head of one output. These see hidden states
-    /// as they are, the head over the vocabulary divided by the temperature.
+    /// Appends heads and losses of hidden states `h`; gives the outputs of a head of one output. These see hidden
+    /// states as they are, the head over the vocabulary divided by the temperature.
     pub(super) fn record(&self, t: &mut Tape<'_>, model: Model<'_>, h: Tensor) -> Option<Tensor> {
         let name = if matches!(self.goal, Goal::Reward { .. }) { SCORE } else { VALUE };
         let scores = self.score.map(|goal| t.score_head_loss(h, model.weights.get(name), goal)); // (N, 1)

@@ -1,8 +1,8 @@
 //! How good completions are: functions of a question and its completion, and their weighted sum.
 //!
 //! In reading order: [`Reward`] (what a function is), `exact`, `number`, `length`, `format` and `world` (functions),
-//! `command` (an external program's, by way of `process`), [`model`] (a reward model's), and [`Rewards`] (the sum). A new function is a file with a
-//! [`Reward`], a name in [`RewardKind`] and an arm in [`Rewards::open`].
+//! `command` (an external program's, by way of `process`), [`model`] (a reward model's), and [`Rewards`] (the sum). A
+//! new function is a file with a [`Reward`], a name in [`RewardKind`] and an arm in [`Rewards::open`].
 
 mod command;
 mod exact;

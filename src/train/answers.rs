@@ -144,8 +144,8 @@ impl Trainer<'_> {
         let [rollout, scoring, update] = seconds.map(|part| 100.0 * part / all);
         let (tokens, reward) = (judged.tokens(), drawn.numbers["reward"]);
         self.say(&format!(
-            "step {step}: {} answers of {:.1} tokens drawn, reward {reward:.3}; of {all:.2} s rollout {rollout:.0} %, scoring \
-             {scoring:.0} %, updates before {update:.0} %; {:.0} tokens/s drawn",
+            "step {step}: {} answers of {:.1} tokens drawn, reward {reward:.3}; of {all:.2} s rollout {rollout:.0} %, \
+             scoring {scoring:.0} %, updates before {update:.0} %; {:.0} tokens/s drawn",
             drawn.answers.len(),
             tokens as f64 / drawn.answers.len() as f64,
             tokens as f64 / seconds[0].max(f64::MIN_POSITIVE),

@@ -6,9 +6,12 @@ use super::{SMALL, refused, succeeds};
 use hadal::backend::Device;
 use hadal::chat::{Encoded, Encoder, Template};
 use hadal::config::Config;
+use hadal::config::reward::{RewardConfig, RewardKind};
 use hadal::config::sft::SftMask;
 use hadal::data::preferences::Preferences;
+use hadal::data::questions::Question;
 use hadal::reward::model::RewardModel;
+use hadal::reward::{Rewards, Sample};
 use hadal::tokenizer::Tokenizer;
 use hadal::train::journal::read_rows;
 use hadal::train::rows::{Numbers, Row};
@@ -73,7 +76,8 @@ fn a_reward_model_says_of_answers_what_it_said_in_its_own_validation() {
     let found: Vec<_> = (0..pairs.validated(&config)).map(|i| pairs.val_pair(i)).collect();
     assert_eq!(found.len(), 6);
     let device = Device::Cpu { note: String::new() };
-    let mut scorer = RewardModel::find(&folder, &config.train, &tokenizer).unwrap().open(&device).unwrap();
+    let model = RewardModel::find(&folder, &config.train, &tokenizer).unwrap();
+    let mut scorer = model.open(&device).unwrap();
     let chosen: Vec<&[u32]> = found.iter().map(|pair| sequence(&pair.chosen)).collect();
     let rejected: Vec<&[u32]> = found.iter().map(|pair| sequence(&pair.rejected)).collect();
     let [better, worse] = [&chosen, &rejected].map(|answers| scorer.scores(answers).unwrap());
@@ -86,6 +90,17 @@ fn a_reward_model_says_of_answers_what_it_said_in_its_own_validation() {
     // Another place than the end would be seen.
     let short: Vec<&[u32]> = chosen.iter().map(|ids| &ids[..ids.len() - 1]).collect();
     assert!((mean(&scorer.scores(&short).unwrap()) - said["rewards/chosen"]).abs() > 1e-4);
+    // As a run goes on whose device was opened again.
+    let config = RewardConfig { functions: vec![RewardKind::Model], model: Some(folder), ..RewardConfig::default() };
+    let mut rewards = Rewards::open(&config, Some(scorer)).unwrap();
+    let question = Question { prompt: Vec::new(), reference: None, check: None };
+    let samples: Vec<Sample<'_>> =
+        chosen.iter().map(|ids| Sample { question: &question, completion: "", tokens: 1, sequence: ids }).collect();
+    let expected: Vec<f64> = better.iter().map(|score| f64::from(*score)).collect();
+    assert_eq!(rewards.judge(&samples).unwrap().totals, expected);
+    rewards.close();
+    rewards.renew(model.open(&device).unwrap());
+    assert_eq!(rewards.judge(&samples).unwrap().totals, expected);
 }
 
 #[test]
