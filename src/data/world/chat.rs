@@ -7,7 +7,8 @@
 //! not learn to take up in 3,000 updates, so they are told and not asked for.
 //!
 //! Half of the questions on facts in training chats also demand a form or a length of the answer, and a third of these
-//! answers are as demanded: what reinforcement is to teach is there to be found, and not yet learnt. Held-out chats demand nothing.
+//! answers are as demanded: what reinforcement is to teach is there to be found, and not yet learnt. Held-out chats
+//! demand nothing.
 
 use super::lexicon::Lexicon;
 use super::quiz;

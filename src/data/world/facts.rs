@@ -1,8 +1,8 @@
 //! A question on one of the world's facts, after a short story as chats have it: a model that learnt from chats has
 //! seen no question without one.
 //!
-//! Held out are the wordings that no training chat has, and stories. Facts are not: they hold in every story, so a model
-//! is to know them, and cannot know one that it was never told.
+//! Held out are the wordings that no training chat has, and stories. Facts are not: they hold in every story, so a
+//! model is to know them, and cannot know one that it was never told.
 
 use super::chat::Talk;
 use super::lexicon::{Lexicon, Question};
