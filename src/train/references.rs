@@ -33,7 +33,8 @@ pub struct References {
 const COLUMNS: usize = 3;
 
 impl References {
-    /// Reads those that the run folder has; none if they are not there, not all that the run comes to, or of other pairs.
+    /// Reads those that the run folder has; none if they are not there, not all that the run comes to, or of other
+    /// pairs.
     ///
     /// # Errors
     /// If the file is not sound.

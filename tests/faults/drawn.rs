@@ -137,8 +137,7 @@ fn updates_that_are_not_finite_amid_a_batch_are_skipped_and_gone_back_from() {
         train(config, &mut Sick { config, limit: 0.6 * peak as f32 }, &run(name), || ()).unwrap();
     };
     // The sixth update, at two thirds of the peak, is the first that is bad; the seventh brings the run back to where
-    // it
-    // was skipped, in the middle of the second batch.
+    // it was skipped, in the middle of the second batch.
     train(&config, "whole");
     let log = std::fs::read_to_string(run("whole").join("log.txt")).unwrap();
     assert!(log.contains("step 6: rolled back (1 of 3)") && log.contains("up_proj.weight, number 1029"), "{log}");
