@@ -82,7 +82,7 @@ fn a_pipeline_leaves_a_run_for_each_stage_from_the_policy_before_a_picture_and_t
         assert_eq!(config.kind(), kind);
         assert_eq!(config.train.model, Some(out.join(before).join("checkpoints/step-00000002")), "{stage}");
     }
-    assert_eq!((of("dpo").optimizer.learning_rate, of("reward").optimizer.learning_rate), (0.01, 5e-4));
+    assert_eq!((of("dpo").optimizer.learning_rate, of("reward").optimizer.learning_rate), (0.01, 4e-4));
 }
 
 #[test]
