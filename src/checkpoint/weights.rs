@@ -235,8 +235,21 @@ impl Weights {
         Ok(())
     }
 
+    /// Hands what fills a parameter to `load`, which fills all of them.
+    ///
+    /// Errors: those of `load`; in the end, that numbers are not finite.
+    pub fn load_all(&self, load: impl FnOnce(&mut Fill<'_>) -> Result<()>) -> Result<()> {
+        let mut odd = Vec::new();
+        load(&mut |spec, values| {
+            self.load(spec, values)?;
+            odd.extend(not_finite(spec, values));
+            Ok(())
+        })?;
+        self.refuse_not_finite(&odd)
+    }
+
     /// Refuses these weights if `names`, of tensors with elements that are infinite or not a number, has any.
-    pub fn refuse_not_finite(&self, names: &[String]) -> Result<()> {
+    pub(super) fn refuse_not_finite(&self, names: &[String]) -> Result<()> {
         match complaint("tensors hold numbers that are not finite", names) {
             None => Ok(()),
             Some(reason) => Err(Error::file(&self.folder, reason)),
@@ -244,8 +257,11 @@ impl Weights {
     }
 }
 
+/// What fills a parameter's elements.
+pub type Fill<'a> = dyn FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send + 'a;
+
 /// Names of the tensors on disk of a parameter in whose share of `values` some are infinite or not a number.
-pub fn not_finite<'a>(spec: &'a ParamSpec, values: &'a [f32]) -> impl Iterator<Item = String> + 'a {
+pub(super) fn not_finite<'a>(spec: &'a ParamSpec, values: &'a [f32]) -> impl Iterator<Item = String> + 'a {
     let odd = |values: &[f32]| !values.iter().all(|x| x.is_finite());
     tensors_of(spec, values).filter(move |(_, values)| odd(values)).map(|(tensor, _)| tensor.name.clone())
 }

@@ -1,7 +1,7 @@
 //! What a run computes with, made anew where its device failed, and the weights that it begins with.
 
 use super::fit::{self, Target};
-use super::{load_weights, lora, origin};
+use super::{Fill, load_weights, lora, origin};
 use crate::backend::Device;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -45,6 +45,20 @@ impl Machines<'_> {
     }
 }
 
+impl Machines<'_> {
+    /// Hands what fills a parameter from the weights in `folder` to `load`; heads of one output begin anew.
+    fn load(&self, folder: &Path, load: impl FnOnce(&mut Fill<'_>) -> Result<()>) -> Result<()> {
+        let config = self.config;
+        let (own, fresh) = (origin::grown(folder, &config.model)?, start_values(config.train.seed));
+        load_weights(folder, &own, |fill| {
+            load(&mut |spec, values| match is_head(spec) {
+                true => fresh(spec, values),
+                false => origin::fill(&own, spec, values, fill),
+            })
+        })
+    }
+}
+
 impl Source for Machines<'_> {
     fn machine(&mut self) -> Result<Machine> {
         if std::mem::replace(&mut self.used, true) {
@@ -71,13 +85,7 @@ impl Source for Machines<'_> {
     fn reference(&mut self, session: &mut Session) -> Result<()> {
         let (config, Some(reference)) = (self.config, session.program.reference.clone()) else { return Ok(()) };
         let Some(folder) = config.train.model.as_ref().filter(|_| !config.lora.is_on()) else { return Ok(()) };
-        let (own, fresh) = (origin::grown(folder, &config.model)?, start_values(config.train.seed));
-        load_weights(folder, &own, |fill| {
-            reference.load(session.executor(), |spec, values| match is_head(spec) {
-                true => fresh(spec, values),
-                false => origin::fill(&own, spec, values, fill),
-            })
-        })
+        self.load(folder, |fill| reference.load(session.executor(), fill))
     }
 
     fn first_weights(&mut self, session: &mut Session) -> Result<()> {
@@ -86,16 +94,9 @@ impl Source for Machines<'_> {
             return session.load(start_values(config.train.seed));
         };
         note(format_args!("starting from the weights in {}", folder.display()));
-        let own = origin::grown(folder, &config.model)?;
         if config.lora.is_on() {
             return lora::first_weights(self.out, folder, config, self.tokenizer, session);
         }
-        let fresh = start_values(config.train.seed);
-        load_weights(folder, &own, |fill| {
-            session.load(|spec, values| match is_head(spec) {
-                true => fresh(spec, values),
-                false => origin::fill(&own, spec, values, fill),
-            })
-        })
+        self.load(folder, |fill| session.load(fill))
     }
 }

@@ -34,13 +34,13 @@ mod train;
 
 use crate::backend::{Backend, Device};
 use crate::checkpoint::folder::inside_if_there;
-use crate::checkpoint::weights::{Weights, not_finite};
+use crate::checkpoint::weights::{Fill, Weights};
 use crate::config::Kind;
 use crate::config::hf::{is_reward_model, read_config};
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
-use crate::model::params::{ParamSpec, parameters};
+use crate::model::params::parameters;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use clap::builder::RangedU64ValueParser;
@@ -211,9 +211,6 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-/// What fills a parameter's elements.
-type Fill<'a> = dyn FnMut(&ParamSpec, &mut [f32]) -> Result<()> + Send + 'a;
-
 /// Opens a model folder's weights and checks that they are those of a model so configured.
 fn open_weights(folder: &Path, config: &ModelConfig) -> Result<Weights> {
     let weights = Weights::open(folder)?;
@@ -222,15 +219,8 @@ fn open_weights(folder: &Path, config: &ModelConfig) -> Result<Weights> {
 }
 
 /// Loads a model folder's weights into a session-like consumer. Refuses them in the end if some are not finite.
-fn load_weights(folder: &Path, config: &ModelConfig, mut load: impl FnMut(&mut Fill<'_>) -> Result<()>) -> Result<()> {
-    let weights = open_weights(folder, config)?;
-    let mut odd = Vec::new();
-    load(&mut |spec, values| {
-        weights.load(spec, values)?;
-        odd.extend(not_finite(spec, values));
-        Ok(())
-    })?;
-    weights.refuse_not_finite(&odd)
+fn load_weights(folder: &Path, config: &ModelConfig, load: impl FnOnce(&mut Fill<'_>) -> Result<()>) -> Result<()> {
+    open_weights(folder, config)?.load_all(load)
 }
 
 /// Checks, before any work is done for it, that a file can be written at `path`.

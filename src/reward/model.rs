@@ -8,7 +8,7 @@ use crate::backend::Device;
 use crate::chat::Encoded;
 use crate::chat::pack::row;
 use crate::checkpoint::folder::inside_if_there;
-use crate::checkpoint::weights::{Weights, not_finite};
+use crate::checkpoint::weights::Weights;
 use crate::config::hf::{is_reward_model, read_config};
 use crate::config::model::ModelConfig;
 use crate::config::train::{Recompute, TrainConfig};
@@ -96,13 +96,7 @@ impl RewardModel {
         let weights = Weights::open(&self.folder)?;
         weights.check(&self.specs())?;
         let mut session = Session::new(self.program(device), device, None)?;
-        let mut odd = Vec::new();
-        session.load(|spec, values| {
-            weights.load(spec, values)?;
-            odd.extend(not_finite(spec, values));
-            Ok(())
-        })?;
-        weights.refuse_not_finite(&odd)?;
+        weights.load_all(|fill| session.load(fill))?;
         Ok(Scorer { session })
     }
 }

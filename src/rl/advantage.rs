@@ -1,6 +1,6 @@
 //! Advantages of the answers to a prompt over one another, without a value function.
 
-use super::{mean, variance};
+use super::{deviation, mean};
 
 /// What differences from the group's mean are divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ const EPSILON: f64 = 1e-4;
 /// training".
 pub fn group_advantages(rewards: &[f64], group: usize, spread: Spread) -> Vec<f64> {
     assert!(group > 0 && rewards.len().is_multiple_of(group), "{} rewards in groups of {group}", rewards.len());
-    let batch = variance(rewards).sqrt();
+    let batch = deviation(rewards);
     let advantages = rewards.chunks(group).flat_map(|rewards| {
         let mean = mean(rewards);
         let divisor = match spread {
-            Spread::Group => variance(rewards).sqrt() + EPSILON,
+            Spread::Group => deviation(rewards) + EPSILON,
             Spread::Batch => batch + EPSILON,
             Spread::None => 1.0,
         };

@@ -7,9 +7,14 @@ pub mod estimate; // both, as a stage wants them
 pub mod normalise; // factors on tokens' losses
 
 /// Mean of `values`, exact where all are equal; 0 of none.
-fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     let Some(first) = values.first() else { return 0.0 };
     first + values.iter().map(|x| x - first).sum::<f64>() / values.len() as f64
+}
+
+/// Unbiased standard deviation of `values`; 0 of fewer than two.
+pub(crate) fn deviation(values: &[f64]) -> f64 {
+    variance(values).sqrt()
 }
 
 /// Unbiased variance of `values`; 0 of fewer than two.

@@ -15,7 +15,9 @@ use crate::error::{Error, Result};
 use crate::generate::{Completion, Engine, Finish, Request, Sampling};
 use crate::model::program::{EVALUATE, REFERENCE, RESET};
 use crate::reward::{Rewards, Sample, Scores};
+use crate::rl::advantage::share_of_equal_groups;
 use crate::rl::estimate::{Drawn, judge};
+use crate::rl::{deviation, mean};
 use std::time::Instant;
 
 /// Questions and answers of a validation that are written out.
@@ -327,7 +329,7 @@ impl Judged {
         let mut numbers = named([
             ("reward", mean(totals)),
             ("reward_std", mean(&spread)),
-            ("frac_reward_zero_std", crate::rl::advantage::share_of_equal_groups(totals, group)),
+            ("frac_reward_zero_std", share_of_equal_groups(totals, group)),
             ("completions/mean_length", mean(&lengths)),
             ("completions/min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min)),
             ("completions/max_length", lengths.iter().copied().fold(0.0, f64::max)),
@@ -358,14 +360,4 @@ impl Judged {
         }
         text
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// Unbiased; 0 of fewer than two.
-fn deviation(values: &[f64]) -> f64 {
-    let around = mean(values);
-    (values.iter().map(|x| (x - around).powi(2)).sum::<f64>() / (values.len().max(2) - 1) as f64).sqrt()
 }

@@ -9,7 +9,7 @@ use super::session::Session;
 use super::spare::Spare;
 use crate::checkpoint::draft::{Disk, SystemDisk};
 use crate::checkpoint::manifest::{MANIFEST, verify};
-use crate::checkpoint::weights::{Weights, not_finite};
+use crate::checkpoint::weights::Weights;
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
 use crate::input;
@@ -212,13 +212,7 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let weights = Weights::open(folder)?.apart();
     weights.check(&specs)?;
     session.adapters = weights.adapters().cloned();
-    let mut odd = Vec::new();
-    session.load(|spec, values| {
-        weights.load(spec, values)?;
-        odd.extend(not_finite(spec, values));
-        Ok(())
-    })?;
-    weights.refuse_not_finite(&odd)?;
+    weights.load_all(|fill| session.load(fill))?;
     moments::load(&folder.join(OPTIMIZER), session)?;
     let path = folder.join(STATE);
     let state = TrainerState::parse(&path, &input::read(&path, STATE_BYTES)?)?;
