@@ -59,6 +59,25 @@ fn the_divergence_alone_pulls_back_what_rewards_have_moved() {
 }
 
 #[test]
+fn the_penalty_of_ppo_keeps_the_divergence_below_its_bound() {
+    let at = folder();
+    let run = |out: &str, coefficient: &str| {
+        let more = ["--steps", "24", "--out", out, "--set", coefficient, "--set", "optimizer.learning_rate=2e-2"];
+        succeeds(at.path(), &stage("ppo", &[&SINGLE[..], &more].concat()));
+        let rows = updates(at.path(), out);
+        let mean = |name: &str, rows: &[TrainRow]| rows.iter().map(|row| row.numbers[name]).sum::<f64>() / 8.0;
+        let [first, last] = [&rows[..8], &rows[16..]].map(|rows| mean("reward", rows));
+        (last - first, mean("objective/kl", &rows[16..]))
+    };
+    // Rewards lie in 0 to 1. Of a policy that gains more by the reward than it pays, the divergence is below 1 / beta.
+    let bound = 1.0;
+    let ((free, far), (held, near)) = (run("free", "ppo.kl_coef=0"), run("held", "ppo.kl_coef=1"));
+    println!("free: reward {free:+.3}, divergence {far:.3}; held: {held:+.3}, {near:.3}");
+    assert!(near < bound && bound < far, "{near} {far}");
+    assert!(free > 0.0 && held > 0.0, "{free} {held}");
+}
+
+#[test]
 fn in_the_first_update_of_a_batch_the_ratio_is_exactly_1() {
     let at = folder();
     let kl = ["--set", "grpo.beta=0.1"];

@@ -20,12 +20,12 @@ pub enum Demand {
 
 /// How often each demand is made: of facts, of format, of length.
 pub const SHARES: [u32; 3] = [2, 3, 3];
-/// How the format is demanded; the last way in held-out questions alone.
-const FORMAT: [&str; 4] =
-    ["Give the bare answer.", "Name it and say no more.", "Say the answer alone.", "Only name it."];
+/// How the format is demanded: each beginning goes with each end.
+const FORMAT: [[&str; WAYS]; 2] = [["Give", "Say", "Name"], ["the bare answer", "it and no more", "the answer alone"]];
 /// How a length is demanded, likewise.
-const LENGTH: [&str; 4] =
-    ["Use {} words at most.", "Say it in {} words or fewer.", "You have {} words.", "Take no more than {} words."];
+const LENGTH: [[&str; WAYS]; 2] =
+    [["Use", "Take", "Say it in"], ["{} words at most", "no more than {} words", "{} words or fewer"]];
+const WAYS: usize = 3;
 /// The least number of words that is allowed: one would be another demand for the bare answer.
 const FEWEST: usize = 2;
 
@@ -69,15 +69,24 @@ pub(super) fn demand(
     right: &str,
 ) -> (Demand, String) {
     let kind = choose(shares);
-    let way = if split == Split::Val { FORMAT.len() - 1 } else { choose(&[1; FORMAT.len() - 1]) };
-    match kind {
-        0 => (Demand::Fact, String::new()),
-        1 => (Demand::Format, format!(" {}", FORMAT[way])),
-        _ => {
-            let most = right.split(' ').count().max(FEWEST);
-            (Demand::Length(most), format!(" {}", LENGTH[way].replace("{}", &most.to_string())))
-        }
+    if kind == 0 {
+        return (Demand::Fact, String::new());
     }
+    // Held out is where beginning and end have the same number: each is known, and the two together are not.
+    let (first, last) = if split == Split::Val {
+        let way = choose(&[1; WAYS]);
+        (way, way)
+    } else {
+        let way = choose(&[1; WAYS * (WAYS - 1)]);
+        (way % WAYS, (way % WAYS + 1 + way / WAYS) % WAYS)
+    };
+    let [firsts, lasts] = if kind == 1 { FORMAT } else { LENGTH };
+    let words = format!(" {} {}.", firsts[first], lasts[last]);
+    if kind == 1 {
+        return (Demand::Format, words);
+    }
+    let most = right.split(' ').count().max(FEWEST);
+    (Demand::Length(most), words.replace("{}", &most.to_string()))
 }
 
 impl Quiz {
@@ -118,7 +127,11 @@ mod tests {
             ends
         };
         let (train, val) = (ends(Split::Train), ends(Split::Val));
-        assert_eq!((train.len(), val.len()), (6, 2), "{train:?} {val:?}");
+        assert_eq!((train.len(), val.len()), (12, 6), "{train:?} {val:?}");
         assert!(train.is_disjoint(&val));
+        let words = |ends: &HashSet<String>| -> HashSet<String> {
+            ends.iter().flat_map(|end| end.split(' ')).map(str::to_owned).collect()
+        };
+        assert!(words(&val).is_subset(&words(&train)), "held-out demands are made of known words");
     }
 }
