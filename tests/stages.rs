@@ -205,43 +205,38 @@ fn named() -> Vec<Run> {
 }
 
 #[test]
-fn a_story_has_its_stages_end_to_end_with_losses_above_and_held_out_numbers_below() {
+fn a_story_has_a_panel_for_each_stage_with_what_it_is_judged_by() {
     let stages = named();
     let (picture, layout) = (story::render(&stages), story::layout(&stages));
-    assert_eq!(layout.begins, [0.0, 300.0, 420.0, 500.0]);
-    assert_eq!((layout.loss.x.low, layout.loss.x.high), (0.0, 590.0));
-    let [(accuracy, pairs), (reward, answers)] = layout.lower[..] else { panic!("{:?}", layout.lower) };
-    assert_eq!((accuracy.title, reward.title), ("share of pairs ranked right", "reward"));
-    assert!(pairs.area.top >= layout.loss.area.bottom + 50.0 && answers.area.top >= pairs.area.bottom + 50.0);
-    for begin in [300.0, 420.0, 500.0] {
-        for panel in [&layout.loss, &pairs, &answers] {
-            let x = pixel(panel, begin, panel.y.low).0;
-            let y = panel.area.top as u32 + 3;
-            assert!((x - 1..=x + 1).any(|x| at(&picture, (x, y)) != BACKGROUND), "a line at {begin}");
-        }
+    let titles: Vec<Option<&str>> = layout.panels.iter().map(|(kind, _)| kind.map(|kind| kind.title)).collect();
+    assert_eq!(titles, [None, None, Some("share of pairs ranked right"), Some("reward")]);
+    let panels: Vec<&Panel> = layout.panels.iter().map(|(_, panel)| panel).collect();
+    for (panel, updates) in panels.iter().zip([300.0, 120.0, 80.0, 90.0]) {
+        assert_eq!((panel.x.low, panel.x.high), (0.0, updates));
     }
-    let shown = |panel: &Panel, begin: f64, points: &[(f64, f64)]| {
-        let moved: Vec<(f64, f64)> = points[1..10].iter().map(|(step, value)| (begin + step, *value)).collect();
-        rings(&picture, panel, moved.iter())
-    };
-    assert_eq!(shown(&layout.loss, 0.0, &stages[0].val), 9);
-    assert_eq!(shown(&layout.loss, 300.0, &stages[1].val), 9);
-    assert_eq!(shown(&pairs, 420.0, &stages[2].val_numbers["rewards/accuracies"]), 9);
-    assert_eq!(shown(&answers, 500.0, &stages[3].val_numbers["reward"]), 9);
-    assert_eq!(shown(&answers, 420.0, &stages[3].val_numbers["reward"]), 0, "elsewhere there are none");
+    let [a, b, c, d] = panels[..] else { panic!("{panels:?}") };
+    assert!(a.area.top == b.area.top && a.area.right + 100.0 <= b.area.left && b.area.right == d.area.right);
+    assert!(c.area.top >= a.area.bottom + 100.0 && c.area.left == a.area.left && c.area.top == d.area.top);
+    let shown = |panel: &Panel, points: &[(f64, f64)]| rings(&picture, panel, points[1..10].iter());
+    assert_eq!(shown(a, &stages[0].val), 9);
+    assert_eq!(shown(b, &stages[1].val), 9);
+    assert_eq!(shown(c, &stages[2].val_numbers["rewards/accuracies"]), 9);
+    assert_eq!(shown(d, &stages[3].val_numbers["reward"]), 9);
+    assert!(shown(c, &stages[3].val_numbers["reward"]) < 2, "elsewhere there are none");
 }
 
 #[test]
-fn names_of_short_stages_stand_under_each_other() {
-    let mut stages = vec![run(1000, &[])];
-    stages.extend((0..5).map(|_| run(3, DPO)));
-    stages.iter_mut().for_each(|stage| stage.name = "a stage of the training".to_owned());
+fn a_last_stage_alone_in_its_row_has_both_columns() {
+    let mut stages = named();
+    stages.pop();
+    stages[2].name = "a long name of a stage, ".repeat(20);
     let layout = story::layout(&stages);
-    for (i, name) in layout.names.iter().enumerate() {
-        assert!(name.right <= f64::from(WIDTH) - 50.0 && name.bottom + 30.0 < layout.loss.area.top, "{name:?}");
-        let apart = |other: &Rect| other.right < name.left || name.right < other.left || other.bottom < name.top;
-        assert!(layout.names[..i].iter().all(apart), "{:?}", layout.names);
-    }
+    let [(_, first), (_, second), (_, last)] = &layout.panels[..] else { panic!("{layout:?}") };
+    assert_eq!((last.area.left, last.area.right), (first.area.left, second.area.right));
+    // Nothing of the title is beyond it.
+    let picture = story::render(&stages);
+    let (right, top) = (last.area.right as u32 + 4, last.area.top as u32 - 40);
+    assert!((right..WIDTH).all(|x| (top..top + 40).all(|y| at(&picture, (x, y)) == BACKGROUND)));
 }
 
 fn record(folder: &Path, rows: &[Row]) -> PathBuf {

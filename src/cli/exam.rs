@@ -5,6 +5,7 @@ use crate::backend::Device;
 use crate::chat::exam::{Exam, Scores};
 use crate::chat::{Encoder, Template};
 use crate::config::sft::SftConfig;
+use crate::config::task::TaskKind;
 use crate::config::{Config, Kind};
 use crate::error::Result;
 use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
@@ -25,9 +26,10 @@ pub(super) fn encoder(sft: &SftConfig, tokenizer: &Tokenizer) -> Result<Encoder>
     Encoder::new(template, tokenizer.clone(), sft.sft_mask)
 }
 
-/// Whether a run learns from the embedded world's chats, whose exam it can sit.
+/// Whether a run learns from the embedded world's chats or questions, whose exam it can sit.
 fn is_of_world(config: &Config) -> bool {
-    config.sft.is_some() && config.data.path.is_empty() && config.kind() != Kind::Reward
+    let sums = config.kind().draws() && config.task.as_ref().is_some_and(|task| task.kind == TaskKind::Arithmetic);
+    config.sft.is_some() && config.data.path.is_empty() && config.kind() != Kind::Reward && !sums
 }
 
 /// Prints how the newest model in the run folder `out` answers, if it was fine-tuned on the world's chats.

@@ -167,25 +167,26 @@ fn arrange(runs: &[Run], loss: Axis, legend_lines: usize) -> Layout {
 /// The same panels where those of preference training want room: under the losses, in two columns, the learning rate
 /// last and, where it is alone in its row, in both. The picture is as high as they are.
 fn in_grid(mut layout: Layout) -> Layout {
-    let half = (RIGHT - LEFT - GUTTER) / 2.0;
     layout.loss.area.bottom = layout.loss.area.top + UPPER;
     let first = layout.loss.area.bottom + SPACING;
     let numbers = layout.numbers.iter_mut().map(|(_, panel)| panel);
     let others = layout.grad_norm.iter_mut().chain(&mut layout.expert_load).chain([&mut layout.learning_rate]);
-    let mut bottom = first;
-    let mut last = None;
-    for (i, panel) in numbers.chain(others).enumerate() {
-        let (row, left) = ((i / 2) as f64, if i % 2 == 0 { LEFT } else { RIGHT - half });
-        let top = first + row * (LOWER + SPACING);
-        panel.area = Rect::new(left, top, left + half, top + LOWER);
-        bottom = panel.area.bottom;
-        last = Some(panel);
+    let panels: Vec<&mut Panel> = numbers.chain(others).collect();
+    let count = panels.len();
+    for (i, panel) in panels.into_iter().enumerate() {
+        panel.area = cell(i, count, first, LOWER, SPACING);
     }
-    if let Some(panel) = last {
-        panel.area.right = RIGHT;
-    }
-    layout.height = (bottom + UNDER).ceil() as u32;
+    layout.height = (layout.learning_rate.area.bottom + UNDER).ceil() as u32;
     layout
+}
+
+/// Place number `i` of `count` in two columns under `top`, in rows of a `height` that are `room` apart; the last one, where
+/// it is alone in its row, has both columns.
+pub(super) fn cell(i: usize, count: usize, top: f64, height: f64, room: f64) -> Rect {
+    let half = (RIGHT - LEFT - GUTTER) / 2.0;
+    let (top, left) = (top + (i / 2) as f64 * (height + room), if i.is_multiple_of(2) { LEFT } else { RIGHT - half });
+    let right = if i + 1 == count { RIGHT } else { left + half };
+    Rect::new(left, top, right, top + height)
 }
 
 /// Linear from 0, or logarithmic where a few large norms would flatten the others.
@@ -230,15 +231,15 @@ pub(super) fn usual(points: &[Point]) -> Vec<f64> {
 
 /// Training and validation losses in their panel, whose horizontal axis is labelled if it has a `name`.
 pub(super) fn draw_losses(canvas: &mut Canvas, panel: &Panel, name: Option<&str>, runs: &[Run], options: &PlotOptions) {
-    draw_loss_frame(canvas, panel, name, runs);
+    panel.draw_frame(canvas, &loss_title(panel, runs), name);
     draw_loss_curves(canvas, panel, runs, options);
 }
 
-/// The frame of that panel. Losses of preference training have no unit that all of them share.
-pub(super) fn draw_loss_frame(canvas: &mut Canvas, panel: &Panel, name: Option<&str>, runs: &[Run]) {
+/// What stands above it. Losses of preference training have no unit that all of them share.
+pub(super) fn loss_title(panel: &Panel, runs: &[Run]) -> String {
     let unit = if runs.iter().any(Run::prefers) { "" } else { " in nats a token" };
     let note = if panel.y.scale == Scale::Log { ", logarithmic" } else { "" };
-    panel.draw_frame(canvas, &format!("loss{unit}{note}"), name);
+    format!("loss{unit}{note}")
 }
 
 /// What is in it.
