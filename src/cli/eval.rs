@@ -1,6 +1,7 @@
 //! `hadal eval`
 
 use super::exam;
+use super::stage_eval;
 use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer, positive};
 use crate::config::Config;
 use crate::config::data::DataConfig;
@@ -27,28 +28,31 @@ const PROBE_WINDOWS: usize = 128;
 #[derive(Args, Debug)]
 pub(super) struct EvalArgs {
     /// A run folder, a checkpoint or a Hugging Face folder
-    model: PathBuf,
-    /// UTF-8 text, JSON lines or tokens; the run's own held-out text by default
+    pub model: PathBuf,
+    /// UTF-8 text, JSON lines or tokens, of preference training pairs or questions; what the run held out by default
     #[arg(long, value_name = "PATH")]
-    data: Vec<PathBuf>,
-    /// Batches at most
+    pub data: Vec<PathBuf>,
+    /// Batches of text at most
     #[arg(long, default_value_t = 32, value_parser = positive())]
     batches: usize,
-    /// Sequences in a batch
+    /// Sequences in a batch of text
     #[arg(long, default_value_t = 8, value_parser = positive())]
     batch: usize,
-    /// Tokens in a sequence; that of the run, or 512, by default
+    /// Tokens in a sequence of text; that of the run, or 512, by default
     #[arg(long, value_parser = positive())]
     length: Option<usize>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
 }
 
 pub(super) fn run(args: EvalArgs) -> Result<()> {
     let folder = model_folder(&existing(&args.model)?)?;
+    let run = run_config(&args)?;
+    if let Some(config) = run.as_ref().filter(|config| stage_eval::judges(config)) {
+        return stage_eval::run(&args, &folder, config.clone());
+    }
     let config = model_config(&folder)?;
     let tokenizer = model_tokenizer(&folder, &config)?;
-    let run = run_config(&args)?;
     let known = run.as_ref().map(|c| c.train.sequence_length);
     let longest = config.longest();
     if args.length.is_some_and(|length| length > longest) {
@@ -109,7 +113,7 @@ fn run_config(args: &EvalArgs) -> Result<Option<Config>> {
 }
 
 /// What to evaluate on: the given files as a whole, or what the run held out.
-fn source(args: &EvalArgs, run: Option<&Config>) -> Result<(DataConfig, u64)> {
+pub(super) fn source(args: &EvalArgs, run: Option<&Config>) -> Result<(DataConfig, u64)> {
     if !args.data.is_empty() {
         let own = run.map(|config| config.data.clone()).unwrap_or_default();
         let (path, val_path) = (args.data.clone(), Vec::new());

@@ -94,6 +94,15 @@ impl Material {
         Ok(Some(PairLessons { pairs, references: Some(references) }))
     }
 
+    /// The same with all pairs or questions of its files held out.
+    pub(super) fn held_out(self) -> Material {
+        match self {
+            Material::Rows(dataset) => Material::Rows(dataset),
+            Material::Pairs(pairs) => Material::Pairs(pairs.held_out()),
+            Material::Questions(questions, encoder) => Material::Questions(questions.held_out(), encoder),
+        }
+    }
+
     /// The reward model that judges the answers, where the stage draws such and one is to.
     ///
     /// Errors: it cannot judge them.

@@ -27,6 +27,7 @@ mod sample;
 mod serve;
 mod setup; // what a run is made of
 mod stage; // sft, reward, dpo, grpo and ppo
+mod stage_eval;
 mod story; // what a pipeline came to
 mod study;
 mod summary; // what a run is, in words

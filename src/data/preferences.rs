@@ -90,6 +90,14 @@ impl Preferences {
         Preferences { whole: true, ..self }
     }
 
+    /// The same with every pair of its files held out, and none to train on.
+    pub fn held_out(mut self) -> Self {
+        if let Source::Files { train, val, .. } = &mut self.source {
+            val.splice(..0, std::mem::take(train));
+        }
+        self
+    }
+
     /// What encodes them.
     pub fn encoder(&self) -> &Encoder {
         &self.encoder

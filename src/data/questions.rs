@@ -131,6 +131,14 @@ impl Questions {
         Ok(Source::Files { train, val, counts, seed: data.shuffle.then_some(seed) })
     }
 
+    /// The same with every question of its files held out, and none to train on.
+    pub fn held_out(mut self) -> Self {
+        if let Source::Files { train, val, .. } = &mut self.source {
+            val.splice(..0, std::mem::take(train));
+        }
+        self
+    }
+
     /// Question number `n` of a split, always the same: of files the training questions of an epoch in a new order, and
     /// the held-out ones as they stand. `n` is below 2⁶³.
     ///

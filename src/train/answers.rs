@@ -13,6 +13,7 @@ use crate::data::questions::{Question, Questions};
 use crate::data::world::Split;
 use crate::error::{Error, Result};
 use crate::generate::{Completion, Engine, Finish, Request, Sampling};
+use crate::graph::Executor;
 use crate::model::program::{EVALUATE, REFERENCE, RESET};
 use crate::reward::{Rewards, Sample, Scores};
 use crate::rl::advantage::share_of_equal_groups;
@@ -60,6 +61,72 @@ impl<'a> Answers<'a> {
             prompt(encoder, &questions.question(n, split), config)?;
         }
         Ok(Answers { questions, encoder, rewards, engine, since: None })
+    }
+
+    /// Answers the held-out questions greedily, as many as `config` wants, and gives rewards and lengths; none if there
+    /// are no such questions.
+    ///
+    /// # Errors
+    /// If the device fails, or answers cannot be judged.
+    pub fn held_out(&mut self, executor: &mut dyn Executor, config: &Config) -> Result<Option<(usize, Numbers)>> {
+        let numbers = self.validated(config);
+        if numbers.is_empty() {
+            return Ok(None);
+        }
+        let judged = self.ask(executor, config, (&numbers, Split::Val), &|_| Sampling::greedy(), &|| true)?;
+        Ok(judged.map(|judged| (numbers.len(), judged.single())))
+    }
+
+    /// The numbers of the held-out questions that each validation asks.
+    fn validated(&self, config: &Config) -> Vec<u64> {
+        let wanted = config.rollout.as_ref().map_or(0, |rollout| rollout.eval_prompts as u64);
+        (0..self.questions.lengths().map_or(wanted, |(_, held_out)| held_out.min(wanted))).collect()
+    }
+
+    /// Answers questions of these numbers, on `executor`, while it `goes_on`, and judges the answers; none if it does
+    /// not.
+    fn ask(
+        &mut self,
+        executor: &mut dyn Executor,
+        config: &Config,
+        (numbers, split): (&[u64], Split),
+        sampling: &dyn Fn(usize) -> Sampling,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Judged>> {
+        let questions: Vec<Question> = numbers.iter().map(|&n| self.questions.question(n, split)).collect();
+        let encoded = questions.iter().map(|one| prompt(self.encoder, one, config));
+        let prompts: Vec<Vec<u32>> = encoded.collect::<Result<_>>()?;
+        let most = config.rollout.as_ref().map_or(1, |rollout| rollout.max_completion_length);
+        let request = |(i, prompt): (usize, &Vec<u32>)| Request {
+            prompt: prompt.clone(),
+            // A row takes one token more than it has positions: the last is a target alone.
+            max_tokens: most.min((config.train.sequence_length + 1).saturating_sub(prompt.len()).max(1)),
+            stop: vec![self.encoder.end()],
+            sampling: sampling(i),
+        };
+        let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
+        let began = Instant::now();
+        let Some(completions) = self.engine.generate_while(executor, &requests, goes_on)? else { return Ok(None) };
+        let (drawing, began) = (began.elapsed().as_secs_f64(), Instant::now());
+        let tokenizer = self.encoder.tokenizer();
+        let texts: Vec<String> = completions.iter().map(|one| tokenizer.decode(&one.tokens)).collect();
+        let end = self.encoder.end();
+        let whole = |(prompt, one): (&Vec<u32>, &Completion)| [prompt.as_slice(), &one.tokens, &[end]].concat();
+        let sequences: Vec<Vec<u32>> = prompts.iter().zip(&completions).map(whole).collect();
+        let sample = |i: usize| Sample {
+            question: &questions[i],
+            completion: &texts[i],
+            tokens: length(&completions[i]),
+            sequence: &sequences[i],
+        };
+        let samples: Vec<Sample<'_>> = (0..texts.len()).map(sample).collect();
+        let scores = match self.rewards.judge(&samples) {
+            // Ctrl-C reaches an external program as well: that it ended is no failure of its own.
+            Err(_) if !goes_on() => return Ok(None),
+            scores => scores?,
+        };
+        let seconds = [drawing, began.elapsed().as_secs_f64()];
+        Ok(Some(Judged { questions, prompts, completions, texts, scores, seconds }))
     }
 }
 
@@ -156,45 +223,10 @@ impl Trainer<'_> {
 
     /// Lets the policy answer questions and judges the answers; none if a signal asks to stop.
     fn ask(&mut self, numbers: &[u64], split: Split, sampling: &dyn Fn(usize) -> Sampling) -> Result<Option<Judged>> {
-        let (stop, config) = (self.stop.clone(), self.config);
         self.copy_merged()?;
         let Some(answers) = &mut self.answers else { return Ok(None) };
-        let questions: Vec<Question> = numbers.iter().map(|&n| answers.questions.question(n, split)).collect();
-        let encoded = questions.iter().map(|one| prompt(answers.encoder, one, config));
-        let prompts: Vec<Vec<u32>> = encoded.collect::<Result<_>>()?;
-        let most = config.rollout.as_ref().map_or(1, |rollout| rollout.max_completion_length);
-        let request = |(i, prompt): (usize, &Vec<u32>)| Request {
-            prompt: prompt.clone(),
-            // A row takes one token more than it has positions: the last is a target alone.
-            max_tokens: most.min((config.train.sequence_length + 1).saturating_sub(prompt.len()).max(1)),
-            stop: vec![answers.encoder.end()],
-            sampling: sampling(i),
-        };
-        let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
-        let began = Instant::now();
-        let executor = self.session.executor();
-        let drawn = answers.engine.generate_while(executor, &requests, || stop.requested().is_none())?;
-        let Some(completions) = drawn else { return Ok(None) };
-        let (drawing, began) = (began.elapsed().as_secs_f64(), Instant::now());
-        let tokenizer = answers.encoder.tokenizer();
-        let texts: Vec<String> = completions.iter().map(|one| tokenizer.decode(&one.tokens)).collect();
-        let end = answers.encoder.end();
-        let whole = |(prompt, one): (&Vec<u32>, &Completion)| [prompt.as_slice(), &one.tokens, &[end]].concat();
-        let sequences: Vec<Vec<u32>> = prompts.iter().zip(&completions).map(whole).collect();
-        let sample = |i: usize| Sample {
-            question: &questions[i],
-            completion: &texts[i],
-            tokens: length(&completions[i]),
-            sequence: &sequences[i],
-        };
-        let samples: Vec<Sample<'_>> = (0..texts.len()).map(sample).collect();
-        let scores = match answers.rewards.judge(&samples) {
-            // Ctrl-C reaches an external program as well: that it ended is no failure of its own.
-            Err(_) if stop.requested().is_some() => return Ok(None),
-            scores => scores?,
-        };
-        let seconds = [drawing, began.elapsed().as_secs_f64()];
-        Ok(Some(Judged { questions, prompts, completions, texts, scores, seconds }))
+        let (stop, executor) = (&self.stop, self.session.executor());
+        answers.ask(executor, self.config, (numbers, split), sampling, &|| stop.requested().is_none())
     }
 
     /// Gives the tokens of all answers the log-probabilities and values that the policy and the reference find, in the
@@ -249,14 +281,13 @@ impl Trainer<'_> {
     /// Answers the held-out questions, greedily, and notes what that is worth.
     pub(super) fn validate_answers(&mut self, step: u64) -> Result<()> {
         let Some(answers) = &self.answers else { return Ok(()) };
-        let wanted = self.config.rollout.as_ref().map_or(0, |rollout| rollout.eval_prompts as u64);
-        let all = answers.questions.lengths().map_or(wanted, |(_, held_out)| held_out.min(wanted));
-        let numbers: Vec<u64> = (0..all).collect();
+        let numbers = answers.validated(self.config);
         if numbers.is_empty() {
             return Ok(());
         }
+        let all = numbers.len();
         let Some(judged) = self.ask(&numbers, Split::Val, &|_| Sampling::greedy())? else { return Ok(()) };
-        let numbers = judged.numbers(&RolloutConfig { num_generations: 1, ..RolloutConfig::default() });
+        let numbers = judged.single();
         let reward = numbers["reward"];
         let row = ValRow::of_stage(step, f64::NAN, numbers);
         self.evaluated = Some((step, row.judged()));
@@ -317,6 +348,11 @@ impl Judged {
 
     fn tokens(&self) -> usize {
         self.completions.iter().map(length).sum()
+    }
+
+    /// Rewards and lengths, of one answer to each question.
+    fn single(&self) -> Numbers {
+        self.numbers(&RolloutConfig { num_generations: 1, ..RolloutConfig::default() })
     }
 
     /// Rewards and lengths under TRL's names.

@@ -1,13 +1,36 @@
 //! The sums that losses of preference training leave, as the loss and the numbers of a row, under TRL's names.
 
+use super::micro::Micro;
 use super::rows::Numbers;
-use super::session::Metrics;
+use super::session::{Metrics, Session};
+use crate::error::Result;
+use crate::graph::objective::Results;
 use crate::kernels::state::{
     PAIR_ACCURACY, PAIR_CHOSEN, PAIR_CHOSEN_LOG_PROB, PAIR_COUNTED, PAIR_ENTROPY, PAIR_LOSS, PAIR_REJECTED,
     PAIR_REJECTED_LOG_PROB, TOKEN_CHANGE, TOKEN_CLIPPED_HIGH, TOKEN_CLIPPED_LOW, TOKEN_COUNTED, TOKEN_ENTROPY,
     TOKEN_KL, TOKEN_LOSS, TOKEN_RATIO, VALUE_CLIPPED, VALUE_COUNTED, VALUE_LOSS, VALUE_VALUE,
 };
 use crate::model::goal::Goal;
+use crate::model::program::{EVALUATE, RESET};
+
+/// What an evaluation of `micros` finds: sums, the loss that training lowers, and a stage's numbers.
+///
+/// # Errors
+/// If the device fails.
+pub fn of_micros(session: &mut Session, micros: &[Micro]) -> Result<(Metrics, f64, Numbers)> {
+    session.run(RESET)?;
+    for micro in micros {
+        session.feed_micro(micro)?;
+        session.run(EVALUATE)?;
+    }
+    let metrics = session.metrics()?;
+    let aims = session.program.aims;
+    let mut read = |results: Option<Results>| results.map(|sums| session.read(sums.metrics)).transpose();
+    let [objective, scores] = aims.results();
+    let (objective, scores) = (read(objective)?.unwrap_or_default(), read(scores)?.unwrap_or_default());
+    let (loss, numbers) = of_window(aims.goal, &metrics, &objective, &scores);
+    Ok((metrics, loss, numbers))
+}
 
 /// The loss that `goal` lowers and its numbers, from the sums of a window: of the head over the vocabulary's objective,
 /// and of the head of one output.

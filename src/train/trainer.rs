@@ -9,10 +9,10 @@ use super::numbers;
 use super::pace::Pace;
 use super::progress::Progress;
 use super::results::{Arrived, LOADS, METRICS, OBJECTIVE, PARTS, RESULT, SCORES, Waiting};
-use super::rows::{Numbers, Row, ValRow};
+use super::rows::{Row, ValRow};
 use super::saving::Saving;
 use super::schedule::learning_rate;
-use super::session::{Metrics, Session};
+use super::session::Session;
 use super::spare::Spare;
 use super::start::{Machine, Source};
 use super::window::weigh;
@@ -21,9 +21,8 @@ use crate::config::Config;
 use crate::data::prefetch::prefetch;
 use crate::error::{Error, Result};
 use crate::generate::{Generator, Request, Sampling};
-use crate::graph::objective::Results;
 use crate::model::lora::is_adapter;
-use crate::model::program::{EVALUATE, FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
+use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::stop::{Signal, Stop};
 use crate::terminal::{note, printable};
@@ -293,7 +292,7 @@ impl<'a> Trainer<'a> {
         if self.validation.is_empty() {
             return Ok(());
         }
-        let (metrics, loss, numbers) = self.judge()?;
+        let (metrics, loss, numbers) = numbers::of_micros(&mut self.session, &self.validation)?;
         let said = match self.lessons {
             Lessons::Rows(dataset) => {
                 let bits_per_byte = loss / std::f64::consts::LN_2 / dataset.bytes_per_token();
@@ -317,22 +316,6 @@ impl<'a> Trainer<'a> {
         self.evaluated = Some((step, loss));
         self.pace.restart(self.state.tokens); // the rate counts training alone
         Ok(())
-    }
-
-    /// What the validation finds: sums, the loss that training lowers, and a stage's numbers.
-    fn judge(&mut self) -> Result<(Metrics, f64, Numbers)> {
-        self.session.run(RESET)?;
-        for micro in &self.validation {
-            self.session.feed_micro(micro)?;
-            self.session.run(EVALUATE)?;
-        }
-        let metrics = self.session.metrics()?;
-        let aims = self.session.program.aims;
-        let mut read = |results: Option<Results>| results.map(|sums| self.session.read(sums.metrics)).transpose();
-        let [objective, scores] = aims.results();
-        let (objective, scores) = (read(objective)?.unwrap_or_default(), read(scores)?.unwrap_or_default());
-        let (loss, numbers) = numbers::of_window(aims.goal, &metrics, &objective, &scores);
-        Ok((metrics, loss, numbers))
     }
 
     fn sample(&mut self, step: u64) -> Result<()> {

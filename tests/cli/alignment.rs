@@ -194,9 +194,12 @@ fn a_reward_model_writes_nothing_and_says_so() {
     let config = json(&checkpoint(at.path(), "judge").join("config.json"));
     assert_eq!(config["architectures"][0], "DeepseekV2ForSequenceClassification");
     let words = ["holds a reward model, which gives a number for an answer and writes none"];
-    for command in ["chat", "sample", "serve", "eval"] {
+    for command in ["chat", "sample", "serve"] {
         refused(at.path(), &[command, "judge"], 2, &words);
     }
+    // Only of a run it is known what it is to be judged by.
+    let newest = checkpoint(at.path(), "judge");
+    refused(at.path(), &["eval", &newest.to_string_lossy(), "--data", "pairs.jsonl"], 2, &words);
     refused(at.path(), &["export", "judge", "--out", "none"], 2, &words);
     for (kind, draws) in STAGES {
         let mut from = stage(kind, &[draws, &["--steps", "1", "--out", "none"]].concat());

@@ -10,7 +10,7 @@ use half::f16;
 use std::fs;
 use std::path::Path;
 
-const RANK: [&str; 2] = ["--set", "lora.rank=4"];
+pub const RANK: [&str; 2] = ["--set", "lora.rank=4"];
 
 /// `sft` with adapters and more arguments.
 fn adapters(more: &[&str]) -> Vec<String> {

@@ -14,6 +14,7 @@ mod hostile; // broken models, tensors, tokenizers
 #[cfg(unix)]
 mod judges; // programs that judge answers
 mod lora; // adapters
+mod merits; // what preference training came to
 mod pairs; // reward models and DPO
 mod pipeline; // several stages
 mod positions; // sequences longer than a model was trained at

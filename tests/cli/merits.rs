@@ -1,0 +1,91 @@
+//! `hadal eval` of preference training: what the last validation of a run said, and the same of other files.
+
+use super::alignment::{STAGES, folder, learnt, stage};
+use super::lora::RANK;
+use super::{hadal, refused, succeeds};
+use hadal::train::rows::{Numbers, Row, ValRow};
+use std::fs;
+use std::path::Path;
+
+/// What `hadal eval` prints, by name.
+fn evaluated(at: &Path, args: &[&str]) -> Numbers {
+    let out = succeeds(at, &[&["eval", "--backend", "cpu"], args].concat()).out;
+    let number = |line: &str| line.split_once(' ').map(|(name, value)| (name.to_owned(), value.parse().unwrap()));
+    out.lines().map(|line| number(line).unwrap()).collect()
+}
+
+/// The last validation of a run.
+fn validated(at: &Path, run: &str) -> ValRow {
+    let of = |row: Row| if let Row::Val(row) = row { Some(row) } else { None };
+    learnt(at, run).into_iter().filter_map(of).next_back().unwrap()
+}
+
+/// Whether every number of a validation is what an evaluation found, to the digits that it prints.
+fn agrees(found: &Numbers, row: &ValRow) -> bool {
+    let loss = row.loss.is_finite().then(|| ("loss".to_owned(), row.loss));
+    let mut all = row.numbers.clone().into_iter().chain(loss);
+    all.all(|(name, value)| found.get(&name).is_some_and(|x| (x - value).abs() <= 1e-6 + 1e-5 * value.abs()))
+}
+
+#[test]
+fn a_run_is_worth_what_its_last_validation_said() {
+    let at = folder();
+    for (kind, draws) in STAGES {
+        for (adapters, sets) in [(false, &[][..]), (true, &RANK[..])] {
+            if adapters && matches!(kind, "reward" | "ppo") {
+                continue;
+            }
+            let run = format!("{kind}-{adapters}");
+            let more = ["--steps", "3", "--out", &run, "--set", "train.eval_interval=3"];
+            let rate = ["--set", "optimizer.learning_rate=0.02"];
+            succeeds(at.path(), &stage(kind, &[draws, sets, &more, &rate].concat()));
+            let (found, row) = (evaluated(at.path(), &[&run]), validated(at.path(), &run));
+            assert!(agrees(&found, &row), "{run}: {found:?} beside {row:?}");
+            assert_eq!(found[if draws.is_empty() { "pairs" } else { "questions" }], 2.0, "{run}");
+            // Other weights would be seen.
+            let first = learnt(at.path(), &run).into_iter().next().unwrap();
+            assert!(matches!(&first, Row::Val(first) if first.step == 0), "{first:?}");
+            let moved = matches!(first, Row::Val(first) if !agrees(&found, &first));
+            assert!(moved || !draws.is_empty(), "{run}: greedy answers may stay");
+        }
+    }
+}
+
+#[test]
+fn other_files_are_judged_as_a_whole() {
+    let at = folder();
+    let text = fs::read_to_string(at.path().join("pairs.jsonl")).unwrap();
+    let swapped = text.replace("chosen", "other").replace("rejected", "chosen").replace("other", "rejected");
+    fs::write(at.path().join("swapped.jsonl"), swapped).unwrap();
+    for (kind, draws) in [STAGES[0], STAGES[2]] {
+        let more = ["--steps", "6", "--out", kind, "--set", "optimizer.learning_rate=0.02"];
+        succeeds(at.path(), &stage(kind, &[draws, &more].concat()));
+    }
+    let [right, wrong] = ["pairs.jsonl", "swapped.jsonl"].map(|file| evaluated(at.path(), &["reward", "--data", file]));
+    assert_eq!((right["pairs"], wrong["pairs"]), (20.0, 20.0));
+    assert!(right["rewards/accuracies"] > 0.6, "{right:?}");
+    assert!((right["rewards/accuracies"] + wrong["rewards/accuracies"] - 1.0).abs() < 1e-6, "{right:?} {wrong:?}");
+    assert!((right["rewards/margins"] + wrong["rewards/margins"]).abs() < 2e-6);
+    assert_eq!(evaluated(at.path(), &["grpo", "--data", "asked.jsonl"])["questions"], 20.0);
+    refused(at.path(), &["eval", "grpo", "--data", "pairs.jsonl", "--backend", "cpu"], 2, &["line 1 has two answers"]);
+    refused(
+        at.path(),
+        &["eval", "reward", "--data", "asked.jsonl", "--backend", "cpu"],
+        2,
+        &["line 1 has no \"chosen\" and \"rejected\""],
+    );
+}
+
+#[test]
+fn what_cannot_be_judged_is_refused() {
+    let at = folder();
+    succeeds(at.path(), &stage("dpo", &["--steps", "2", "--out", "dpo"]));
+    let eval = ["eval", "dpo", "--backend", "cpu"];
+    refused(at.path(), &[&eval[..], &["--data", "pairs.jsonl"]].concat(), 2, &["--data", "is not known"]);
+    fs::remove_file(at.path().join("dpo/reference_logps.safetensors")).unwrap();
+    refused(at.path(), &eval, 2, &["dpo", "lacks what the weights that it began with think"]);
+    let newest = super::sft::checkpoint(at.path(), "dpo");
+    let broken = newest.join("model.safetensors");
+    fs::write(&broken, "nothing").unwrap();
+    assert_eq!(hadal(at.path(), &eval).code, 2);
+}
