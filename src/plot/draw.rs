@@ -180,8 +180,8 @@ fn in_grid(mut layout: Layout) -> Layout {
     layout
 }
 
-/// Place number `i` of `count` in two columns under `top`, in rows of a `height` that are `room` apart; the last one, where
-/// it is alone in its row, has both columns.
+/// Place number `i` of `count` in two columns under `top`, in rows of a `height` that are `room` apart; the last one,
+/// where it is alone in its row, has both columns.
 pub(super) fn cell(i: usize, count: usize, top: f64, height: f64, room: f64) -> Rect {
     let half = (RIGHT - LEFT - GUTTER) / 2.0;
     let (top, left) = (top + (i / 2) as f64 * (height + room), if i.is_multiple_of(2) { LEFT } else { RIGHT - half });

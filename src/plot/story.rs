@@ -1,5 +1,5 @@
-//! The stages of a model's training, each in a panel of its own: the loss of what learns from text, how often the better
-//! of two answers gets the higher reward, or the reward of answers.
+//! The stages of a model's training, each in a panel of its own: the loss of what learns from text, how often the
+//! better of two answers gets the higher reward, or the reward of answers.
 
 use super::canvas::{Canvas, Size};
 use super::draw::{

@@ -68,12 +68,9 @@ fn other_files_are_judged_as_a_whole() {
     assert!((right["rewards/margins"] + wrong["rewards/margins"]).abs() < 2e-6);
     assert_eq!(evaluated(at.path(), &["grpo", "--data", "asked.jsonl"])["questions"], 20.0);
     refused(at.path(), &["eval", "grpo", "--data", "pairs.jsonl", "--backend", "cpu"], 2, &["line 1 has two answers"]);
-    refused(
-        at.path(),
-        &["eval", "reward", "--data", "asked.jsonl", "--backend", "cpu"],
-        2,
-        &["line 1 has no \"chosen\" and \"rejected\""],
-    );
+    fs::write(at.path().join("question.jsonl"), r#"{"prompt": "Why?", "answer": "So"}"#).unwrap();
+    let wrong = ["eval", "reward", "--data", "question.jsonl", "--backend", "cpu"];
+    refused(at.path(), &wrong, 2, &["line 1 has no \"chosen\""]);
 }
 
 #[test]
