@@ -1,6 +1,7 @@
 //! `hadal eval`
 
 use super::exam;
+use super::stage::allow_bad_lines;
 use super::stage_eval;
 use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer, positive};
 use crate::config::Config;
@@ -22,6 +23,9 @@ use crate::train::session::Session;
 use clap::Args;
 use std::path::PathBuf;
 
+/// Batches of text, and sequences in one, where the arguments say nothing else.
+const BATCHES: usize = 32;
+const BATCH: usize = 8;
 /// Windows of the world that are searched for questions.
 const PROBE_WINDOWS: usize = 128;
 
@@ -32,15 +36,21 @@ pub(super) struct EvalArgs {
     /// UTF-8 text, JSON lines or tokens, of preference training pairs or questions; what the run held out by default
     #[arg(long, value_name = "PATH")]
     pub data: Vec<PathBuf>,
-    /// Batches of text at most
-    #[arg(long, default_value_t = 32, value_parser = positive())]
-    batches: usize,
-    /// Sequences in a batch of text
-    #[arg(long, default_value_t = 8, value_parser = positive())]
-    batch: usize,
+    /// Batches of text at most; 32 by default
+    #[arg(long, value_parser = positive())]
+    pub batches: Option<usize>,
+    /// Sequences in a batch of text; 8 by default
+    #[arg(long, value_parser = positive())]
+    pub batch: Option<usize>,
     /// Tokens in a sequence of text; that of the run, or 512, by default
     #[arg(long, value_parser = positive())]
-    length: Option<usize>,
+    pub length: Option<usize>,
+    /// Set one key of the run's configuration, such as reward.functions=["exact"]
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Lines of conversations, pairs or questions that may be unusable, and are left out; as in the run by default
+    #[arg(long, value_name = "N")]
+    max_bad_lines: Option<usize>,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -59,7 +69,8 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         return Err(Error::Usage(format!("--length is more than the {longest} positions that the model takes")));
     }
     let length = args.length.or(known).unwrap_or(config.max_position_embeddings.min(512)).min(longest);
-    config.check_pass("--batch", args.batch.saturating_mul(length), "lower it")?;
+    let (batches, batch) = (args.batches.unwrap_or(BATCHES), args.batch.unwrap_or(BATCH));
+    config.check_pass("--batch", batch.saturating_mul(length), "lower it")?;
     let (data, seed) = source(&args, run.as_ref())?;
     let sft = run.as_ref().and_then(|run| run.sft.as_ref());
     let dataset = match sft {
@@ -68,11 +79,11 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     };
     let whole = !args.data.is_empty();
     let available = if whole { dataset.train_windows() } else { dataset.val_windows().map(|n| n as u64) };
-    let windows = available.unwrap_or(u64::MAX).min(args.batches.saturating_mul(args.batch) as u64) as usize;
+    let windows = available.unwrap_or(u64::MAX).min(batches.saturating_mul(batch) as u64) as usize;
     if windows == 0 {
         return Err(Error::Usage("there is no held-out window; give --data, or a smaller --length".to_owned()));
     }
-    let size = BatchSize { batch: args.batch.min(windows), length };
+    let size = BatchSize { batch: batch.min(windows), length };
     let device = args.device.open(Precision::F32)?;
     let options = ProgramOptions {
         size,
@@ -105,11 +116,20 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     Ok(())
 }
 
-/// The configuration of the run that the model belongs to, if it is a run folder.
+/// The configuration of the run that the model belongs to, if it is a run folder, with what the arguments set.
 fn run_config(args: &EvalArgs) -> Result<Option<Config>> {
     let file = args.model.join(journal::CONFIG);
     let is_run = args.model.join(CHECKPOINTS).is_dir() && file.is_file();
-    is_run.then(|| Config::resolve(Some(&file.to_string_lossy()), &[])).transpose()
+    if !is_run && (!args.set.is_empty() || args.max_bad_lines.is_some()) {
+        return Err(Error::Usage("--set and --max-bad-lines are for run folders, and MODEL is none".to_owned()));
+    }
+    let resolve = || -> Result<Config> {
+        let mut config = Config::resolve(Some(&file.to_string_lossy()), &args.set)?;
+        let kind = config.kind();
+        args.max_bad_lines.iter().for_each(|&lines| allow_bad_lines(&mut config, kind, lines));
+        Ok(config)
+    };
+    is_run.then(resolve).transpose()
 }
 
 /// What to evaluate on: the given files as a whole, or what the run held out.

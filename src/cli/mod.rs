@@ -81,7 +81,7 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Serve a model by the interface that clients of OpenAI's know
     Serve(serve::ServeArgs),
-    /// Loss, bits per byte and accuracy of a model
+    /// Loss, bits per byte and accuracy of a model; of preference training pairs ranked right, or rewards of answers
     Eval(eval::EvalArgs),
     /// Compare every kernel and gradient on this adapter with the CPU reference
     Check(check::CheckArgs),

@@ -40,15 +40,8 @@ impl StageFlags {
             // Absolute, so that the run's config.toml means the same file from any folder.
             sft.chat_template = Some(std::path::absolute(path).map_err(|e| Error::io(path, e))?);
         }
-        let allowed = match kind {
-            Kind::Pretrain => None,
-            Kind::Sft => config.sft.as_mut().map(|sft| &mut sft.max_bad_lines),
-            Kind::Reward => config.reward_model.as_mut().map(|model| &mut model.max_bad_lines),
-            Kind::Dpo => config.dpo.as_mut().map(|dpo| &mut dpo.max_bad_lines),
-            Kind::Grpo | Kind::Ppo => config.rollout.as_mut().map(|rollout| &mut rollout.max_bad_lines),
-        };
-        if let (Some(allowed), Some(lines)) = (allowed, self.max_bad_lines) {
-            *allowed = lines;
+        if let Some(lines) = self.max_bad_lines {
+            allow_bad_lines(config, kind, lines);
         }
         Ok(())
     }
@@ -112,8 +105,22 @@ impl Stage<'_> {
     }
 }
 
+/// Lets so many lines of the data be unusable, where a run of this kind knows such.
+pub(super) fn allow_bad_lines(config: &mut Config, kind: Kind, lines: usize) {
+    let allowed = match kind {
+        Kind::Pretrain => None,
+        Kind::Sft => config.sft.as_mut().map(|sft| &mut sft.max_bad_lines),
+        Kind::Reward => config.reward_model.as_mut().map(|model| &mut model.max_bad_lines),
+        Kind::Dpo => config.dpo.as_mut().map(|dpo| &mut dpo.max_bad_lines),
+        Kind::Grpo | Kind::Ppo => config.rollout.as_mut().map(|rollout| &mut rollout.max_bad_lines),
+    };
+    if let Some(allowed) = allowed {
+        *allowed = lines;
+    }
+}
+
 /// Gives the configuration the sections of a run of this kind, and takes those of others.
-fn set_sections(config: &mut Config, kind: Kind) {
+pub(super) fn set_sections(config: &mut Config, kind: Kind) {
     /// The section as it is, or its default, if it is one of this kind.
     fn set<T: Default>(section: &mut Option<T>, wanted: bool) {
         *section = wanted.then(|| section.take().unwrap_or_default());

@@ -93,6 +93,10 @@ impl RolloutConfig {
                 return Err(Error::config(format!("rollout.{key}"), reason));
             }
         }
+        if self.eval_prompts > MOST_ANSWERS {
+            let reason = format!("is {}, and must be at most {MOST_ANSWERS}", self.eval_prompts);
+            return Err(Error::config("rollout.eval_prompts", reason));
+        }
         let (answers, parts) = (self.answers(), self.num_mini_batches);
         if answers > MOST_ANSWERS {
             let reason =

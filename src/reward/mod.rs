@@ -68,6 +68,17 @@ pub struct Part {
     pub failed: usize,
 }
 
+impl Scores {
+    /// Adds those of another batch, judged by the same functions, behind these.
+    pub fn extend(&mut self, other: Scores) {
+        self.totals.extend(other.totals);
+        for (part, more) in self.parts.iter_mut().zip(other.parts) {
+            part.values.extend(more.values);
+            part.failed += more.failed;
+        }
+    }
+}
+
 impl Rewards {
     /// The functions that `config` names, a reward model as `scorer`. An external program is started.
     ///

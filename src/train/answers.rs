@@ -1,28 +1,23 @@
 //! Answers that the policy draws, judges and learns from: GRPO and PPO.
 
+use super::judged::{Judged, length};
 use super::lessons::Lessons;
 use super::micro::Micro;
 use super::numbers::named;
-use super::rollout::{Answer, Rollout};
+use super::rollout::Rollout;
 use super::rows::{Numbers, Row, ValRow};
 use super::trainer::Trainer;
 use crate::chat::Encoder;
 use crate::config::Config;
-use crate::config::rollout::RolloutConfig;
 use crate::data::questions::{Question, Questions};
 use crate::data::world::Split;
 use crate::error::{Error, Result};
-use crate::generate::{Completion, Engine, Finish, Request, Sampling};
+use crate::generate::{Completion, Engine, Request, Sampling};
 use crate::graph::Executor;
 use crate::model::program::{EVALUATE, REFERENCE, RESET};
-use crate::reward::{Rewards, Sample, Scores};
-use crate::rl::advantage::share_of_equal_groups;
-use crate::rl::estimate::{Drawn, judge};
-use crate::rl::{deviation, mean};
+use crate::reward::{Rewards, Sample};
+use crate::rl::estimate::judge;
 use std::time::Instant;
-
-/// Questions and answers of a validation that are written out.
-const WRITTEN: usize = 16;
 
 /// What draws answers and judges them.
 pub struct Answers<'a> {
@@ -32,16 +27,6 @@ pub struct Answers<'a> {
     engine: Engine,
     /// When the updates of the present batch began.
     since: Option<Instant>,
-}
-
-/// Questions with their prompts' tokens, answers and what these are worth.
-struct Judged {
-    questions: Vec<Question>,
-    prompts: Vec<Vec<u32>>,
-    completions: Vec<Completion>,
-    texts: Vec<String>,
-    scores: Scores,
-    seconds: [f64; 2],
 }
 
 impl<'a> Answers<'a> {
@@ -63,18 +48,23 @@ impl<'a> Answers<'a> {
         Ok(Answers { questions, encoder, rewards, engine, since: None })
     }
 
-    /// Answers the held-out questions greedily, as many as `config` wants, and gives rewards and lengths; none if there
-    /// are no such questions.
+    /// Answers the held-out questions greedily, as many as `config` wants and a batch of a rollout's size at a time,
+    /// and gives their number, rewards and lengths; none if there are no such questions.
     ///
     /// # Errors
     /// If the device fails, or answers cannot be judged.
     pub fn held_out(&mut self, executor: &mut dyn Executor, config: &Config) -> Result<Option<(usize, Numbers)>> {
         let numbers = self.validated(config);
-        if numbers.is_empty() {
-            return Ok(None);
+        let at_a_time = config.rollout.as_ref().map_or(1, |rollout| rollout.answers().max(1));
+        let mut all: Option<Judged> = None;
+        for some in numbers.chunks(at_a_time) {
+            let judged = self.ask(executor, config, (some, Split::Val), &|_| Sampling::greedy(), &|| true)?;
+            match (&mut all, judged) {
+                (Some(all), Some(judged)) => all.extend(judged),
+                (all, judged) => *all = judged,
+            }
         }
-        let judged = self.ask(executor, config, (&numbers, Split::Val), &|_| Sampling::greedy(), &|| true)?;
-        Ok(judged.map(|judged| (numbers.len(), judged.single())))
+        Ok(all.map(|judged| (numbers.len(), judged.single())))
     }
 
     /// The numbers of the held-out questions that each validation asks.
@@ -318,82 +308,5 @@ impl Trainer<'_> {
     /// Whether the run draws what it learns from.
     pub(super) fn draws(&self) -> bool {
         matches!(self.lessons, Lessons::Answers)
-    }
-}
-
-/// Tokens of an answer, the one that ended it included.
-fn length(completion: &Completion) -> usize {
-    completion.tokens.len() + usize::from(matches!(completion.finish, Finish::Stop(_)))
-}
-
-impl Judged {
-    /// The answers with their prompts and no numbers yet.
-    fn answers(&self, config: &Config) -> Vec<Answer> {
-        let masked = config.grpo.as_ref().is_some_and(|grpo| grpo.mask_truncated_completions);
-        let answer = |(prompt, completion): (&Vec<u32>, &Completion)| {
-            let mut tokens = completion.tokens.clone();
-            let ended = if let Finish::Stop(token) = completion.finish { Some(token) } else { None };
-            tokens.extend(ended);
-            Answer { prompt: prompt.clone(), tokens, counts: ended.is_some() || !masked, ..Answer::default() }
-        };
-        self.prompts.iter().zip(&self.completions).map(answer).collect()
-    }
-
-    /// What advantages are made of.
-    fn drawn<'d>(&self, answers: &'d mut [Answer]) -> Vec<Drawn<'d>> {
-        let ended = self.completions.iter().map(|one| matches!(one.finish, Finish::Stop(_)));
-        let worth = self.scores.totals.iter().zip(ended);
-        answers.iter_mut().zip(worth).map(|(answer, (&reward, ended))| Drawn { answer, reward, ended }).collect()
-    }
-
-    fn tokens(&self) -> usize {
-        self.completions.iter().map(length).sum()
-    }
-
-    /// Rewards and lengths, of one answer to each question.
-    fn single(&self) -> Numbers {
-        self.numbers(&RolloutConfig { num_generations: 1, ..RolloutConfig::default() })
-    }
-
-    /// Rewards and lengths under TRL's names.
-    fn numbers(&self, rollout: &RolloutConfig) -> Numbers {
-        let lengths: Vec<f64> = self.completions.iter().map(|one| length(one) as f64).collect();
-        let open = self.completions.iter().filter(|one| one.finish == Finish::Length).count();
-        let group = rollout.num_generations;
-        let totals = &self.scores.totals;
-        let spread = totals.chunks(group).map(deviation).collect::<Vec<f64>>();
-        let mut numbers = named([
-            ("reward", mean(totals)),
-            ("reward_std", mean(&spread)),
-            ("frac_reward_zero_std", share_of_equal_groups(totals, group)),
-            ("completions/mean_length", mean(&lengths)),
-            ("completions/min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min)),
-            ("completions/max_length", lengths.iter().copied().fold(0.0, f64::max)),
-            ("completions/clipped_ratio", open as f64 / lengths.len().max(1) as f64),
-        ]);
-        for part in &self.scores.parts {
-            numbers.insert(format!("rewards/{}/mean", part.name), mean(&part.values));
-            numbers.insert(format!("rewards/{}/std", part.name), deviation(&part.values));
-            if part.failed > 0 {
-                numbers.insert(format!("rewards/{}/failed", part.name), part.failed as f64);
-            }
-        }
-        numbers
-    }
-
-    /// The first questions with their answers and what these are worth, as text.
-    fn written(&self) -> String {
-        let mut text = String::new();
-        for (i, question) in self.questions.iter().enumerate().take(WRITTEN) {
-            let asked: Vec<&str> = question.prompt.iter().map(|turn| turn.content.as_str()).collect();
-            let parts: Vec<String> =
-                self.scores.parts.iter().map(|part| format!("{} {:.3}", part.name, part.values[i])).collect();
-            text += &format!("question: {}\nanswer: {}\n", asked.join("\n"), self.texts[i]);
-            if let Some(right) = &question.reference {
-                text += &format!("right: {right}\n");
-            }
-            text += &format!("reward: {:.3} ({})\n\n", self.scores.totals[i], parts.join(", "));
-        }
-        text
     }
 }

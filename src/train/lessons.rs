@@ -54,11 +54,7 @@ impl Lessons<'_> {
     pub fn validation(&self, config: &Config) -> Result<Vec<Micro>> {
         match self {
             Lessons::Rows(dataset) => Ok(window::validation(config, dataset)?.into_iter().map(Micro::of).collect()),
-            Lessons::Pairs(lessons) => {
-                let (pairs, all) = (config.train.micro_batch as u64 / 2, lessons.pairs.validated(config));
-                let micro = |first: u64| lessons.val_micro(first..all.min(first + pairs), pairs as usize);
-                Ok((0..all).step_by(pairs as usize).map(micro).collect())
-            }
+            Lessons::Pairs(lessons) => Ok(lessons.validation(config).collect()),
             Lessons::Answers => Ok(Vec::new()),
         }
     }
@@ -79,6 +75,12 @@ impl PairLessons<'_> {
         };
         let reference = self.references.as_ref().map(known).unwrap_or_default();
         micro(self.pairs.batch(&pairs, most), reference)
+    }
+
+    /// The micro-batches of the held-out pairs that validate, each made when it is asked for.
+    pub fn validation(&self, config: &Config) -> impl Iterator<Item = Micro> {
+        let (pairs, all) = (config.train.micro_batch as u64 / 2, self.pairs.validated(config));
+        (0..all).step_by(pairs as usize).map(move |first| self.val_micro(first..all.min(first + pairs), pairs as usize))
     }
 
     /// Held-out pairs of these numbers, filled up to `most`.

@@ -10,6 +10,7 @@ mod results; // what comes back of updates
 pub mod numbers; // of preference training
 pub mod rollout; // a batch of drawn answers
 pub mod answers; // how they are drawn and judged
+mod judged; // and what they are worth
 mod faults; // devices that fail, updates that are not finite
 pub mod diagnosis; // what went bad first
 pub mod window; // the rows of each update

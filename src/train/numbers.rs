@@ -12,15 +12,19 @@ use crate::kernels::state::{
 };
 use crate::model::goal::Goal;
 use crate::model::program::{EVALUATE, RESET};
+use std::borrow::Borrow;
 
 /// What an evaluation of `micros` finds: sums, the loss that training lowers, and a stage's numbers.
 ///
 /// # Errors
 /// If the device fails.
-pub fn of_micros(session: &mut Session, micros: &[Micro]) -> Result<(Metrics, f64, Numbers)> {
+pub fn of_micros(
+    session: &mut Session,
+    micros: impl IntoIterator<Item: Borrow<Micro>>,
+) -> Result<(Metrics, f64, Numbers)> {
     session.run(RESET)?;
     for micro in micros {
-        session.feed_micro(micro)?;
+        session.feed_micro(micro.borrow())?;
         session.run(EVALUATE)?;
     }
     let metrics = session.metrics()?;

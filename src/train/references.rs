@@ -39,6 +39,19 @@ impl References {
     /// # Errors
     /// If the file is not sound.
     pub fn read(run: &Path, pairs: &Preferences, config: &Config) -> Result<Option<References>> {
+        Ok(Self::known(run)?.filter(|found| found.is_enough(pairs, config)))
+    }
+
+    /// The same of held-out pairs alone: none if those are not all there.
+    ///
+    /// # Errors
+    /// If the file is not sound.
+    pub fn of_held_out(run: &Path, pairs: &Preferences, config: &Config) -> Result<Option<References>> {
+        Ok(Self::known(run)?.filter(|found| found.is_enough_to_validate(pairs, config)))
+    }
+
+    /// What the run folder has.
+    fn known(run: &Path) -> Result<Option<References>> {
         let path = run.join(REFERENCES);
         if !path.exists() {
             return Ok(None);
@@ -54,16 +67,16 @@ impl References {
                 _ => Err(wrong()),
             }
         };
-        let found = References { train: rows(TRAIN)?, val: rows(VAL)? };
-        Ok(Some(found).filter(|found| found.is_enough(pairs, config)))
+        Ok(Some(References { train: rows(TRAIN)?, val: rows(VAL)? }))
     }
 
     fn is_enough(&self, pairs: &Preferences, config: &Config) -> bool {
-        let known = |rows: &[[f32; COLUMNS]], place: u64, pair: &EncodedPair| {
-            rows.get(place as usize).is_some_and(|row| row.iter().all(|x| x.is_finite()) && row[2] == mark(pair))
-        };
-        (0..pairs.validated(config)).all(|i| known(&self.val, i, &pairs.val_pair(i)))
+        self.is_enough_to_validate(pairs, config)
             && wanted(pairs, config).into_iter().all(|(place, n)| known(&self.train, place, &pairs.train_pair(n)))
+    }
+
+    fn is_enough_to_validate(&self, pairs: &Preferences, config: &Config) -> bool {
+        (0..pairs.validated(config)).all(|i| known(&self.val, i, &pairs.val_pair(i)))
     }
 
     /// Makes them with the weights that `session` holds and writes them into the run folder.
@@ -101,6 +114,11 @@ impl References {
     }
 }
 
+/// Whether the numbers at a place are there, and those of this pair.
+fn known(rows: &[[f32; COLUMNS]], place: u64, pair: &EncodedPair) -> bool {
+    rows.get(place as usize).is_some_and(|row| row.iter().all(|x| x.is_finite()) && row[2] == mark(pair))
+}
+
 /// 24 bits of a hash (FNV-1a) of a pair's tokens and of which count: an integer that f32 holds exactly.
 fn mark(pair: &EncodedPair) -> f32 {
     let words = [&pair.chosen, &pair.rejected].into_iter().flat_map(|answer| {
@@ -115,7 +133,7 @@ fn mark(pair: &EncodedPair) -> f32 {
 fn wanted(pairs: &Preferences, config: &Config) -> BTreeMap<u64, u64> {
     let train = &config.train;
     let updates = if train.overfit { 1 } else { train.steps };
-    let all = updates * train.accumulation as u64 * (train.micro_batch as u64 / 2);
+    let all = updates.saturating_mul(train.accumulation as u64).saturating_mul(train.micro_batch as u64 / 2);
     let all = pairs.pairs().map_or(all, |(epoch, _)| all.min(epoch));
     (0..all).map(|n| (pairs.place(n), n)).collect()
 }
