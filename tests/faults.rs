@@ -8,6 +8,10 @@ mod runs;
 mod drawn;
 #[path = "faults/hooked.rs"]
 mod hooked;
+#[path = "faults/lost.rs"]
+mod lost;
+#[path = "faults/pairs.rs"]
+mod pairs;
 #[path = "faults/poison.rs"]
 mod poison;
 #[path = "faults/spikes.rs"]

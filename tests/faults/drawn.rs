@@ -3,7 +3,7 @@
 
 use super::poison::Sick;
 use super::runs::{self, School};
-use super::{Unlucky, devices};
+use super::{devices, lost};
 use hadal::backend::Device;
 use hadal::config::Config;
 use hadal::config::train::{OnNonFinite, ScheduleKind};
@@ -13,10 +13,7 @@ use hadal::train::lessons::Lessons;
 use hadal::train::rows::{Row, TrainRow};
 use hadal::train::start::{self, Source};
 use hadal::train::trainer::{Outcome, Trainer};
-use rand::{RngExt, SeedableRng};
-use std::cell::Cell;
 use std::path::Path;
-use std::rc::Rc;
 
 /// Two batches of four updates.
 const STEPS: u64 = 8;
@@ -31,7 +28,7 @@ fn config(kind: &str) -> Config {
 }
 
 /// Trains in `run`, or goes on there, on the machines of `source`; calls `begun` when the trainer takes over.
-fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: impl FnOnce()) -> Result<Outcome> {
+fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn Fn()) -> Result<Outcome> {
     let (school, resume) = (School::new(config), run.exists());
     let mut machine = source.machine()?;
     let mut journal = Journal::create(run, config, resume)?;
@@ -43,18 +40,6 @@ fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: impl FnOnc
     begun();
     let trainer = Trainer::new(config, source, machine, Lessons::Answers, &school.tokenizer, journal, state)?;
     trainer.drawing(answers).run(false)
-}
-
-/// As [`train`], losing the device at the given calls. Also gives the number of calls and of devices.
-fn unlucky(config: &Config, device: &Device, run: &Path, moments: Vec<u64>) -> (Result<Outcome>, u64, u32) {
-    let (calls, device) = (Rc::new(Cell::new(super::BEFORE)), device.reopen().unwrap());
-    let mut source = Unlucky { config, device, calls: calls.clone(), moments: Rc::new(moments), opened: 0 };
-    let outcome = train(config, &mut source, run, || calls.set(0));
-    (outcome, calls.get(), source.opened)
-}
-
-fn evidence(run: &Path) -> Vec<(String, Vec<u8>)> {
-    runs::evidence(run, STEPS, read_rows(run).unwrap())
 }
 
 fn updates(run: &Path) -> Vec<TrainRow> {
@@ -72,34 +57,16 @@ fn unmoved(row: &TrainRow) -> bool {
     }
 }
 
-/// Loses the device at `count` moments, a run each, or stops for good there and goes on, and compares the ends.
+/// Loses the device at `count` moments, as [`lost::ends_alike`], after a look at the first run.
 fn ends_alike(device: &Device, kind: &str, count: usize, seed: u64) {
-    let (mut config, folder) = (config(kind), tempfile::tempdir().unwrap());
-    let whole = folder.path().join("whole");
-    let (outcome, calls, _) = unlucky(&config, device, &whole, Vec::new());
-    outcome.unwrap();
-    let (expected, rows) = (evidence(&whole), updates(&whole));
-    // Exactly so in the first update of a batch, whatever rows and passes that takes, and in no other.
-    let first = rows.iter().filter(|row| unmoved(row)).map(|row| row.step).collect::<Vec<_>>();
-    assert_eq!(first, if kind == "ppo" { vec![1, 5] } else { vec![1] }, "{rows:?}");
-    assert!(rows.iter().any(|row| row.numbers["rewards/format/std"] > 0.0), "rewards differ: {rows:?}");
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    for i in 0..count {
-        let (moment, run) = (rng.random_range(1..=calls), folder.path().join(format!("run-{i}")));
-        config.train.device_retries = (i % 2) as u32;
-        let (outcome, _, opened) = unlucky(&config, device, &run, vec![moment]);
-        match i % 2 {
-            0 => {
-                assert_eq!(outcome.unwrap_err().exit_code(), 4);
-                unlucky(&config, device, &run, Vec::new()).0.unwrap();
-            }
-            _ => assert!(outcome.unwrap().steps == STEPS && opened == 2, "the device was never lost"),
-        }
-        let described = device.describe();
-        assert_eq!(runs::difference(&evidence(&run), &expected), None, "{kind}: {moment} of {calls} on {described}");
-        std::fs::remove_dir_all(&run).unwrap();
-    }
-    println!("{kind}: {count} of {count} moments of {calls} calls on {}: the same bytes", device.describe());
+    let look = |whole: &Path| {
+        let rows = updates(whole);
+        // Exactly so in the first update of a batch, whatever rows and passes that takes, and in no other.
+        let first = rows.iter().filter(|row| unmoved(row)).map(|row| row.step).collect::<Vec<_>>();
+        assert_eq!(first, if kind == "ppo" { vec![1, 5] } else { vec![1] }, "{rows:?}");
+        assert!(rows.iter().any(|row| row.numbers["rewards/format/std"] > 0.0), "rewards differ: {rows:?}");
+    };
+    lost::ends_alike(device, config(kind), count, seed, &train, &look);
 }
 
 #[test]
@@ -134,7 +101,7 @@ fn updates_that_are_not_finite_amid_a_batch_are_skipped_and_gone_back_from() {
     (config.schedule.kind, config.schedule.warmup_steps) = (ScheduleKind::Constant, STEPS);
     let (peak, run) = (config.optimizer.learning_rate, |name: &str| folder.path().join(name));
     let train = |config: &Config, name: &str| {
-        train(config, &mut Sick { config, limit: 0.6 * peak as f32 }, &run(name), || ()).unwrap();
+        train(config, &mut Sick { config, limit: 0.6 * peak as f32 }, &run(name), &|| ()).unwrap();
     };
     // The sixth update, at two thirds of the peak, is the first that is bad; the seventh brings the run back to where
     // it was skipped, in the middle of the second batch.
