@@ -127,6 +127,8 @@ fn run_config(args: &EvalArgs) -> Result<Option<Config>> {
         let mut config = Config::resolve(Some(&file.to_string_lossy()), &args.set)?;
         let kind = config.kind();
         args.max_bad_lines.iter().for_each(|&lines| allow_bad_lines(&mut config, kind, lines));
+        // Somebody may have written on the file.
+        config.validate()?;
         Ok(config)
     };
     is_run.then(resolve).transpose()
