@@ -25,7 +25,7 @@ mod template; // changes to chat templates
 mod text; // changes to lines of `key = value`
 
 use formats::{FORMATS, Format};
-use judge::Judge;
+use judge::{Alone, Judge};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
@@ -52,10 +52,10 @@ fn mutated(format: &Format, seeds: &[Vec<u8>], i: u64) -> Vec<u8> {
 /// Reads `n` mutations of each format. Of every format some must be accepted and some refused: a mutator that breaks
 /// all or nothing tests nothing.
 fn run(n: u64) {
-    let mut faults = Vec::new();
+    let (alone, mut faults) = (Alone::wait(), Vec::new());
     for format in FORMATS {
         let seeds = (format.seeds)();
-        let mut judge = Judge::new(format.read, LONGEST);
+        let mut judge = Judge::new(&alone, format.read, LONGEST);
         let mut accepted = 0;
         for seed in &seeds {
             assert_eq!(judge.judge(seed.clone()), Ok(true), "{}: the seed itself", format.name);
@@ -65,7 +65,7 @@ fn run(n: u64) {
                 Ok(sound) => accepted += u64::from(sound),
                 Err(fault) => {
                     faults.push(format!("{} number {i}: {fault:?}", format.name));
-                    judge = Judge::new(format.read, LONGEST); // the old one may hang
+                    judge = Judge::new(&alone, format.read, LONGEST); // the old one may hang
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Small efforts meant to cost much: files of millions of values, tensors or levels, and promises of more.
 
 use super::formats::FORMATS;
-use super::judge::Judge;
+use super::judge::{Alone, Judge};
 use std::time::Duration;
 
 /// Bytes of a bomb in every run of the tests.
@@ -154,10 +154,10 @@ fn large_tokenizer() -> (usize, Vec<u8>) {
 
 /// Every bomb is refused, or what it says is so.
 fn run(n: usize) {
-    let mut faults = Vec::new();
+    let (alone, mut faults) = (Alone::wait(), Vec::new());
     for (name, what, bytes) in BOMBS {
         let format = FORMATS.iter().find(|format| format.name == *name).unwrap();
-        let mut judge = Judge::new(format.read, LONGEST);
+        let mut judge = Judge::new(&alone, format.read, LONGEST);
         let judged = judge.judge(bytes(n));
         let (slowest, most) = judge.worst();
         println!("{name:<12} {what}: {judged:?}, {} ms, {} MiB", slowest.as_millis(), most >> 20);
@@ -169,9 +169,10 @@ fn run(n: usize) {
 /// What is built of a vocabulary is larger than its text, also where that is sound.
 #[test]
 fn a_large_vocabulary_costs_less_than_two_kilobytes_a_token() {
+    let alone = Alone::wait();
     let format = FORMATS.iter().find(|format| format.name == "tokenizer").unwrap();
     let (tokens, bytes) = large_tokenizer();
-    let mut judge = Judge::new(format.read, LONGEST).allowing(2048 * tokens as u64);
+    let mut judge = Judge::new(&alone, format.read, LONGEST).allowing(2048 * tokens as u64);
     assert_eq!(judge.judge(bytes), Ok(true));
     println!("{tokens} tokens, {} MiB", judge.worst().1 >> 20);
 }
