@@ -1,7 +1,9 @@
 // losses[t] = logsumexp(z) - z[target], correct[t] = 1 if the target is the lowest class of the largest logit, and
-// with p.gradient = 1 z becomes (softmax(z) - onehot(target)) * loss_weights[t] * loss scale; zeros for targets from
-// `classes` on. One workgroup a row, in two sweeps over it; overwrites the losses and hits of its rows.
-// An invocation rewrites only logits that it alone has read. Reference: src/reference/cross_entropy.rs.
+// with p.gradient = 1 z becomes
+//   ((s - onehot(target)) * loss_weights[t] + entropy_bonus * factors[t] * s * (ln(s) + entropies[t])) * loss scale
+// with s = softmax(z); zeros for targets from `classes` on. One workgroup a row, in two sweeps over it; overwrites the
+// losses and hits of its rows. An invocation rewrites only logits that it alone has read.
+// Reference: src/reference/cross_entropy.rs.
 #import shared/elements
 #import shared/reduce
 #import shared/state
@@ -11,14 +13,17 @@ struct Params {
     classes: u32,
     first_row: u32,
     gradient: u32,
+    entropy_bonus: f32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read_write> logits: array<#{HALF_LOGITS ? Halves : Elements}>; // (rows, classes)
 @group(0) @binding(1) var<storage, read> targets: array<u32>;                                     // (tokens)
 @group(0) @binding(2) var<storage, read> loss_weights: array<f32>;                                // (tokens)
 @group(0) @binding(3) var<storage, read> result: array<f32>;                                      // (8)
-@group(0) @binding(4) var<storage, read_write> losses: array<f32>;                                // (tokens)
-@group(0) @binding(5) var<storage, read_write> correct: array<f32>;                               // (tokens)
+@group(0) @binding(4) var<storage, read> entropies: array<f32>;                                   // (tokens)
+@group(0) @binding(5) var<storage, read> factors: array<f32>;                                     // (tokens)
+@group(0) @binding(6) var<storage, read_write> losses: array<f32>;                                // (tokens)
+@group(0) @binding(7) var<storage, read_write> correct: array<f32>;                               // (tokens)
 
 const LOWEST = -1e30; // below every logit; finite, since WGSL promises nothing about infinities
 const NO_CLASS = 0xffffffffu;
@@ -118,13 +123,22 @@ fn main(
     }
     // Second sweep: the gradient, over the logits.
     let weight = loss_weights[token] * result[RESULT_LOSS_SCALE];
-    for (var i = lane; i < width; i += #{THREADS}u) {
-        var d = exp(Elements(logits[first + i]) - Elements(top)) / Elements(total);
-#if LANES == 4
-        d -= select(vec4(0.0), vec4(1.0), vec4(4u * i) + vec4(0u, 1u, 2u, 3u) == vec4(wanted));
-#else
-        d -= select(0.0, 1.0, i == wanted);
+#if BONUS
+    let bonus = p.entropy_bonus * factors[token] * result[RESULT_LOSS_SCALE];
+    let offset = entropies[token] - log(total); // ln(s) + entropy is z - top + offset
 #end
-        logits[first + i] = #{HALF_LOGITS ? Halves : Elements}(d * weight);
+    for (var i = lane; i < width; i += #{THREADS}u) {
+        let u = Elements(logits[first + i]) - Elements(top);
+        let s = exp(u) / Elements(total);
+#if LANES == 4
+        var d = s - select(vec4(0.0), vec4(1.0), vec4(4u * i) + vec4(0u, 1u, 2u, 3u) == vec4(wanted));
+#else
+        var d = s - select(0.0, 1.0, i == wanted);
+#end
+        d *= weight;
+#if BONUS
+        d += bonus * s * (u + offset);
+#end
+        logits[first + i] = #{HALF_LOGITS ? Halves : Elements}(d);
     }
 }

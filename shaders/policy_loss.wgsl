@@ -1,9 +1,10 @@
 // The clipped policy loss of PPO and GRPO. With q = exp(lp - old) and d = reference - lp, the loss of a token is
-//   factor * (-min(q A, clamp(q, 1 - clip_low, 1 + clip_high) A) + beta (exp(d) - d - 1)),
+//   factor * (-min(q A, clamp(q, 1 - clip_low, 1 + clip_high) A) + beta (exp(d) - d - 1) - entropy_bonus H),
 // and loss_weights[t], minus its derivative in lp, is what cross_entropy takes:
 //   factor * (q A, or 0 where the clamp makes the smaller one, - beta (1 - exp(d))).
-// Zeros where the factor is 0. One invocation a token; overwrites the weights and the results: loss, exp(d) - d - 1, q,
-// clipped below, clipped above, entropy, (lp - old)^2 / 2, counted. Reference: src/reference/policy_loss.rs.
+// The derivative in the entropy H is cross_entropy's to make. Zeros where the factor is 0. One invocation a token;
+// overwrites the weights and the results: loss, exp(d) - d - 1, q, clipped below, clipped above, entropy,
+// (lp - old)^2 / 2, counted. Reference: src/reference/policy_loss.rs.
 #import shared/elements
 
 struct Params {
@@ -11,6 +12,7 @@ struct Params {
     clip_low: f32,
     clip_high: f32,
     beta: f32,
+    entropy_bonus: f32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> log_probs: array<f32>;           // (tokens)
@@ -56,7 +58,7 @@ fn main(
     let kl = divergence(d);
     // exp(d) - 1 is kl + d.
     loss_weights[t] = factor * (select(ratio * advantage, 0.0, low || high) + p.beta * (kl + d));
-    let loss = factor * (p.beta * kl - gain);
+    let loss = factor * (p.beta * kl - gain - p.entropy_bonus * entropies[t]);
     results[2u * t] = vec4(loss, kl, ratio, select(0.0, 1.0, low));
     results[2u * t + 1u] = vec4(select(0.0, 1.0, high), entropies[t], 0.5 * change * change, 1.0);
 }

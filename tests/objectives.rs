@@ -64,7 +64,7 @@ fn the_adapter_agrees_with_the_judge_on_every_objective() {
             compare(&what, &found, judge.get(tensor), 1e-5).unwrap_or_else(|e| panic!("{e}"));
         }
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 11);
 }
 
 const WIDTH: usize = 6;
@@ -172,7 +172,7 @@ fn without_a_goal_training_is_cross_entropy_bit_for_bit_and_its_losses_are_the_l
 }
 
 fn policy(t: &mut Tensors, n: usize) -> Policy {
-    Policy::new(t, n, [0.2, 0.2], 0.5)
+    Policy::new(t, n, [0.2, 0.2], [0.5, 0.25])
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Tokens {
         let [old, reference] = ["old", "reference"].map(|name| numbers(&given[name]));
         let [clip_low, clip_high] = [0, 1].map(|i| given["clip"][i].as_f64().unwrap() as f32);
         let beta = case["beta"].as_f64().unwrap() as f32;
-        let p = policy_loss::Params { tokens: n as u32, clip_low, clip_high, beta };
+        let p = policy_loss::Params { tokens: n as u32, clip_low, clip_high, beta, entropy_bonus: 0.0 };
         let (mut weights, mut rows) = (vec![9.0; n], vec![9.0; n * TOKEN_COLUMNS]);
         let inputs = [&self.log_probs[..], &self.entropies, &old, &reference, &advantages, &factors];
         reference::policy_loss::policy_loss(&p, inputs, &mut weights, &mut rows);

@@ -74,16 +74,17 @@ pub(super) struct Fit {
     pub plan: Plan,
 }
 
-/// Whether there is room for a plan.
-pub(super) type Room<'a> = &'a dyn Fn(&Plan) -> bool;
+/// Whether there is room for the plan of a configuration.
+pub(super) type Room<'a> = &'a dyn Fn(&Config, &Plan) -> bool;
 
 /// The least recompute with which there is room for `micro_batch` sequences, and none of whose tensors needs more than
 /// a binding holds; else the most that is allowed, as an error.
 fn fit(config: &Config, micro_batch: usize, target: Target, room: Room<'_>) -> Result<Fit, Fit> {
     let mut last = None;
     for recompute in allowed(config) {
-        let plan = program(&with(config, micro_batch, recompute), target).plan();
-        let fits = plan.largest() <= target.binding_limit && room(&plan);
+        let tried = with(config, micro_batch, recompute);
+        let plan = program(&tried, target).plan();
+        let fits = plan.largest() <= target.binding_limit && room(&tried, &plan);
         let found = Fit { micro_batch, recompute, plan };
         if fits {
             return Ok(found);
@@ -99,7 +100,8 @@ pub(super) fn decide(config: &mut Config, target: Target, limit: Option<u64>) {
     config.train.recompute = match (config.train.recompute, limit) {
         (Recompute::Auto, None) => Recompute::None,
         (Recompute::Auto, Some(limit)) => {
-            let (Ok(found) | Err(found)) = fit(config, config.train.micro_batch, target, &|plan| plan.bytes() <= limit);
+            let (Ok(found) | Err(found)) =
+                fit(config, config.train.micro_batch, target, &|_, plan| plan.bytes() <= limit);
             found.recompute
         }
         (chosen, _) => chosen,

@@ -1,15 +1,16 @@
 //! What a run computes with, made anew where its device failed, and the weights that it begins with.
 
+use super::beside::Beside;
 use super::fit::{self, Target};
 use super::{Fill, load_weights, lora, origin};
 use crate::backend::Device;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::generate::{Generator, GeneratorOptions};
+use crate::generate::Generator;
 use crate::graph::plan::Plan;
 use crate::model::goal::is_head;
 use crate::model::params::start_values;
-use crate::reward::model::{RewardModel, Scorer};
+use crate::reward::model::Scorer;
 use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
 use crate::train::session::Session;
@@ -27,9 +28,7 @@ pub(super) struct Machines<'a> {
     pub device: Device,
     pub target: Target,
     pub cap: Option<u64>,
-    pub samples: Option<GeneratorOptions>,
-    /// What judges drawn answers beside the other functions.
-    pub judge: Option<RewardModel>,
+    pub beside: Beside,
     pub profile: bool,
     /// Whether a machine was made: another wants the device opened anew.
     pub used: bool,
@@ -40,7 +39,12 @@ impl Machines<'_> {
     fn advice(&self) -> String {
         // Without a cap nothing but the user decides what is recomputed.
         let config = if self.cap.is_some() { self.open } else { self.config };
-        let room = |plan: &Plan| self.cap.is_none_or(|cap| plan.bytes() <= cap) && self.device.has_room(plan);
+        let beside = |config: &Config| self.beside.bytes(config, self.target, &|plan| self.device.staging(plan));
+        let room = |tried: &Config, plan: &Plan| {
+            // The cap is what is left beside the rest of this run; that of another micro-batch may be larger.
+            let capped = |cap| plan.bytes() + beside(tried) <= cap + beside(self.config);
+            self.cap.is_none_or(capped) && self.device.has_room(plan)
+        };
         fit::advice(config, self.target, &room)
     }
 }
@@ -73,12 +77,13 @@ impl Source for Machines<'_> {
         if self.profile {
             session.executor().profile()?;
         }
-        let sampler = self.samples.map(|options| Generator::new(&self.config.model, options, device)).transpose()?;
+        let sampler =
+            self.beside.samples.map(|options| Generator::new(&self.config.model, options, device)).transpose()?;
         Ok(Machine { session, sampler })
     }
 
     fn scorer(&mut self) -> Result<Option<Scorer>> {
-        self.judge.as_ref().map(|judge| judge.open(&self.device)).transpose()
+        self.beside.judge.as_ref().map(|judge| judge.open(&self.config.train, &self.device)).transpose()
     }
 
     /// Beside adapters the frozen weights are the reference.

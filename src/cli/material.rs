@@ -1,7 +1,6 @@
 //! The data of a run: opened as its stage wants them.
 
 use crate::chat::Encoder;
-use crate::config::reward::RewardKind;
 use crate::config::{Config, Kind};
 use crate::data::Dataset;
 use crate::data::preferences::Preferences;
@@ -107,9 +106,8 @@ impl Material {
     ///
     /// Errors: it cannot judge them.
     pub(super) fn judge(&self, config: &Config) -> Result<Option<RewardModel>> {
-        let (Material::Questions(_, encoder), Some(reward)) = (self, &config.reward) else { return Ok(None) };
-        let folder = reward.model.as_ref().filter(|_| reward.functions.contains(&RewardKind::Model));
-        folder.map(|folder| RewardModel::find(folder, &config.train, encoder.tokenizer())).transpose()
+        let Material::Questions(_, encoder) = self else { return Ok(None) };
+        config.judging_model().map(|folder| RewardModel::find(folder, &config.train, encoder.tokenizer())).transpose()
     }
 
     /// What draws answers, by this decoder, and judges them, also by this `scorer`, where the stage learns from such.

@@ -1,6 +1,7 @@
 //! The command line: one module a command.
 
 mod bench;
+mod beside; // what a run has on its device beside training
 mod chat;
 mod check;
 mod completions;

@@ -1,5 +1,6 @@
 //! `hadal plan`
 
+use super::beside::Beside;
 use super::fit::{Fit, Target, decide, largest, policies, program, reserve, spelt, table};
 use super::{bytes, gib, summary::summary};
 use crate::config::Config;
@@ -34,17 +35,21 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
         config.model.vocab_size = Tokenizer::load(&config.data.tokenizer)?.vocab_size();
     }
     config.validate()?;
+    let beside = Beside::planned(&config)?;
     // `auto` as a card with matrix units decides it.
     let stored = if config.train.precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
     let target = Target { binding_limit: args.binding, stored, known: config.model.vocab_size };
+    let taken = |config: &Config| beside.bytes(config, target, &staging_bytes);
     let limit = args.vram.map(|memory| memory - reserve(memory));
     let mut decided = config.clone();
-    decide(&mut decided, target, limit);
+    decide(&mut decided, target, limit.map(|limit| limit.saturating_sub(taken(&config))));
     print(summary(&decided, &program(&decided, target), &staging_bytes))?;
+    beside.lines(&config, target, &staging_bytes).iter().try_for_each(print)?;
     print(policies(&config, target))?;
     let (Some(memory), Some(limit)) = (args.vram, limit) else { return Ok(()) };
-    let Fit { micro_batch, recompute, plan } = largest(&config, target, &|plan| plan.bytes() <= limit)
-        .map_err(|least| Error::Memory(too_much(&least.plan, memory, args.binding)))?;
+    let room = |tried: &Config, plan: &Plan| plan.bytes() + taken(tried) <= limit;
+    let Fit { micro_batch, recompute, plan } =
+        largest(&config, target, &room).map_err(|least| Error::Memory(too_much(&least.plan, memory, args.binding)))?;
     print(format_args!("with {micro_batch} sequences a pass: {}", table(&plan, staging_bytes(&plan))))?;
     print(format_args!(
         "largest micro-batch within {:.2} GiB: {micro_batch} ({:.2} GiB, and {:.2} left to the driver; recompute {})",

@@ -120,7 +120,7 @@ fn of_answers(folder: &Path, config: &Config, material: &Material, known: usize,
     let slots = config.rollout.as_ref().map_or(1, |rollout| rollout.slots());
     // As in training: a row takes one token more than it has positions, since the last is a target alone.
     let options = GeneratorOptions { slots, capacity: config.train.sequence_length + 1, chunk: CHUNK, known };
-    let scorer = material.judge(config)?.map(|judge| judge.open(device)).transpose()?;
+    let scorer = material.judge(config)?.map(|judge| judge.open(&config.train, device)).transpose()?;
     let program = Generator::decoder(&model, options, device);
     let mut executor = device.executor(&program.tensors, &program.recordings, None)?;
     load_weights(folder, &model, |fill| program.decoder.weights.load(executor.as_mut(), fill))?;

@@ -1,5 +1,6 @@
 //! `hadal train`
 
+use super::beside::{Beside, sample_options};
 use super::exam;
 use super::fit::{self, Target};
 use super::machines::Machines;
@@ -11,17 +12,16 @@ use super::summary::summary;
 use super::{DeviceArgs, bytes, gib, open_weights, resume};
 use crate::backend::Device;
 use crate::chat::exam::Scores;
-use crate::config::{Config, Kind};
-use crate::error::{Error, Result};
-use crate::generate::{Generator, GeneratorOptions};
-use crate::reward::model::RewardModel;
+use crate::config::Config;
+use crate::error::Result;
+use crate::graph::plan::Plan;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::journal::Journal;
 use crate::train::rotation;
 use crate::train::session::Session;
 use crate::train::start::{self, Source};
-use crate::train::trainer::{Outcome, SAMPLE_TOKENS, Trainer};
+use crate::train::trainer::{Outcome, Trainer};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -99,14 +99,12 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
         open_weights(folder, &origin::grown(folder, &open.model)?)?;
     }
     let device = args.device.open(open.train.precision)?;
-    let Fitted { config, target, cap, samples, judge, head } =
-        Fitted::new(args, &open, &material, &tokenizer, &device)?;
+    let Fitted { config, target, cap, beside, head } = Fitted::new(args, &open, &material, &tokenizer, &device)?;
     head.iter().for_each(note);
     let profile = args.profile;
     let (open, tokenizer) = (&open, &tokenizer);
     let used = false;
-    let mut source =
-        Machines { config: &config, open, out, tokenizer, device, target, cap, samples, judge, profile, used };
+    let mut source = Machines { config: &config, open, out, tokenizer, device, target, cap, beside, profile, used };
     let mut machine = source.machine()?;
     let session = &mut machine.session;
     let measured = measured(session);
@@ -144,8 +142,7 @@ struct Fitted {
     target: Target,
     /// Bytes that the program that trains may take.
     cap: Option<u64>,
-    samples: Option<GeneratorOptions>,
-    judge: Option<RewardModel>,
+    beside: Beside,
     /// What there is to say of it.
     head: Vec<String>,
 }
@@ -161,23 +158,19 @@ impl Fitted {
         let mut config = open.clone();
         let known = tokenizer.vocab_size();
         let target = Target { binding_limit: device.binding_limit(), stored: device.stored(), known };
-        let (samples, judge) = (sample_options(&config, tokenizer)?, material.judge(&config)?);
-        let beside = [
-            ("for samples, beside", for_samples(&config, samples, device)),
-            ("reward model, beside", judge.as_ref().map_or(0, |judge| judge.bytes(device))),
-        ];
-        let taken: u64 = beside.iter().map(|(_, bytes)| bytes).sum();
+        let beside = Beside { samples: sample_options(&config, tokenizer)?, judge: material.judge(&config)? };
+        let staging = |plan: &Plan| device.staging(plan);
+        let taken = beside.bytes(&config, target, &staging);
         let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(taken));
         fit::decide(&mut config, target, cap);
         let program = fit::program(&config, target);
         let mut head = vec![
             format!("running on {}", device.describe()),
             format!("data: {}", material.describe()),
-            summary(&config, &program, &|plan| device.staging(plan)),
+            summary(&config, &program, &staging),
         ];
-        let wanted = beside.into_iter().filter(|(_, bytes)| *bytes > 0);
-        head.extend(wanted.map(|(name, bytes)| format!("  {name:<20} {:>10.4} GiB", gib(bytes))));
-        Ok(Fitted { config, target, cap, samples, judge, head })
+        head.extend(beside.lines(&config, target, &staging));
+        Ok(Fitted { config, target, cap, beside, head })
     }
 }
 
@@ -189,31 +182,6 @@ fn measured(session: &mut Session) -> Vec<String> {
         format!("  {:<20} {held:>10.4} GiB in buffers, {set_aside:.4} GiB set aside on the device", "allocated")
     });
     tuning.into_iter().chain(allocated).collect()
-}
-
-/// Bytes of the second program, with weights of its own, that draws samples; 0 where none are wanted. A cap counts it.
-fn for_samples(config: &Config, samples: Option<GeneratorOptions>, device: &Device) -> u64 {
-    samples.map_or(0, |options| {
-        let plan = Generator::decoder(&config.model, options, device).plan();
-        plan.bytes() + device.staging(&plan)
-    })
-}
-
-/// What draws the samples of a run, if it wants any.
-fn sample_options(config: &Config, tokenizer: &Tokenizer) -> Result<Option<GeneratorOptions>> {
-    // A program with another head has other parameters, and drawn answers are samples themselves.
-    let has_other_heads = matches!(config.kind(), Kind::Reward | Kind::Grpo | Kind::Ppo);
-    if config.train.sample_interval == 0 || has_other_heads {
-        return Ok(None);
-    }
-    let (prompt, longest) =
-        (1 + tokenizer.encode(&config.train.sample_prompt).len(), config.model.max_position_embeddings);
-    if prompt >= longest {
-        let reason = format!("has {prompt} tokens, and the model takes {longest} with the answer; shorten it");
-        return Err(Error::config("train.sample_prompt", reason));
-    }
-    let capacity = (prompt + SAMPLE_TOKENS).min(longest);
-    Ok(Some(GeneratorOptions { slots: 1, capacity, chunk: prompt, known: tokenizer.vocab_size() }))
 }
 
 impl RunArgs {

@@ -20,10 +20,11 @@ use data::DataConfig;
 use dpo::{DpoConfig, RewardModelConfig};
 use lora::LoraConfig;
 use model::ModelConfig;
-use reward::RewardConfig;
+use reward::{RewardConfig, RewardKind};
 use rollout::{GrpoConfig, PpoConfig, RolloutConfig};
 use serde::{Deserialize, Serialize};
 use sft::SftConfig;
+use std::path::Path;
 use task::TaskConfig;
 use train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
@@ -119,6 +120,12 @@ impl Kind {
 }
 
 impl Config {
+    /// The folder of the reward model that judges drawn answers, where the run draws such and one is to.
+    pub fn judging_model(&self) -> Option<&Path> {
+        let reward = self.reward.as_ref().filter(|_| self.kind().draws())?;
+        reward.model.as_deref().filter(|_| reward.functions.contains(&RewardKind::Model))
+    }
+
     /// Layers a preset or file, which `config` names, and then each `KEY=VALUE` of `sets`.
     ///
     /// Without `config` the base is the embedded default, `tiny`. A name of [`layers::PRESETS`] is that preset;

@@ -146,6 +146,8 @@ pub enum LossType {
 pub struct GrpoConfig {
     /// β: factor on the divergence (k3) from the weights that the run began with; 0 for none; default 0.
     pub beta: f64,
+    /// Factor on the entropy of each token's distribution, which lowers the loss; 0 for none; default 0.
+    pub ent_coef: f64,
     /// ε: how far the ratio of probabilities may fall below 1 before it is clipped; default 0.2.
     pub epsilon: f64,
     /// How far it may rise above 1; `epsilon` if absent.
@@ -162,6 +164,7 @@ impl Default for GrpoConfig {
     fn default() -> Self {
         GrpoConfig {
             beta: 0.0,
+            ent_coef: 0.0,
             epsilon: 0.2,
             epsilon_high: None,
             scale_rewards: ScaleRewards::Group,
@@ -184,6 +187,8 @@ impl GrpoConfig {
     pub fn validate(&self) -> Result<()> {
         let [low, high] = self.clip();
         demand(self.beta >= 0.0 && self.beta.is_finite(), "grpo.beta", self.beta, "0 or a positive number")?;
+        let bonus = self.ent_coef;
+        demand(bonus >= 0.0 && bonus.is_finite(), "grpo.ent_coef", bonus, "0 or a positive number")?;
         demand(low > 0.0 && low < 1.0, "grpo.epsilon", low, "above 0 and below 1")?;
         demand(high > 0.0 && high.is_finite(), "grpo.epsilon_high", high, "a positive number")
     }
@@ -214,6 +219,8 @@ pub struct PpoConfig {
     pub cliprange_value: f64,
     /// Factor on the value loss; default 0.1.
     pub vf_coef: f64,
+    /// Factor on the entropy of each token's distribution, which lowers the loss; 0 for none; default 0.
+    pub ent_coef: f64,
     /// γ: factor on what comes a token later; default 1.
     pub gamma: f64,
     /// λ: weight of long looks ahead in advantages; default 0.95.
@@ -232,6 +239,7 @@ impl Default for PpoConfig {
             cliprange: 0.2,
             cliprange_value: 0.2,
             vf_coef: 0.1,
+            ent_coef: 0.0,
             gamma: 1.0,
             lam: 0.95,
             whiten_rewards: false,
@@ -251,6 +259,7 @@ impl PpoConfig {
         };
         finite("kl_coef", self.kl_coef)?;
         finite("vf_coef", self.vf_coef)?;
+        finite("ent_coef", self.ent_coef)?;
         finite("missing_eos_penalty", self.missing_eos_penalty)?;
         demand(self.cliprange > 0.0 && self.cliprange < 1.0, "ppo.cliprange", self.cliprange, "above 0 and below 1")?;
         let clip = self.cliprange_value;
@@ -284,6 +293,7 @@ mod tests {
         GrpoConfig::default().validate().unwrap();
         for (text, words) in [
             ("beta = -1.0", "grpo.beta: is -1"),
+            ("ent_coef = -0.1", "grpo.ent_coef: is -0.1"),
             ("epsilon = 1.0", "grpo.epsilon: is 1"),
             ("epsilon_high = 0.0", "grpo.epsilon_high: is 0"),
         ] {
@@ -293,6 +303,7 @@ mod tests {
         PpoConfig::default().validate().unwrap();
         for (text, words) in [
             ("kl_coef = nan", "ppo.kl_coef: is NaN"),
+            ("ent_coef = inf", "ppo.ent_coef: is inf"),
             ("cliprange = 0.0", "ppo.cliprange: is 0"),
             ("gamma = 1.1", "ppo.gamma: is 1.1"),
         ] {

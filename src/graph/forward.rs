@@ -292,7 +292,7 @@ impl Head<'_> {
             if let Some(objective) = objective.filter(|_| before.is_none()) {
                 self.log_probs(r, objective, first, m);
             }
-            self.cross_entropy(r, first, m);
+            self.cross_entropy(r, objective, first, m);
             if self.training {
                 self.terms.iter().for_each(|term| self.gradients(r, term, first, m));
             }
@@ -323,10 +323,23 @@ impl Head<'_> {
         r.step(&kernels::log_probs::KERNEL, &params, &tensors);
     }
 
-    fn cross_entropy(&self, r: &mut Recorder<'_>, first_row: u32, rows: u32) {
+    fn cross_entropy(&self, r: &mut Recorder<'_>, objective: Option<&Objective>, first_row: u32, rows: u32) {
         let (classes, slots) = (shape2(r, self.logits)[1], self.slots);
-        let params = kernels::cross_entropy::Params { rows, classes, first_row, gradient: self.training.into() };
-        let tensors = [self.logits, slots.targets, slots.loss_weights, slots.result, slots.losses, slots.correct];
+        let gradient = self.training.into();
+        let bonus = objective.filter(|_| self.training).and_then(Objective::entropy_bonus);
+        // Without a bonus no entropies are read.
+        let (entropy_bonus, [entropies, factors]) = bonus.unwrap_or((0.0, [slots.loss_weights; 2]));
+        let params = kernels::cross_entropy::Params { rows, classes, first_row, gradient, entropy_bonus };
+        let tensors = [
+            self.logits,
+            slots.targets,
+            slots.loss_weights,
+            slots.result,
+            entropies,
+            factors,
+            slots.losses,
+            slots.correct,
+        ];
         r.step(&kernels::cross_entropy::KERNEL, &params, &tensors);
     }
 

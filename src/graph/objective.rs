@@ -1,9 +1,9 @@
 //! What preference training adds to a model's last hidden states: goals of the loss head, and heads of one output.
 //!
 //! Every goal of the loss head comes down to one number a token, minus the derivative of the loss in the target's
-//! log-probability. Cross-entropy has the host's loss weights in that place, so a goal only has to write these, on the
-//! device, before the head makes its gradients. Values and rewards come from heads of their own, whose losses give the
-//! gradient of their outputs.
+//! log-probability, and for a bonus on entropy a second, minus the derivative in that. Cross-entropy has the host's
+//! loss weights in the first one's place, so a goal only has to write these, on the device, before the head makes its
+//! gradients. Values and rewards come from heads of their own, whose losses give the gradient of their outputs.
 
 use super::forward::{count, shape2};
 use super::op::LossSlots;
@@ -57,6 +57,16 @@ impl Objective {
             log_probs: t.real("log_probs", &[tokens], Role::State),
             entropies: t.real("entropies", &[tokens], Role::State),
             goal,
+        }
+    }
+
+    /// Where the goal rewards entropy: the factor on it, and the tensors of entropies and of their factors.
+    pub(super) fn entropy_bonus(&self) -> Option<(f32, [Tensor; 2])> {
+        match &self.goal {
+            Some(Goal::Policy(Policy { entropy_bonus, factors, .. })) if *entropy_bonus != 0.0 => {
+                Some((*entropy_bonus, [self.entropies, *factors]))
+            }
+            _ => None,
         }
     }
 
@@ -126,6 +136,8 @@ pub struct Policy {
     pub clip: [f32; 2],
     /// Factor on the divergence from the reference.
     pub beta: f32,
+    /// Factor on the entropy, which lowers the loss.
+    pub entropy_bonus: f32,
     /// Log-probabilities when the tokens were drawn, which the host writes, as all of these.
     pub old: Tensor, // (N)
     /// Log-probabilities by the reference; absent without one, and then the divergence is 0.
@@ -140,11 +152,12 @@ pub struct Policy {
 
 impl Policy {
     /// Adds the tensors of `tokens` tokens; those of a reference where `beta` is not 0.
-    pub fn new(t: &mut Tensors, tokens: usize, clip: [f32; 2], beta: f32) -> Self {
+    pub fn new(t: &mut Tensors, tokens: usize, clip: [f32; 2], [beta, entropy_bonus]: [f32; 2]) -> Self {
         let mut input = |name: &str| t.real(name, &[tokens], Role::Input);
         Policy {
             clip,
             beta,
+            entropy_bonus,
             old: input("old_log_probs"),
             reference: (beta != 0.0).then(|| input("reference_log_probs")),
             advantages: input("advantages"),
@@ -156,7 +169,8 @@ impl Policy {
     fn weigh(&self, r: &mut Recorder<'_>, objective: &Objective, slots: LossSlots) {
         let [clip_low, clip_high] = self.clip;
         let tokens = count(r, objective.log_probs);
-        let params = kernels::policy_loss::Params { tokens, clip_low, clip_high, beta: self.beta };
+        let (beta, entropy_bonus) = (self.beta, self.entropy_bonus);
+        let params = kernels::policy_loss::Params { tokens, clip_low, clip_high, beta, entropy_bonus };
         let tensors = [
             objective.log_probs,
             objective.entropies,

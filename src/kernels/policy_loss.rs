@@ -22,6 +22,8 @@ pub struct Params {
     pub clip_high: f32,
     /// Factor on the divergence from the reference; 0 for none.
     pub beta: f32,
+    /// Factor on the entropy, which the loss lowers by it; 0 for none.
+    pub entropy_bonus: f32,
 }
 
 /// The row of the kernel table.
@@ -57,23 +59,24 @@ impl KernelSpec for Spec {
 
     fn cases() -> Vec<Case> {
         vec![
-            case("one token", 1, [0.2, 0.2, 0.1], 0.5),
-            case("both sides clipped", 70, [0.2, 0.28, 0.05], 0.6),
-            case("no divergence", 257, [0.2, 0.2, 0.0], 0.3),
-            case("far apart", 1031, [0.1, 0.4, 1.0], 4.0),
-            case("hardly moved", 300, [0.2, 0.2, 0.5], 1e-3),
+            case("one token", 1, [0.2, 0.2, 0.1, 0.05], 0.5),
+            case("both sides clipped", 70, [0.2, 0.28, 0.05, 0.0], 0.6),
+            case("no divergence", 257, [0.2, 0.2, 0.0, 0.0], 0.3),
+            case("no divergence, entropy", 257, [0.2, 0.2, 0.0, 0.25], 0.3),
+            case("far apart", 1031, [0.1, 0.4, 1.0, 0.5], 4.0),
+            case("hardly moved", 300, [0.2, 0.2, 0.5, 0.0], 1e-3),
         ]
     }
 }
 
 /// Log-probabilities that differ from those of then and of the reference by up to `apart`; every fifth token has factor
 /// 0, the others factors between 0.5 and 1.5.
-fn case(name: &str, tokens: u32, [clip_low, clip_high, beta]: [f32; 3], apart: f64) -> Case {
+fn case(name: &str, tokens: u32, [clip_low, clip_high, beta, entropy_bonus]: [f32; 4], apart: f64) -> Case {
     let n = tokens as usize;
     let now: Vec<f64> = uniform(1, n).into_iter().map(|x| 4.0 * x - 4.0).collect();
     let near = |seed| now.iter().zip(uniform(seed, n)).map(|(lp, x)| lp + apart * x).collect::<Vec<f64>>();
     let factors = uniform(6, n).into_iter().enumerate().map(|(i, x)| if i % 5 == 4 { 0.0 } else { 1.0 + 0.5 * x });
-    Case::new(name, &Params { tokens, clip_low, clip_high, beta })
+    Case::new(name, &Params { tokens, clip_low, clip_high, beta, entropy_bonus })
         .real(now.clone())
         .real(uniform(2, n).into_iter().map(|x| 1.0 + x).collect())
         .real(near(3))

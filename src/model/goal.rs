@@ -40,6 +40,8 @@ pub enum Goal {
         clip: [f32; 2],
         /// Factor on the divergence from the reference in the loss.
         beta: f32,
+        /// Factor on the entropy, which lowers the loss.
+        entropy_bonus: f32,
         /// What logits are divided by.
         temperature: f32,
         /// Of a value head, how far a value may move, and the factor on its loss.
@@ -87,8 +89,8 @@ impl Goal {
                 let goal = objective::Goal::Preference(Preference::new(t, pairs, state, [beta, smoothing]));
                 aims.objective = Some(Objective::new(t, tokens, Some(goal)));
             }
-            Goal::Policy { clip, beta, value, .. } => {
-                let policy = Policy::new(t, tokens, clip, beta);
+            Goal::Policy { clip, beta, entropy_bonus, value, .. } => {
+                let policy = Policy::new(t, tokens, clip, [beta, entropy_bonus]);
                 let of_values = |value| Value::new(t, tokens, policy.factors, result, value);
                 aims.score = value.map(of_values).map(ScoreGoal::Value);
                 aims.objective = Some(Objective::new(t, tokens, Some(objective::Goal::Policy(policy))));

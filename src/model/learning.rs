@@ -37,6 +37,7 @@ impl Learning {
                 Goal::Policy {
                     clip: grpo.clip().map(|x| x as f32),
                     beta: grpo.beta as f32,
+                    entropy_bonus: grpo.ent_coef as f32,
                     temperature: temperature(config),
                     value: None,
                 }
@@ -44,7 +45,13 @@ impl Learning {
             Kind::Ppo => {
                 let ppo = config.ppo.clone().unwrap_or_default();
                 let value = Some([ppo.cliprange_value as f32, ppo.vf_coef as f32]);
-                Goal::Policy { clip: [ppo.cliprange as f32; 2], beta: 0.0, temperature: temperature(config), value }
+                Goal::Policy {
+                    clip: [ppo.cliprange as f32; 2],
+                    beta: 0.0,
+                    entropy_bonus: ppo.ent_coef as f32,
+                    temperature: temperature(config),
+                    value,
+                }
             }
         };
         let grpo = config.grpo.as_ref().is_some_and(|grpo| grpo.beta > 0.0);

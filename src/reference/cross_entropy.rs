@@ -8,26 +8,28 @@ use rayon::prelude::*;
 /// Losses and hits of the rows of `logits`; with `gradient` 1 the logits become the gradient.
 ///
 /// With m the largest logit and s = sum_k exp(z_k - m): loss = log(s) + (m - z_y), in this order since logits may be
-/// large; correct = 1 if y is the lowest class of the largest logit, else 0; gradient = (exp(z - m) / s - onehot(y)) *
-/// loss_weight * loss scale. A target from `classes` on is not counted: 0 in all three.
+/// large; correct = 1 if y is the lowest class of the largest logit, else 0; with p = exp(z - m) / s gradient =
+/// ((p - onehot(y)) * loss_weight + entropy_bonus * factor * p * (ln(p) + entropy)) * loss scale, whose second term is
+/// that of -entropy_bonus * factor * entropy, for entropy = -sum_k p_k ln(p_k) as `log_probs` made it. A target from
+/// `classes` on is not counted: 0 in all three.
 ///
-/// Shapes: logits (rows, classes); result (8); targets, loss_weights, losses, correct (tokens), of which the rows are
-/// those from `first_row` on.
+/// Shapes: logits (rows, classes); result (8); targets, loss_weights, entropies, factors, losses, correct (tokens), of
+/// which the rows are those from `first_row` on.
 pub fn cross_entropy<F: Real>(
     p: &Params,
     logits: &mut [F],
     targets: &[u32],
-    (loss_weights, result): (&[F], &[F]),
+    [loss_weights, result, entropies, factors]: [&[F]; 4],
     losses: &mut [F],
     correct: &mut [F],
 ) {
     let (rows, classes, scale) = (p.rows as usize, p.classes as usize, result[RESULT_LOSS_SCALE]);
     let tokens = p.first_row as usize..p.first_row as usize + rows;
-    let inputs = targets[tokens.clone()].par_iter().zip(&loss_weights[tokens.clone()]);
+    let inputs = targets[tokens.clone()].par_iter().zip(tokens.clone());
     let outputs = losses[tokens.clone()].par_iter_mut().zip(&mut correct[tokens]);
     let rows = logits[..rows * classes].par_chunks_mut(classes);
-    rows.zip(inputs).zip(outputs).for_each(|((z, (&target, &weight)), (loss, correct))| {
-        let target = target as usize;
+    rows.zip(inputs).zip(outputs).for_each(|((z, (&target, token)), (loss, correct))| {
+        let (target, weight) = (target as usize, loss_weights[token]);
         (*loss, *correct) = (F::zero(), F::zero());
         if target < classes {
             let max = largest(z);
@@ -40,8 +42,15 @@ pub fn cross_entropy<F: Real>(
                 let sum = pairwise(z, |v| v);
                 *loss += sum.ln();
                 z.iter_mut().for_each(|v| *v /= sum);
-                z[target] -= F::one();
-                z.iter_mut().for_each(|v| *v *= weight * scale);
+                if p.entropy_bonus != 0.0 {
+                    let bonus = F::of(p.entropy_bonus.into()) * factors[token];
+                    let pull = |p: F| if p > F::zero() { p * (p.ln() + entropies[token]) } else { F::zero() };
+                    z.iter_mut().for_each(|v| *v = (*v * weight + bonus * pull(*v)) * scale);
+                    z[target] -= weight * scale;
+                } else {
+                    z[target] -= F::one();
+                    z.iter_mut().for_each(|v| *v *= weight * scale);
+                }
             }
         } else if p.gradient != 0 {
             z.fill(F::zero());

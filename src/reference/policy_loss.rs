@@ -1,4 +1,4 @@
-//! The clipped policy loss `-min(q A, clamp(q) A) + beta (exp(d) - d - 1)` of PPO and GRPO.
+//! The clipped policy loss `-min(q A, clamp(q) A) + beta (exp(d) - d - 1) - bonus H` of PPO and GRPO.
 
 use super::Real;
 use crate::kernels::policy_loss::Params;
@@ -9,8 +9,9 @@ use rayon::prelude::*;
 /// reference, advantages and factors.
 ///
 /// With q = exp(lp - old) and d = reference - lp the loss of a token is factor * (-min(q A, clamp(q, 1 - clip_low,
-/// 1 + clip_high) A) + beta (exp(d) - d - 1)), the estimate k3 of the divergence. Its derivative in lp is G = factor *
-/// (-A q + beta (1 - exp(d))), without the first term where A > 0 and q > 1 + clip_high or A < 0 and q < 1 - clip_low;
+/// 1 + clip_high) A) + beta (exp(d) - d - 1) - entropy_bonus * H), with the estimate k3 of the divergence and H the
+/// token's entropy, whose derivative `cross_entropy` makes. The loss's derivative in lp is G = factor * (-A q +
+/// beta (1 - exp(d))), without the first term where A > 0 and q > 1 + clip_high or A < 0 and q < 1 - clip_low;
 /// loss_weights = -G, as `cross_entropy` takes it. The factor is what makes a mean of the sum: `rl::normalise`. Zeros
 /// where it is 0.
 ///
@@ -23,7 +24,8 @@ pub fn policy_loss<F: Real>(
     results: &mut [F],
 ) {
     let (lowest, highest) = (F::one() - F::of(p.clip_low.into()), F::one() + F::of(p.clip_high.into()));
-    let (beta, half, indicator) = (F::of(p.beta.into()), F::of(0.5), |b: bool| if b { F::one() } else { F::zero() });
+    let [beta, bonus, half] = [p.beta, p.entropy_bonus, 0.5].map(|x| F::of(x.into()));
+    let indicator = |b: bool| if b { F::one() } else { F::zero() };
     let outputs = loss_weights.par_iter_mut().zip(results.par_chunks_exact_mut(TOKEN_COLUMNS));
     outputs.take(p.tokens as usize).enumerate().for_each(|(t, (weight, results))| {
         let (factor, advantage) = (factors[t], advantages[t]);
@@ -41,7 +43,7 @@ pub fn policy_loss<F: Real>(
         let kl = d.exp_m1() - d;
         let through = if low || high { F::zero() } else { ratio * advantage };
         *weight = factor * (through + beta * d.exp_m1());
-        let loss = factor * (beta * kl - gain);
+        let loss = factor * (beta * kl - gain - bonus * entropies[t]);
         let change = half * change * change;
         let (low, high) = (indicator(low), indicator(high));
         results.copy_from_slice(&[loss, kl, ratio, low, high, entropies[t], change, F::one()]);
@@ -55,12 +57,16 @@ mod tests {
         TOKEN_CHANGE, TOKEN_CLIPPED_HIGH, TOKEN_CLIPPED_LOW, TOKEN_KL, TOKEN_LOSS, TOKEN_RATIO,
     };
 
-    const P: Params = Params { tokens: 1, clip_low: 0.25, clip_high: 0.5, beta: 0.5 };
+    const P: Params = Params { tokens: 1, clip_low: 0.25, clip_high: 0.5, beta: 0.5, entropy_bonus: 0.25 };
 
-    /// Weight and results of one token with factor 2.
+    /// Weight and results of one token with factor 2, whose entropy is 0.
     fn one(lp: f64, old: f64, reference: f64, advantage: f64) -> (f64, [f64; TOKEN_COLUMNS]) {
+        of_entropy(0.0, lp, old, reference, advantage)
+    }
+
+    fn of_entropy(entropy: f64, lp: f64, old: f64, reference: f64, advantage: f64) -> (f64, [f64; TOKEN_COLUMNS]) {
         let (mut weight, mut results) = ([9.0], [9.0; TOKEN_COLUMNS]);
-        policy_loss(&P, [&[lp], &[0.0], &[old], &[reference], &[advantage], &[2.0]], &mut weight, &mut results);
+        policy_loss(&P, [&[lp], &[entropy], &[old], &[reference], &[advantage], &[2.0]], &mut weight, &mut results);
         (weight[0], results)
     }
 
@@ -69,6 +75,12 @@ mod tests {
         let (weight, results) = one(-0.7, -0.7, -0.7, 3.0);
         assert_eq!((weight, results[TOKEN_LOSS]), (6.0, -6.0));
         assert_eq!([TOKEN_RATIO, TOKEN_KL, TOKEN_CHANGE].map(|c| results[c]), [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn entropy_lowers_the_loss_by_its_factor_and_leaves_the_weight() {
+        let ((weight, results), (same, more)) = (one(-0.7, -0.6, -0.9, 3.0), of_entropy(2.0, -0.7, -0.6, -0.9, 3.0));
+        assert_eq!((weight, results[TOKEN_LOSS] - 2.0 * 0.25 * 2.0), (same, more[TOKEN_LOSS]));
     }
 
     #[test]

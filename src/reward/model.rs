@@ -15,6 +15,8 @@ use crate::config::train::{Recompute, TrainConfig};
 use crate::data::batch::{Batch, Row};
 use crate::data::preferences::with_end;
 use crate::error::{Error, Result};
+use crate::graph::Dtype;
+use crate::graph::plan::Plan;
 use crate::model::goal::Goal;
 use crate::model::inputs::BatchSize;
 use crate::model::learning::Learning;
@@ -34,7 +36,6 @@ const TOKENIZER: &str = "tokenizer.json";
 pub struct RewardModel {
     folder: PathBuf,
     config: ModelConfig,
-    size: BatchSize,
 }
 
 impl RewardModel {
@@ -43,6 +44,24 @@ impl RewardModel {
     /// # Errors
     /// If the folder holds none; if its vocabulary is another one; if it takes shorter sequences than the run has.
     pub fn find(folder: &Path, train: &TrainConfig, tokenizer: &Tokenizer) -> Result<RewardModel> {
+        let found = Self::read(folder)?;
+        let known = inside_if_there(folder, TOKENIZER)?.map(|path| Tokenizer::load(&path.to_string_lossy()));
+        if known.transpose()?.is_none_or(|known| known.json() != tokenizer.json()) {
+            let reason = "is not the vocabulary of the model that it is to judge; train both from one model";
+            return Err(Error::file(folder.join(TOKENIZER), reason));
+        }
+        found.taking(train)
+    }
+
+    /// The same of any vocabulary, which tells how much room it takes.
+    ///
+    /// # Errors
+    /// If the folder holds none; if it takes shorter sequences than the run has.
+    pub fn planned(folder: &Path, train: &TrainConfig) -> Result<RewardModel> {
+        Self::read(folder)?.taking(train)
+    }
+
+    fn read(folder: &Path) -> Result<RewardModel> {
         if !is_reward_model(folder)? {
             let reason = "holds a model that writes; reward.model needs one that `hadal reward` trained";
             return Err(Error::file(folder, reason));
@@ -50,52 +69,50 @@ impl RewardModel {
         let (config, warnings) = read_config(folder)?;
         warnings.iter().for_each(|warning| note(format_args!("warning: {}", printable(warning))));
         config.validate()?;
-        let known = inside_if_there(folder, TOKENIZER)?.map(|path| Tokenizer::load(&path.to_string_lossy()));
-        if known.transpose()?.is_none_or(|known| known.json() != tokenizer.json()) {
-            let reason = "is not the vocabulary of the model that it is to judge; train both from one model";
-            return Err(Error::file(folder.join(TOKENIZER), reason));
-        }
-        let (length, longest) = (train.sequence_length, config.longest());
+        Ok(RewardModel { folder: folder.to_owned(), config })
+    }
+
+    /// Errors: it takes shorter sequences than a run of `train` has.
+    fn taking(self, train: &TrainConfig) -> Result<RewardModel> {
+        let (length, longest) = (train.sequence_length, self.config.longest());
         if length > longest {
-            let reason = format!("is {length}, and the reward model in {} takes {longest}", folder.display());
+            let reason = format!("is {length}, and the reward model in {} takes {longest}", self.folder.display());
             return Err(Error::config("train.sequence_length", reason));
         }
-        // Its loss is one of pairs.
-        let size = BatchSize { batch: train.micro_batch.next_multiple_of(2), length };
-        Ok(RewardModel { folder: folder.to_owned(), config, size })
+        Ok(self)
     }
 
     fn specs(&self) -> Vec<ParamSpec> {
         Goal::Reward { centring: 0.0 }.specs(parameters(&self.config), self.config.hidden_size)
     }
 
-    fn program(&self, device: &Device) -> Program {
+    fn program(&self, train: &TrainConfig, binding_limit: u64, stored: Dtype) -> Program {
         let options = ProgramOptions {
-            size: self.size,
-            binding_limit: device.binding_limit(),
+            // Its loss is one of pairs.
+            size: BatchSize { batch: train.micro_batch.next_multiple_of(2), length: train.sequence_length },
+            binding_limit,
             optimizer: None,
             logit_rows: None,
-            stored: device.stored(),
+            stored,
             recompute: Recompute::None,
         };
         let learning = Learning { goal: Goal::Reward { centring: 0.0 }, ..Learning::default() };
         Program::learning(&self.config, &self.specs(), &options, learning)
     }
 
-    /// Bytes that it takes on `device`.
-    pub fn bytes(&self, device: &Device) -> u64 {
-        let plan = self.program(device).plan();
-        plan.bytes() + device.staging(&plan)
+    /// The memory that it takes beside a run of `train`, on a device with this limit of bindings, stored so.
+    pub fn plan(&self, train: &TrainConfig, binding_limit: u64, stored: Dtype) -> Plan {
+        self.program(train, binding_limit, stored).plan()
     }
 
-    /// Loads it on `device`.
+    /// Loads it on `device`, beside a run of `train`.
     ///
     /// # Errors
     /// If there is no room, or the weights are not those of its configuration, or not finite.
-    pub fn open(&self, device: &Device) -> Result<Scorer> {
+    pub fn open(&self, train: &TrainConfig, device: &Device) -> Result<Scorer> {
         let weights = Weights::open(&self.folder)?;
         weights.check(&self.specs())?;
-        let mut session = Session::new(self.program(device), device, None)?;
+        let mut session = Session::new(self.program(train, device.binding_limit(), device.stored()), device, None)?;
         weights.load_all(|fill| session.load(fill))?;
         Ok(Scorer { session })
     }

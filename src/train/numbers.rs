@@ -54,7 +54,7 @@ pub fn of_window(goal: Goal, metrics: &Metrics, objective: &[f32], scores: &[f32
             ]));
             (loss, numbers)
         }
-        Goal::Policy { value, beta, .. } => {
+        Goal::Policy { value, beta, entropy_bonus, .. } => {
             let mean = means(objective, TOKEN_COUNTED);
             let (low, high) = (mean(TOKEN_CLIPPED_LOW), mean(TOKEN_CLIPPED_HIGH));
             let loss = f64::from(objective[TOKEN_LOSS]);
@@ -71,13 +71,15 @@ pub fn of_window(goal: Goal, metrics: &Metrics, objective: &[f32], scores: &[f32
                 Some([_, coefficient]) => {
                     let of_value = means(scores, VALUE_COUNTED);
                     let value_loss = f64::from(scores[VALUE_LOSS]);
+                    // All factors of PPO are the same, so that the sum holds the mean of the entropies.
+                    let of_policy = loss + f64::from(entropy_bonus) * mean(TOKEN_ENTROPY);
                     numbers.extend(named([
                         ("policy/clipfrac_avg", low + high),
                         ("policy/approxkl_avg", mean(TOKEN_CHANGE)),
                         ("val/ratio", mean(TOKEN_RATIO)),
                         ("val/clipfrac_avg", of_value(VALUE_CLIPPED)),
                         ("val/value", of_value(VALUE_VALUE)),
-                        ("loss/policy_avg", loss),
+                        ("loss/policy_avg", of_policy),
                         ("loss/value_avg", value_loss),
                     ]));
                     return (loss + f64::from(coefficient) * value_loss, numbers);
@@ -147,7 +149,7 @@ mod tests {
         let mut sums = [0.0; TOKEN_COLUMNS];
         (sums[TOKEN_LOSS], sums[TOKEN_KL], sums[TOKEN_COUNTED]) = (-0.25, 2.0, 8.0);
         (sums[TOKEN_CLIPPED_LOW], sums[TOKEN_CLIPPED_HIGH], sums[TOKEN_ENTROPY]) = (1.0, 2.0, 16.0);
-        let policy = |value| Goal::Policy { clip: [0.2; 2], beta: 0.1, temperature: 1.0, value };
+        let policy = |value| Goal::Policy { clip: [0.2; 2], beta: 0.1, entropy_bonus: 0.125, temperature: 1.0, value };
         let metrics = Metrics::default();
         let (loss, numbers) = of_window(policy(None), &metrics, &sums, &[]);
         let expected = named([
@@ -163,5 +165,6 @@ mod tests {
         let (loss, numbers) = of_window(policy(Some([0.2, 0.5])), &metrics, &sums, &values);
         assert_eq!(loss, 0.0);
         assert_eq!((numbers["val/value"], numbers["policy/clipfrac_avg"]), (0.5, 0.375));
+        assert_eq!(numbers["loss/policy_avg"], -0.25 + 0.125 * 2.0, "without the bonus on entropy");
     }
 }

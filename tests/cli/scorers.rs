@@ -77,7 +77,7 @@ fn a_reward_model_says_of_answers_what_it_said_in_its_own_validation() {
     assert_eq!(found.len(), 6);
     let device = Device::Cpu { note: String::new() };
     let model = RewardModel::find(&folder, &config.train, &tokenizer).unwrap();
-    let mut scorer = model.open(&device).unwrap();
+    let mut scorer = model.open(&config.train, &device).unwrap();
     let chosen: Vec<&[u32]> = found.iter().map(|pair| sequence(&pair.chosen)).collect();
     let rejected: Vec<&[u32]> = found.iter().map(|pair| sequence(&pair.rejected)).collect();
     let [better, worse] = [&chosen, &rejected].map(|answers| scorer.scores(answers).unwrap());
@@ -91,15 +91,15 @@ fn a_reward_model_says_of_answers_what_it_said_in_its_own_validation() {
     let short: Vec<&[u32]> = chosen.iter().map(|ids| &ids[..ids.len() - 1]).collect();
     assert!((mean(&scorer.scores(&short).unwrap()) - said["rewards/chosen"]).abs() > 1e-4);
     // As a run goes on whose device was opened again.
-    let config = RewardConfig { functions: vec![RewardKind::Model], model: Some(folder), ..RewardConfig::default() };
-    let mut rewards = Rewards::open(&config, Some(scorer)).unwrap();
+    let by_model = RewardConfig { functions: vec![RewardKind::Model], model: Some(folder), ..RewardConfig::default() };
+    let mut rewards = Rewards::open(&by_model, Some(scorer)).unwrap();
     let question = Question { prompt: Vec::new(), reference: None, check: None };
     let samples: Vec<Sample<'_>> =
         chosen.iter().map(|ids| Sample { question: &question, completion: "", tokens: 1, sequence: ids }).collect();
     let expected: Vec<f64> = better.iter().map(|score| f64::from(*score)).collect();
     assert_eq!(rewards.judge(&samples).unwrap().totals, expected);
     rewards.close();
-    rewards.renew(model.open(&device).unwrap());
+    rewards.renew(model.open(&config.train, &device).unwrap());
     assert_eq!(rewards.judge(&samples).unwrap().totals, expected);
 }
 
@@ -117,6 +117,7 @@ fn answers_are_judged_by_a_reward_model_and_folders_that_are_none_are_refused() 
     assert_eq!(config.reward.unwrap().model, Some(checkpoint(at.path(), "judge")));
     let resumed = ["grpo", "--out", "run", "--resume", "--steps", "2", "--backend", "cpu"];
     succeeds(at.path(), &resumed);
+    a_plan_counts_it(at.path());
     // A model that writes; none at all; another vocabulary; fewer positions; a plan without room for it.
     let bad = |model: &str, more: &[&str], code: i32, words: &[&str]| {
         refused(at.path(), &grpo(&format!("reward.model={model}"), &[&["--out", "none"], more].concat()), code, words);
@@ -134,4 +135,22 @@ fn answers_are_judged_by_a_reward_model_and_folders_that_are_none_are_refused() 
     bad("other", &[], 2, &["train.sequence_length: is 96", "takes 64"]);
     fs::write(at.path().join("other/tokenizer.json"), Tokenizer::load("byte").unwrap().json()).unwrap();
     bad("other", &[], 2, &["tokenizer.json", "is not the vocabulary"]);
+}
+
+/// Of the memory that is left by a reward model fewer sequences are trained at a time.
+fn a_plan_counts_it(at: &Path) {
+    let plan = |more: &[&str]| {
+        let base = ["plan", "run/config.toml", "--vram", "64MiB", "--set", "train.precision=f32"];
+        succeeds(at, &[&base, more].concat()).out
+    };
+    let fits = |plan: &str| {
+        let last = plan.lines().last().unwrap();
+        last.split("GiB: ").nth(1).unwrap().split(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    let (with, without) = (plan(&[]), plan(&["--set", "reward.functions=[\"length\"]"]));
+    assert!(with.contains("reward model, beside") && !without.contains("reward model"), "{with}\n{without}");
+    assert!(fits(&with) >= 1 && fits(&with) < fits(&without), "{with}\n{without}");
+    let set = format!("train.micro_batch={}", fits(&with));
+    succeeds(at, &grpo("reward.model=judge", &["--set", &set, "--vram", "64MiB", "--out", "capped"]));
+    refused(at, &["plan", "run/config.toml", "--set", "reward.model=base"], 2, &["holds a model that writes"]);
 }

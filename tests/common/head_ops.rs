@@ -72,9 +72,9 @@ fn preference(parts: usize, limit: u64) -> Program {
     c.program(&format!("preference in parts of {parts}"), recording, gradients, vec![objective])
 }
 
-/// Of `n` tokens: ratios on both sides of both bounds.
-fn policy_goal(c: &mut Case, n: usize, beta: f32) -> Policy {
-    let goal = Policy::new(&mut c.tensors, n, [0.5, 0.75], beta);
+/// Of `n` tokens: ratios on both sides of both bounds; factors on the divergence and on the entropy.
+fn policy_goal(c: &mut Case, n: usize, terms: [f32; 2]) -> Policy {
+    let goal = Policy::new(&mut c.tensors, n, [0.5, 0.75], terms);
     let around = |seed| uniform(seed, n).into_iter().map(|x| 2.0 * x - 2.5).collect::<Vec<_>>();
     c.given(goal.old, around(21));
     if let Some(reference) = goal.reference {
@@ -87,13 +87,13 @@ fn policy_goal(c: &mut Case, n: usize, beta: f32) -> Policy {
 }
 
 /// With an adapter, also at a temperature.
-fn policy(parts: usize, limit: u64, beta: f32, adapted: bool) -> Program {
+fn policy(parts: usize, limit: u64, [beta, entropy]: [f32; 2], adapted: bool) -> Program {
     let n = 14;
     let mut c = Case::new();
     let (x, w) = (c.input("h", &[n, WIDTH]), c.parts("w", &[CLASSES, WIDTH], parts));
     let pair = adapted.then(|| pair(&mut c, parts));
     let slots = c.slots(indices(5, n, CLASSES as u32));
-    let goal = policy_goal(&mut c, n, beta);
+    let goal = policy_goal(&mut c, n, [beta, entropy]);
     let objective = objective(&c, goal.results, state::TOKEN_LOSS, 1.0);
     let head = Objective::new(&mut c.tensors, n, Some(Goal::Policy(goal)));
     let mut t = Tape::training(&mut c.tensors, limit);
@@ -102,7 +102,8 @@ fn policy(parts: usize, limit: u64, beta: f32, adapted: bool) -> Program {
     t.head_loss(h, layer(&w, &pair), slots, Some(head));
     let (recording, gradients) = t.finish_with_gradients("case", &[]);
     let name = if adapted { "policy with an adapter" } else { "policy" };
-    c.program(&format!("{name} in parts of {parts}, beta {beta}"), recording, gradients, vec![objective])
+    let entropy = if entropy > 0.0 { format!(", entropy {entropy}") } else { String::new() };
+    c.program(&format!("{name} in parts of {parts}, beta {beta}{entropy}"), recording, gradients, vec![objective])
 }
 
 /// Both losses of PPO, on the same hidden states.
@@ -112,7 +113,7 @@ fn policy_and_value(value_first: bool) -> Program {
     let (x, w) = (c.input("h", &[n, WIDTH]), c.parts("w", &[CLASSES, WIDTH], CLASSES));
     let v = c.parts("v", &[1, WIDTH], 1);
     let slots = c.slots(indices(5, n, CLASSES as u32));
-    let goal = policy_goal(&mut c, n, 0.0);
+    let goal = policy_goal(&mut c, n, [0.0, 0.375]);
     let value = Value::new(&mut c.tensors, n, goal.factors, slots.result, [0.5, COEFFICIENT]);
     c.given(value.old, uniform(31, n));
     c.given(value.returns, uniform(32, n));
@@ -162,10 +163,12 @@ pub fn programs() -> Vec<Program> {
         head_loss(4, two_rows, true),
         preference(CLASSES, NO_LIMIT),
         preference(4, two_rows),
-        policy(CLASSES, NO_LIMIT, 0.25, false),
-        policy(4, two_rows, 0.0, false),
-        policy(CLASSES, NO_LIMIT, 0.0, true),
-        policy(4, two_rows, 0.25, true),
+        policy(CLASSES, NO_LIMIT, [0.25, 0.0], false),
+        policy(4, two_rows, [0.0, 0.0], false),
+        policy(CLASSES, NO_LIMIT, [0.0, 0.5], false),
+        policy(CLASSES, NO_LIMIT, [0.0, 0.0], true),
+        policy(4, two_rows, [0.25, 0.0], true),
+        policy(4, two_rows, [0.0, 0.5], true),
         policy_and_value(false),
         policy_and_value(true),
         reward(),

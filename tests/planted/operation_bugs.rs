@@ -196,6 +196,14 @@ const BUGS: &[(&str, &str, Patch)] = &[
         let at = p.step("scale", "d_x", 1, 2);
         p.edit(at, |params: &mut scale::Params| params.factor = 1.0);
     }),
+    ("factors in place of entropies", "policy with an adapter in parts of 4, beta 0, entropy 0.5", |p| {
+        let at = p.step("cross_entropy", "logits", 3, 7);
+        p.bind(at, "entropies", p.bound(at, "factors"));
+    }),
+    ("no gradient of the bonus on entropy", "policy in parts of 11, beta 0, entropy 0.5", |p| {
+        let at = p.only("cross_entropy", "logits");
+        p.edit(at, |params: &mut cross_entropy::Params| params.entropy_bonus = 0.0);
+    }),
     ("the value's gradient overwrites the policy's", "value and policy", |p| {
         let at = p.step("matmul", "d_scores", 1, 2);
         p.edit(at, |params: &mut matmul::Params| params.accumulate = OVERWRITE);

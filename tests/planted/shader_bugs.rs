@@ -9,8 +9,8 @@ const fn bug(what: &'static str, stem: &'static str, old: &'static str, new: &'s
 /// No patch reads or writes past a buffer's end: the shaders run without bounds checks.
 pub static BUGS: &[ShaderBug] = &[
     // The loss.
-    bug("cross-entropy without the one-hot", "cross_entropy", "d -= select(", "d -= 0.0 * select(").times(2),
-    bug("cross-entropy without the row's weight", "cross_entropy", "(d * weight)", "(d)"),
+    bug("cross-entropy without the one-hot", "cross_entropy", "s - select(", "s - 0.0 * select(").times(2),
+    bug("cross-entropy without the row's weight", "cross_entropy", "d *= weight;", ""),
     bug("an ignored row keeps its gradient", "cross_entropy", "if (wanted >= p.classes)", "if (wanted == p.classes)"),
     bug("softmax of the loss not normalised", "cross_entropy", " / Elements(total)", ""),
     bug("weight of the row before", "cross_entropy", "loss_weights[token]", "loss_weights[max(token, 1u) - 1u]"),
@@ -227,10 +227,10 @@ pub static BUGS: &[ShaderBug] = &[
     bug(
         "one-hot dropped in vectors",
         "cross_entropy",
-        "d -= select(vec4(0.0), vec4(1.0)",
-        "d -= select(vec4(0.0), vec4(0.0)",
+        "s - select(vec4(0.0), vec4(1.0)",
+        "s - select(vec4(0.0), vec4(0.0)",
     ),
-    bug("one-hot dropped in scalars", "cross_entropy", "d -= select(0.0, 1.0", "d -= select(0.0, 0.0"),
+    bug("one-hot dropped in scalars", "cross_entropy", "s - select(0.0, 1.0", "s - select(0.0, 0.0"),
     bug("the running sum not rescaled", "cross_entropy", "sum *= exp(largest - upper);", ""),
     bug("sums of invocations not rescaled", "cross_entropy", "sum * exp(largest - top)", "sum"),
     bug("rows past the first lap dropped", "rms_norm_weight_grad", "row += #{ROW_LANES}u", "row += p.rows"),

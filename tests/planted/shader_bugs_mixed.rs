@@ -17,7 +17,7 @@ const fn bug(what: &'static str, stem: &'static str, old: &'static str, new: &'s
 
 /// No patch reads or writes past a buffer's end: the shaders run without bounds checks.
 pub static BUGS: &[ShaderBug] = &[
-    bug("loss scale forgotten", "cross_entropy", " * result[RESULT_LOSS_SCALE]", ""),
+    bug("loss scale forgotten", "cross_entropy", " * result[RESULT_LOSS_SCALE]", "").times(2),
     bug("loss scale forgotten", "balance_loss", "= loss_scale * one_sequence", "= one_sequence"),
     bug("loss scale in the metric", "balance_loss", "+= one_sequence * total", "+= loss_scale * one_sequence * total"),
     bug("the norm keeps the loss scale", "grad_norm_finish", "sqrt(sum) / scale", "sqrt(sum)"),
