@@ -48,23 +48,37 @@ impl<'a> Answers<'a> {
         Ok(Answers { questions, encoder, rewards, engine, since: None })
     }
 
-    /// Answers the held-out questions greedily, as many as `config` wants and a batch of a rollout's size at a time,
-    /// and gives their number, rewards and lengths; none if there are no such questions.
+    /// Answers the held-out questions greedily, as many as `config` wants, and gives their number, rewards and lengths;
+    /// none if there are no such questions.
     ///
     /// # Errors
     /// If the device fails, or answers cannot be judged.
     pub fn held_out(&mut self, executor: &mut dyn Executor, config: &Config) -> Result<Option<(usize, Numbers)>> {
+        let judged = self.ask_held_out(executor, config, &|| true)?;
+        Ok(judged.map(|judged| (judged.questions.len(), judged.single())))
+    }
+
+    /// The same while it `goes_on`, as many questions at a time as a batch has answers, so that a program that judges
+    /// has no more to do in its time than in training; none too if it does not go on.
+    fn ask_held_out(
+        &mut self,
+        executor: &mut dyn Executor,
+        config: &Config,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Judged>> {
         let numbers = self.validated(config);
         let at_a_time = config.rollout.as_ref().map_or(1, |rollout| rollout.answers().max(1));
         let mut all: Option<Judged> = None;
         for some in numbers.chunks(at_a_time) {
-            let judged = self.ask(executor, config, (some, Split::Val), &|_| Sampling::greedy(), &|| true)?;
-            match (&mut all, judged) {
-                (Some(all), Some(judged)) => all.extend(judged),
-                (all, judged) => *all = judged,
+            let Some(judged) = self.ask(executor, config, (some, Split::Val), &|_| Sampling::greedy(), goes_on)? else {
+                return Ok(None);
+            };
+            match &mut all {
+                Some(all) => all.extend(judged),
+                None => all = Some(judged),
             }
         }
-        Ok(all.map(|judged| (numbers.len(), judged.single())))
+        Ok(all)
     }
 
     /// The numbers of the held-out questions that each validation asks.
@@ -170,7 +184,10 @@ impl Trainer<'_> {
             seed: seed(config, number, i),
             ..Sampling::default()
         };
-        let Some(judged) = self.ask(&numbers, Split::Train, &draws)? else { return Ok(None) };
+        let ask = |answers: &mut Answers<'_>, executor: &mut dyn Executor, goes_on: &dyn Fn() -> bool| {
+            answers.ask(executor, config, (&numbers, Split::Train), &draws, goes_on)
+        };
+        let Some(judged) = self.while_not_stopped(ask)? else { return Ok(None) };
         let began = Instant::now();
         let mut drawn = Rollout { number, numbers: Numbers::new(), answers: judged.answers(config) };
         self.read_log_probs(&mut drawn)?;
@@ -211,12 +228,15 @@ impl Trainer<'_> {
         ))
     }
 
-    /// Lets the policy answer questions and judges the answers; none if a signal asks to stop.
-    fn ask(&mut self, numbers: &[u64], split: Split, sampling: &dyn Fn(usize) -> Sampling) -> Result<Option<Judged>> {
+    /// Lets the policy answer what `ask` asks, until a signal asks to stop: none then.
+    fn while_not_stopped(
+        &mut self,
+        ask: impl FnOnce(&mut Answers<'_>, &mut dyn Executor, &dyn Fn() -> bool) -> Result<Option<Judged>>,
+    ) -> Result<Option<Judged>> {
         self.copy_merged()?;
         let Some(answers) = &mut self.answers else { return Ok(None) };
-        let (stop, executor) = (&self.stop, self.session.executor());
-        answers.ask(executor, self.config, (numbers, split), sampling, &|| stop.requested().is_none())
+        let stop = &self.stop;
+        ask(answers, self.session.executor(), &|| stop.requested().is_none())
     }
 
     /// Gives the tokens of all answers the log-probabilities and values that the policy and the reference find, in the
@@ -270,14 +290,12 @@ impl Trainer<'_> {
 
     /// Answers the held-out questions, greedily, and notes what that is worth.
     pub(super) fn validate_answers(&mut self, step: u64) -> Result<()> {
-        let Some(answers) = &self.answers else { return Ok(()) };
-        let numbers = answers.validated(self.config);
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let all = numbers.len();
-        let Some(judged) = self.ask(&numbers, Split::Val, &|_| Sampling::greedy())? else { return Ok(()) };
-        let numbers = judged.single();
+        let config = self.config;
+        let ask = |answers: &mut Answers<'_>, executor: &mut dyn Executor, goes_on: &dyn Fn() -> bool| {
+            answers.ask_held_out(executor, config, goes_on)
+        };
+        let Some(judged) = self.while_not_stopped(ask)? else { return Ok(()) };
+        let (all, numbers) = (judged.questions.len(), judged.single());
         let reward = numbers["reward"];
         let row = ValRow::of_stage(step, f64::NAN, numbers);
         self.evaluated = Some((step, row.judged()));
