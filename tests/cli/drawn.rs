@@ -103,6 +103,21 @@ fn the_penalty_of_ppo_keeps_the_divergence_below_its_bound() {
 }
 
 #[test]
+fn a_validation_finds_the_same_however_many_questions_are_asked_at_a_time() {
+    let at = folder();
+    let found = |prompts: &str| {
+        let set = format!("rollout.prompts={prompts}");
+        let sets = ["--set", &set, "--set", "rollout.num_generations=1", "--steps", "1", "--out", prompts];
+        succeeds(at.path(), &stage("ppo", &sets));
+        let written = fs::read_to_string(at.path().join(prompts).join("samples/step-0.txt")).unwrap();
+        (numbers(at.path(), prompts, 1)[0].clone(), written)
+    };
+    let (one, all) = (found("1"), found("8"));
+    assert!(all.1.contains("Say 4.") && all.1.contains("Say 5."), "{}", all.1);
+    assert_eq!(one, all);
+}
+
+#[test]
 fn in_the_first_update_of_a_batch_the_ratio_is_exactly_1() {
     let at = folder();
     let kl = ["--set", "grpo.beta=0.1"];
