@@ -107,7 +107,7 @@ fn killed_and_resumed(kills: usize, steps: usize) {
 
 #[test]
 fn a_run_that_is_killed_while_it_saves_ends_in_the_bytes_of_an_uninterrupted_one() {
-    killed_and_resumed(10, 40);
+    killed_and_resumed(10, 80);
 }
 
 #[test]

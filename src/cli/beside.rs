@@ -1,62 +1,94 @@
 //! What a run has on its device beside the program that trains: what draws samples, and a reward model that judges.
 
 use super::fit::Target;
-use super::{existing, gib};
+use super::gib;
 use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
 use crate::generate::{Generator, GeneratorOptions};
 use crate::graph::plan::Plan;
 use crate::reward::model::RewardModel;
+use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::described_folder;
 use crate::train::trainer::SAMPLE_TOKENS;
+use std::path::Path;
 
 /// What a program's transfers take beside its plan.
 type Staging<'a> = &'a dyn Fn(&Plan) -> u64;
 
 /// Programs with weights of their own.
 pub(super) struct Beside {
+    target: Target,
     /// What draws the samples of a run, if it wants any.
     pub samples: Option<GeneratorOptions>,
+    sampling: Option<Plan>,
     /// What judges drawn answers beside the other functions.
     pub judge: Option<RewardModel>,
 }
 
 impl Beside {
-    /// Those of a run of `config`, without a look at the reward model's vocabulary.
-    ///
-    /// Errors: there is no tokenizer, and samples are wanted, or these have no room; there is no reward model, or it
-    /// takes shorter sequences.
-    pub fn planned(config: &Config) -> Result<Beside> {
-        let planned = |folder| RewardModel::planned(&model_folder(&existing(folder)?)?, &config.train);
-        let judge = config.judging_model().map(planned).transpose()?;
-        let samples = match wants_samples(config) {
-            true => sample_options(config, &Tokenizer::load(&config.data.tokenizer)?)?,
-            false => None,
-        };
-        Ok(Beside { samples, judge })
-    }
-
-    /// What there is, and its bytes with what `staging` says of its transfers.
-    fn each(&self, config: &Config, target: Target, staging: Staging<'_>) -> [(&'static str, u64); 2] {
+    /// Those of a run of `config`.
+    pub fn new(
+        config: &Config,
+        target: Target,
+        samples: Option<GeneratorOptions>,
+        judge: Option<RewardModel>,
+    ) -> Beside {
         let Target { binding_limit, stored, .. } = target;
-        let all = |plan: Plan| plan.bytes() + staging(&plan);
-        let samples =
-            self.samples.map(|options| Generator::decoder_of(&config.model, options, binding_limit, stored).plan());
-        let judge = self.judge.as_ref().map(|judge| judge.plan(&config.train, binding_limit, stored));
-        [("for samples, beside", samples.map_or(0, all)), ("reward model, beside", judge.map_or(0, all))]
+        let plan = |options| Generator::decoder_of(&config.model, options, binding_limit, stored).plan();
+        Beside { target, samples, sampling: samples.map(plan), judge }
     }
 
-    /// Bytes of all, which a cap counts.
-    pub fn bytes(&self, config: &Config, target: Target, staging: Staging<'_>) -> u64 {
-        self.each(config, target, staging).iter().map(|(_, bytes)| bytes).sum()
+    /// The same without a device and, where files are not on this machine, without what these describe, which is said.
+    ///
+    /// Errors: samples have no room; the folder holds no reward model, or its passes are too small.
+    pub fn planned(config: &Config, target: Target) -> Result<Beside> {
+        let judge = match config.judging_model().map(|folder| (folder, folder.exists())) {
+            None => None,
+            Some((folder, true)) => Some(RewardModel::planned(&described_folder(folder)?, &config.train)?),
+            Some((folder, false)) => left_out("the reward model", folder),
+        };
+        let tokenizer = &config.data.tokenizer;
+        let samples = match wants_samples(config).then(|| Tokenizer::load(tokenizer)) {
+            None => None,
+            Some(Err(_)) if !Path::new(tokenizer).exists() => left_out("what draws samples", Path::new(tokenizer)),
+            Some(loaded) => sample_options(config, &loaded?)?,
+        };
+        Ok(Beside::new(config, target, samples, judge))
+    }
+
+    fn judging(&self, config: &Config) -> Option<Plan> {
+        let Target { binding_limit, stored, .. } = self.target;
+        self.judge.as_ref().map(|judge| judge.plan(&config.train, binding_limit, stored))
+    }
+
+    /// Bytes of all beside a run of `config`, with those that `staging` says of transfers.
+    pub fn bytes(&self, config: &Config, staging: Staging<'_>) -> u64 {
+        let plans = [self.sampling.clone(), self.judging(config)];
+        plans.iter().flatten().map(|plan| plan.bytes() + staging(plan)).sum()
     }
 
     /// A line for each that there is, below `fit::table`.
-    pub fn lines(&self, config: &Config, target: Target, staging: Staging<'_>) -> Vec<String> {
-        let there = self.each(config, target, staging).into_iter().filter(|(_, bytes)| *bytes > 0);
-        there.map(|(name, bytes)| format!("  {name:<20} {:>10.4} GiB", gib(bytes))).collect()
+    pub fn lines(&self, config: &Config, staging: Staging<'_>) -> String {
+        let named = [("for samples, beside", self.sampling.clone()), ("reward model, beside", self.judging(config))];
+        let line = |(name, plan): (&str, Option<Plan>)| {
+            plan.map(|plan| format!("\n  {name:<20} {:>10.4} GiB", gib(plan.bytes() + staging(&plan))))
+        };
+        named.into_iter().filter_map(line).collect()
     }
+
+    /// Whether `limit` bytes have room for the plan of `config` and all that is beside it.
+    pub fn has_room(&self, config: &Config, plan: &Plan, limit: u64, staging: Staging<'_>) -> bool {
+        let judge = self.judge.as_ref().is_none_or(|judge| judge.takes(&config.train).is_ok());
+        let bound = |plan: Plan| plan.largest() <= self.target.binding_limit;
+        judge && self.judging(config).is_none_or(bound) && plan.bytes() + self.bytes(config, staging) <= limit
+    }
+}
+
+/// Says what a plan lacks.
+fn left_out<T>(what: &str, path: &Path) -> Option<T> {
+    note(format_args!("warning: {what} is not counted: {} is not there", path.display()));
+    None
 }
 
 fn wants_samples(config: &Config) -> bool {

@@ -27,7 +27,8 @@ pub(super) struct Machines<'a> {
     pub tokenizer: &'a Tokenizer,
     pub device: Device,
     pub target: Target,
-    pub cap: Option<u64>,
+    /// Bytes that all may take.
+    pub limit: Option<u64>,
     pub beside: Beside,
     pub profile: bool,
     /// Whether a machine was made: another wants the device opened anew.
@@ -37,13 +38,12 @@ pub(super) struct Machines<'a> {
 impl Machines<'_> {
     /// The largest micro-batch that there is room for, by trying.
     fn advice(&self) -> String {
-        // Without a cap nothing but the user decides what is recomputed.
-        let config = if self.cap.is_some() { self.open } else { self.config };
-        let beside = |config: &Config| self.beside.bytes(config, self.target, &|plan| self.device.staging(plan));
+        // Without a limit nothing but the user decides what is recomputed.
+        let config = if self.limit.is_some() { self.open } else { self.config };
+        let staging = |plan: &Plan| self.device.staging(plan);
         let room = |tried: &Config, plan: &Plan| {
-            // The cap is what is left beside the rest of this run; that of another micro-batch may be larger.
-            let capped = |cap| plan.bytes() + beside(tried) <= cap + beside(self.config);
-            self.cap.is_none_or(capped) && self.device.has_room(plan)
+            let within = |limit| self.beside.has_room(tried, plan, limit, &staging);
+            self.limit.is_none_or(within) && self.device.has_room(plan)
         };
         fit::advice(config, self.target, &room)
     }
@@ -70,7 +70,9 @@ impl Source for Machines<'_> {
         }
         let (device, target) = (&self.device, self.target);
         let program = fit::program(self.config, target);
-        let mut session = Session::new(program, device, self.cap).map_err(|e| match e {
+        let taken = self.beside.bytes(self.config, &|plan| device.staging(plan));
+        let cap = self.limit.map(|limit| limit.saturating_sub(taken));
+        let mut session = Session::new(program, device, cap).map_err(|e| match e {
             Error::Memory(text) => Error::Memory(format!("{text}; {}", self.advice())),
             e => e,
         })?;

@@ -4,7 +4,7 @@ use super::beside::Beside;
 use super::fit::{Fit, Target, decide, largest, policies, program, reserve, spelt, table};
 use super::{bytes, gib, summary::summary};
 use crate::config::Config;
-use crate::config::train::Precision;
+use crate::config::train::{Precision, TrainConfig};
 use crate::error::{Error, Result};
 use crate::gpu::transfer::staging_bytes;
 use crate::graph::Dtype;
@@ -35,39 +35,50 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
         config.model.vocab_size = Tokenizer::load(&config.data.tokenizer)?.vocab_size();
     }
     config.validate()?;
-    let beside = Beside::planned(&config)?;
     // `auto` as a card with matrix units decides it.
     let stored = if config.train.precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
     let target = Target { binding_limit: args.binding, stored, known: config.model.vocab_size };
-    let taken = |config: &Config| beside.bytes(config, target, &staging_bytes);
+    let beside = Beside::planned(&config, target)?;
     let limit = args.vram.map(|memory| memory - reserve(memory));
     let mut decided = config.clone();
-    decide(&mut decided, target, limit.map(|limit| limit.saturating_sub(taken(&config))));
-    print(summary(&decided, &program(&decided, target), &staging_bytes))?;
-    beside.lines(&config, target, &staging_bytes).iter().try_for_each(print)?;
+    decide(&mut decided, target, limit.map(|limit| limit.saturating_sub(beside.bytes(&config, &staging_bytes))));
+    let lines = |config: &Config| beside.lines(config, &staging_bytes);
+    print(summary(&decided, &program(&decided, target), &staging_bytes) + &lines(&config))?;
     print(policies(&config, target))?;
     let (Some(memory), Some(limit)) = (args.vram, limit) else { return Ok(()) };
-    let room = |tried: &Config, plan: &Plan| plan.bytes() + taken(tried) <= limit;
-    let Fit { micro_batch, recompute, plan } =
-        largest(&config, target, &room).map_err(|least| Error::Memory(too_much(&least.plan, memory, args.binding)))?;
-    print(format_args!("with {micro_batch} sequences a pass: {}", table(&plan, staging_bytes(&plan))))?;
+    let with = |micro_batch| Config { train: TrainConfig { micro_batch, ..config.train.clone() }, ..config.clone() };
+    let room = |tried: &Config, plan: &Plan| beside.has_room(tried, plan, limit, &staging_bytes);
+    let Fit { micro_batch, recompute, plan } = largest(&config, target, &room).map_err(|least| {
+        let taken = beside.bytes(&with(1), &staging_bytes);
+        Error::Memory(too_much(&least.plan, taken, memory, args.binding))
+    })?;
+    let fitting = with(micro_batch);
+    let table = table(&plan, staging_bytes(&plan)) + &lines(&fitting);
+    print(format_args!("with {micro_batch} sequences a pass: {table}"))?;
     print(format_args!(
-        "largest micro-batch within {:.2} GiB: {micro_batch} ({:.2} GiB, and {:.2} left to the driver; recompute {})",
+        "largest micro-batch within {:.2} GiB: {micro_batch} ({:.2} GiB{}, and {:.2} left to the driver; recompute {})",
         gib(memory),
         gib(plan.bytes()),
+        also(beside.bytes(&fitting, &staging_bytes)),
         gib(reserve(memory)),
         spelt(recompute)
     ))
 }
 
+/// What stands beside a plan, if anything does.
+fn also(taken: u64) -> String {
+    if taken > 0 { format!(", {:.2} beside", gib(taken)) } else { String::new() }
+}
+
 /// Why not even one sequence fits.
-fn too_much(plan: &Plan, memory: u64, binding: u64) -> String {
+fn too_much(plan: &Plan, taken: u64, memory: u64, binding: u64) -> String {
     if plan.largest() > binding {
         return format!("a tensor of one sequence needs {} bytes, more than a binding of {binding}", plan.largest());
     }
     format!(
-        "one sequence already needs {:.2} GiB of {:.2}, of which {:.2} are left to the driver",
+        "one sequence already needs {:.2} GiB{} of {:.2}, of which {:.2} are left to the driver",
         gib(plan.bytes()),
+        also(taken),
         gib(memory),
         gib(reserve(memory))
     )

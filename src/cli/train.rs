@@ -99,12 +99,12 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
         open_weights(folder, &origin::grown(folder, &open.model)?)?;
     }
     let device = args.device.open(open.train.precision)?;
-    let Fitted { config, target, cap, beside, head } = Fitted::new(args, &open, &material, &tokenizer, &device)?;
+    let Fitted { config, target, limit, beside, head } = Fitted::new(args, &open, &material, &tokenizer, &device)?;
     head.iter().for_each(note);
     let profile = args.profile;
     let (open, tokenizer) = (&open, &tokenizer);
     let used = false;
-    let mut source = Machines { config: &config, open, out, tokenizer, device, target, cap, beside, profile, used };
+    let mut source = Machines { config: &config, open, out, tokenizer, device, target, limit, beside, profile, used };
     let mut machine = source.machine()?;
     let session = &mut machine.session;
     let measured = measured(session);
@@ -140,8 +140,8 @@ struct Fitted {
     /// With nothing left open.
     config: Config,
     target: Target,
-    /// Bytes that the program that trains may take.
-    cap: Option<u64>,
+    /// Bytes that all may take, what is beside training too.
+    limit: Option<u64>,
     beside: Beside,
     /// What there is to say of it.
     head: Vec<String>,
@@ -158,19 +158,18 @@ impl Fitted {
         let mut config = open.clone();
         let known = tokenizer.vocab_size();
         let target = Target { binding_limit: device.binding_limit(), stored: device.stored(), known };
-        let beside = Beside { samples: sample_options(&config, tokenizer)?, judge: material.judge(&config)? };
+        let beside = Beside::new(&config, target, sample_options(&config, tokenizer)?, material.judge(&config)?);
         let staging = |plan: &Plan| device.staging(plan);
-        let taken = beside.bytes(&config, target, &staging);
-        let cap = args.vram.map(|memory| (memory - fit::reserve(memory)).saturating_sub(taken));
-        fit::decide(&mut config, target, cap);
+        let taken = beside.bytes(&config, &staging);
+        let limit = args.vram.map(|memory| memory - fit::reserve(memory));
+        fit::decide(&mut config, target, limit.map(|limit| limit.saturating_sub(taken)));
         let program = fit::program(&config, target);
-        let mut head = vec![
+        let head = vec![
             format!("running on {}", device.describe()),
             format!("data: {}", material.describe()),
-            summary(&config, &program, &staging),
+            summary(&config, &program, &staging) + &beside.lines(&config, &staging),
         ];
-        head.extend(beside.lines(&config, target, &staging));
-        Ok(Fitted { config, target, cap, beside, head })
+        Ok(Fitted { config, target, limit, beside, head })
     }
 }
 

@@ -50,7 +50,8 @@ impl RewardModel {
             let reason = "is not the vocabulary of the model that it is to judge; train both from one model";
             return Err(Error::file(folder.join(TOKENIZER), reason));
         }
-        found.taking(train)
+        found.takes(train)?;
+        Ok(found)
     }
 
     /// The same of any vocabulary, which tells how much room it takes.
@@ -58,7 +59,9 @@ impl RewardModel {
     /// # Errors
     /// If the folder holds none; if it takes shorter sequences than the run has.
     pub fn planned(folder: &Path, train: &TrainConfig) -> Result<RewardModel> {
-        Self::read(folder)?.taking(train)
+        let found = Self::read(folder)?;
+        found.takes(train)?;
+        Ok(found)
     }
 
     fn read(folder: &Path) -> Result<RewardModel> {
@@ -72,14 +75,23 @@ impl RewardModel {
         Ok(RewardModel { folder: folder.to_owned(), config })
     }
 
-    /// Errors: it takes shorter sequences than a run of `train` has.
-    fn taking(self, train: &TrainConfig) -> Result<RewardModel> {
+    /// Refuses a run of `train` whose passes are too large for it.
+    ///
+    /// # Errors
+    /// If it takes shorter sequences, or fewer tokens at a time.
+    pub fn takes(&self, train: &TrainConfig) -> Result<()> {
         let (length, longest) = (train.sequence_length, self.config.longest());
         if length > longest {
             let reason = format!("is {length}, and the reward model in {} takes {longest}", self.folder.display());
             return Err(Error::config("train.sequence_length", reason));
         }
-        Ok(self)
+        let tokens = Self::size(train).batch.saturating_mul(length);
+        self.config.check_pass("train.micro_batch", tokens, "lower it for the reward model")
+    }
+
+    /// Its loss is one of pairs.
+    fn size(train: &TrainConfig) -> BatchSize {
+        BatchSize { batch: train.micro_batch.next_multiple_of(2), length: train.sequence_length }
     }
 
     fn specs(&self) -> Vec<ParamSpec> {
@@ -88,8 +100,7 @@ impl RewardModel {
 
     fn program(&self, train: &TrainConfig, binding_limit: u64, stored: Dtype) -> Program {
         let options = ProgramOptions {
-            // Its loss is one of pairs.
-            size: BatchSize { batch: train.micro_batch.next_multiple_of(2), length: train.sequence_length },
+            size: Self::size(train),
             binding_limit,
             optimizer: None,
             logit_rows: None,

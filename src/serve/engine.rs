@@ -34,13 +34,21 @@ struct Live {
     replies: UnboundedSender<Reply>,
     /// Nobody waits for it any longer.
     cancelled: Arc<AtomicBool>,
-    _place: Place,
+    place: Place,
 }
 
 impl Live {
     fn tell(&self, what: What) {
         // Whoever does not listen has gone, and the sequence is cancelled.
         let _ = self.replies.send((self.index, what));
+    }
+
+    /// Tells the last that there is. The place is free before anybody hears of it: who then asks for more is not told
+    /// that all are taken.
+    fn end(self, what: What) {
+        let Live { index, replies, place, .. } = self;
+        drop(place);
+        let _ = replies.send((index, what));
     }
 }
 
@@ -119,7 +127,7 @@ impl Desk {
             index,
             replies: replies.clone(),
             cancelled: cancelled[index].clone(),
-            _place: Place(self.taken.clone()),
+            place: Place(self.taken.clone()),
         };
         let sequences = requests.into_iter().enumerate().map(|(index, request)| (request, live(index))).collect();
         self.jobs.send(Job { sequences }).map_err(|_| Busy::Ended)?;
@@ -162,7 +170,7 @@ fn take(generator: &mut Generator, live: &mut HashMap<u64, Live>, job: Job) {
     for (request, sequence) in job.sequences {
         match generator.submit(request) {
             Ok(number) => drop(live.insert(number, sequence)),
-            Err(error) => sequence.tell(What::Failed(error.to_string())),
+            Err(error) => sequence.end(What::Failed(error.to_string())),
         }
     }
 }
@@ -174,7 +182,7 @@ fn tell(live: &mut HashMap<u64, Live>, event: Event) {
             live.get(&number).into_iter().for_each(|sequence| sequence.tell(What::Token(token)));
         }
         Event::Done { finish, .. } => {
-            live.remove(&number).into_iter().for_each(|sequence| sequence.tell(What::Done(finish)));
+            live.remove(&number).into_iter().for_each(|sequence| sequence.end(What::Done(finish)));
         }
     }
 }

@@ -291,6 +291,9 @@ impl Trainer<'_> {
     /// Answers the held-out questions, greedily, and notes what that is worth.
     pub(super) fn validate_answers(&mut self, step: u64) -> Result<()> {
         let config = self.config;
+        if self.answers.as_ref().is_none_or(|answers| answers.validated(config).is_empty()) {
+            return Ok(());
+        }
         let ask = |answers: &mut Answers<'_>, executor: &mut dyn Executor, goes_on: &dyn Fn() -> bool| {
             answers.ask_held_out(executor, config, goes_on)
         };

@@ -145,15 +145,27 @@ pub fn save_on(
 ///
 /// Errors: the folder's files are not those of its manifest; none of the run's checkpoints is sound.
 pub fn model_folder(model: &Path) -> Result<PathBuf> {
+    found(model, |folder, say| check(folder, &[OPTIMIZER], say))
+}
+
+/// The same whose weights nobody is going to read: they are not held to the manifest, which takes a while.
+///
+/// Errors: there is none.
+pub fn described_folder(model: &Path) -> Result<PathBuf> {
+    found(model, |_, _| Ok(()))
+}
+
+/// The folder that MODEL means, the first that passes where there are several.
+fn found(model: &Path, mut passes: impl FnMut(&Path, &mut dyn FnMut(&str)) -> Result<()>) -> Result<PathBuf> {
     if !model.is_dir() {
         return Err(Error::file(model, "is no folder; give a run folder, a checkpoint or a Hugging Face folder"));
     }
     let mut say = |line: &str| note(printable(line));
     if model.join("config.json").is_file() || model.join(MANIFEST).is_file() {
-        check(model, &[OPTIMIZER], &mut say)?;
+        passes(model, &mut say)?;
         return Ok(model.to_owned());
     }
-    let sound = newest(model, &mut say, |folder, say| check(folder, &[OPTIMIZER], say))?;
+    let sound = newest(model, &mut say, passes)?;
     let (folder, ()) =
         sound.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))?;
     Ok(folder)

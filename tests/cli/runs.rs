@@ -96,6 +96,11 @@ fn plans_need_no_run() {
     assert!(done.out.contains("894,944") && done.out.contains("FLOP a token"), "{}", done.out);
     let done = succeeds(at.path(), &["plan", "seed", "--set", "train.micro_batch=1"]);
     assert!(done.out.contains("874,261,504"), "{}", done.out);
+    let done = succeeds(at.path(), &["plan"]);
+    assert!(done.out.contains("for samples, beside"), "{}", done.out);
+    let elsewhere = ["plan", "--set", "data.tokenizer=gone.json", "--set", "train.precision=f32"];
+    let done = succeeds(at.path(), &elsewhere);
+    assert!(!done.out.contains("samples") && done.err.contains("gone.json is not there"), "{}", done.err);
     let done = succeeds(at.path(), &["plan", "--vram", "256MiB"]);
     let last = done.out.lines().last().unwrap();
     assert!(last.starts_with("largest micro-batch within 0.25 GiB: "), "{last}");

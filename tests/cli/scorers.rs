@@ -2,7 +2,7 @@
 
 use super::files::copy;
 use super::sft::{checkpoint, json};
-use super::{SMALL, refused, succeeds};
+use super::{SMALL, hadal, refused, succeeds};
 use hadal::backend::Device;
 use hadal::chat::{Encoded, Encoder, Template};
 use hadal::config::Config;
@@ -153,4 +153,15 @@ fn a_plan_counts_it(at: &Path) {
     let set = format!("train.micro_batch={}", fits(&with));
     succeeds(at, &grpo("reward.model=judge", &["--set", &set, "--vram", "64MiB", "--out", "capped"]));
     refused(at, &["plan", "run/config.toml", "--set", "reward.model=base"], 2, &["holds a model that writes"]);
+    let beside = |plan: &str| plan.matches("reward model, beside").count();
+    assert!(beside(&with) == 2 && with.lines().last().unwrap().contains(" beside, and "), "{with}");
+    let done = hadal(at, &["plan", "run/config.toml", "--vram", "8MiB"]);
+    assert!(done.code == 3 && done.err.contains(" beside of 0.01"), "{}", done.err);
+    // Planned where its files are not.
+    let done = succeeds(at, &["plan", "run/config.toml", "--set", "reward.model=gone"]);
+    assert!(
+        beside(&done.out) == 0 && done.err.contains("the reward model is not counted: gone is not there"),
+        "{}",
+        done.err
+    );
 }
