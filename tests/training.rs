@@ -4,7 +4,7 @@ mod common;
 #[path = "common/models.rs"]
 mod models;
 #[path = "common/parity.rs"]
-#[allow(dead_code, reason = "only the reading of golden files is needed here")]
+#[expect(dead_code, reason = "only the reading of golden files is needed here")]
 mod parity;
 #[path = "common/runs.rs"]
 mod runs;

@@ -57,31 +57,41 @@ impl Beside {
         Ok(Beside::new(config, target, samples, judge))
     }
 
-    fn judging(&self, config: &Config) -> Option<Plan> {
+    /// What each takes beside a run of `config`.
+    fn each(&self, config: &Config) -> impl Iterator<Item = (&'static str, Plan)> {
         let Target { binding_limit, stored, .. } = self.target;
-        self.judge.as_ref().map(|judge| judge.plan(&config.train, binding_limit, stored))
+        let judging = self.judge.as_ref().map(|judge| judge.plan(&config.train, binding_limit, stored));
+        let all = [("for samples, beside", self.sampling.clone()), ("reward model, beside", judging)];
+        all.into_iter().filter_map(|(name, plan)| Some((name, plan?)))
     }
 
-    /// Bytes of all beside a run of `config`, with those that `staging` says of transfers.
+    /// Bytes of all, with those that `staging` says of transfers.
     pub fn bytes(&self, config: &Config, staging: Staging<'_>) -> u64 {
-        let plans = [self.sampling.clone(), self.judging(config)];
-        plans.iter().flatten().map(|plan| plan.bytes() + staging(plan)).sum()
+        self.each(config).map(|(_, plan)| plan.bytes() + staging(&plan)).sum()
+    }
+
+    /// What of a limit for all is left to the program that trains.
+    pub fn cap(&self, config: &Config, limit: Option<u64>, staging: Staging<'_>) -> Option<u64> {
+        limit.map(|limit| limit.saturating_sub(self.bytes(config, staging)))
     }
 
     /// A line for each that there is, below `fit::table`.
     pub fn lines(&self, config: &Config, staging: Staging<'_>) -> String {
-        let named = [("for samples, beside", self.sampling.clone()), ("reward model, beside", self.judging(config))];
-        let line = |(name, plan): (&str, Option<Plan>)| {
-            plan.map(|plan| format!("\n  {name:<20} {:>10.4} GiB", gib(plan.bytes() + staging(&plan))))
-        };
-        named.into_iter().filter_map(line).collect()
+        let line =
+            |(name, plan): (&str, Plan)| format!("\n  {name:<20} {:>10.4} GiB", gib(plan.bytes() + staging(&plan)));
+        self.each(config).map(line).collect()
     }
 
     /// Whether `limit` bytes have room for the plan of `config` and all that is beside it.
     pub fn has_room(&self, config: &Config, plan: &Plan, limit: u64, staging: Staging<'_>) -> bool {
-        let judge = self.judge.as_ref().is_none_or(|judge| judge.takes(&config.train).is_ok());
-        let bound = |plan: Plan| plan.largest() <= self.target.binding_limit;
-        judge && self.judging(config).is_none_or(bound) && plan.bytes() + self.bytes(config, staging) <= limit
+        if self.judge.as_ref().is_some_and(|judge| judge.takes(&config.train).is_err()) {
+            return false;
+        }
+        let (mut bytes, mut largest) = (plan.bytes(), 0);
+        for (_, other) in self.each(config) {
+            (bytes, largest) = (bytes + other.bytes() + staging(&other), other.largest().max(largest));
+        }
+        bytes <= limit && largest <= self.target.binding_limit
     }
 }
 

@@ -50,7 +50,7 @@ const POLICIES: [(Recompute, &str); 3] =
     [(Recompute::None, "none"), (Recompute::Ffn, "ffn"), (Recompute::Block, "block")];
 
 /// `config` with another micro-batch and recompute.
-fn with(config: &Config, micro_batch: usize, recompute: Recompute) -> Config {
+pub(super) fn with(config: &Config, micro_batch: usize, recompute: Recompute) -> Config {
     let mut config = config.clone();
     (config.train.micro_batch, config.train.recompute) = (micro_batch, recompute);
     config

@@ -70,8 +70,7 @@ impl Source for Machines<'_> {
         }
         let (device, target) = (&self.device, self.target);
         let program = fit::program(self.config, target);
-        let taken = self.beside.bytes(self.config, &|plan| device.staging(plan));
-        let cap = self.limit.map(|limit| limit.saturating_sub(taken));
+        let cap = self.beside.cap(self.config, self.limit, &|plan| device.staging(plan));
         let mut session = Session::new(program, device, cap).map_err(|e| match e {
             Error::Memory(text) => Error::Memory(format!("{text}; {}", self.advice())),
             e => e,

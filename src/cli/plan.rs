@@ -1,10 +1,10 @@
 //! `hadal plan`
 
 use super::beside::Beside;
-use super::fit::{Fit, Target, decide, largest, policies, program, reserve, spelt, table};
+use super::fit::{Fit, Target, decide, largest, policies, program, reserve, spelt, table, with};
 use super::{bytes, gib, summary::summary};
 use crate::config::Config;
-use crate::config::train::{Precision, TrainConfig};
+use crate::config::train::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::transfer::staging_bytes;
 use crate::graph::Dtype;
@@ -41,18 +41,17 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     let beside = Beside::planned(&config, target)?;
     let limit = args.vram.map(|memory| memory - reserve(memory));
     let mut decided = config.clone();
-    decide(&mut decided, target, limit.map(|limit| limit.saturating_sub(beside.bytes(&config, &staging_bytes))));
+    decide(&mut decided, target, beside.cap(&config, limit, &staging_bytes));
     let lines = |config: &Config| beside.lines(config, &staging_bytes);
     print(summary(&decided, &program(&decided, target), &staging_bytes) + &lines(&config))?;
     print(policies(&config, target))?;
     let (Some(memory), Some(limit)) = (args.vram, limit) else { return Ok(()) };
-    let with = |micro_batch| Config { train: TrainConfig { micro_batch, ..config.train.clone() }, ..config.clone() };
     let room = |tried: &Config, plan: &Plan| beside.has_room(tried, plan, limit, &staging_bytes);
     let Fit { micro_batch, recompute, plan } = largest(&config, target, &room).map_err(|least| {
-        let taken = beside.bytes(&with(1), &staging_bytes);
+        let taken = beside.bytes(&with(&config, least.micro_batch, least.recompute), &staging_bytes);
         Error::Memory(too_much(&least.plan, taken, memory, args.binding))
     })?;
-    let fitting = with(micro_batch);
+    let fitting = with(&config, micro_batch, recompute);
     let table = table(&plan, staging_bytes(&plan)) + &lines(&fitting);
     print(format_args!("with {micro_batch} sequences a pass: {table}"))?;
     print(format_args!(

@@ -160,9 +160,9 @@ impl Fitted {
         let target = Target { binding_limit: device.binding_limit(), stored: device.stored(), known };
         let beside = Beside::new(&config, target, sample_options(&config, tokenizer)?, material.judge(&config)?);
         let staging = |plan: &Plan| device.staging(plan);
-        let taken = beside.bytes(&config, &staging);
         let limit = args.vram.map(|memory| memory - fit::reserve(memory));
-        fit::decide(&mut config, target, limit.map(|limit| limit.saturating_sub(taken)));
+        let cap = beside.cap(&config, limit, &staging);
+        fit::decide(&mut config, target, cap);
         let program = fit::program(&config, target);
         let head = vec![
             format!("running on {}", device.describe()),

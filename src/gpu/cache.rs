@@ -46,7 +46,7 @@ impl PipelineCache {
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         // SAFETY: the data passed a checksum that also covers adapter, driver and program version, so it is what
         // `get_data` returned for this device in an earlier run.
-        #[allow(unsafe_code, reason = "wgpu cannot check what it hands to the driver")]
+        #[expect(unsafe_code, reason = "wgpu cannot check what it hands to the driver")]
         let cache = unsafe {
             let label = Some("pipelines");
             device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor { label, data, fallback: true })

@@ -93,7 +93,7 @@ fn wanted_features() -> wgpu::Features {
 pub fn silence_display_layer() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: called before any other thread exists, so nothing reads the environment at the same time.
-        #[allow(unsafe_code, reason = "setting a variable of the process is unsafe where threads may read it")]
+        #[expect(unsafe_code, reason = "setting a variable of the process is unsafe where threads may read it")]
         unsafe {
             std::env::set_var("NODEVICE_SELECT", "1");
         }
@@ -176,7 +176,7 @@ impl Gpu {
         }
         // SAFETY: cooperative matrices are the one experimental feature asked for; every shader that uses them is our
         // own, checked by naga in a test, and has passed a numeric self-test on this device before it is used.
-        #[allow(unsafe_code, reason = "wgpu asks for this token before it opens experimental features")]
+        #[expect(unsafe_code, reason = "wgpu asks for this token before it opens experimental features")]
         let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("hadal"),

@@ -151,7 +151,7 @@ fn compile(gpu: &Gpu, kernel: &Kernel, choice: &Choice) -> Result<Pipeline> {
     // SAFETY: the shaders are the crate's own. Loops end, and every index comes from sizes that the graph has checked
     // against the tensors it binds, or from data (token and expert numbers) that was validated before the upload. The
     // kernel tests run every shader on ragged sizes and compare each element with the reference.
-    #[allow(unsafe_code, reason = "bounds checks and loop counters would sit in every inner loop")]
+    #[expect(unsafe_code, reason = "bounds checks and loop counters would sit in every inner loop")]
     let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
     let entries: Vec<_> = (0..).zip(kernel.binds).map(|(binding, bind)| layout_entry(binding, bind.access)).collect();
     let layout = gpu

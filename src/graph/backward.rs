@@ -138,8 +138,8 @@ impl Op {
                 let (d_left, d_right) = (half(r, g, *left), half(r, g, *right));
                 let ([rows, width], columns) = (shape2(r, *x), shape2(r, *left)[1]);
                 let d_x = r.gradient_like("d_x", *x);
-                forward::copy(r, d_left, columns, 0, d_x, width, 0, rows, columns);
-                forward::copy(r, d_right, width - columns, 0, d_x, width, columns, rows, width - columns);
+                forward::copy(r, (d_left, columns, 0), (d_x, width, 0), [rows, columns]);
+                forward::copy(r, (d_right, width - columns, 0), (d_x, width, columns), [rows, width - columns]);
                 g.join(r, *x, d_x);
             }
             Op::Rope { x, rotation, y } => {
@@ -319,7 +319,7 @@ fn attention(
     let dtype = r.tensors.info(kv).dtype;
     let d_heads = r.activation("d_heads", &[rows as usize, (heads * stride) as usize], dtype);
     r.step(&kernels::attention_backward_kv::KERNEL, sizes, &with(d_heads));
-    forward::copy(r, d_heads, stride, 0, d_kv, own, 0, rows * heads, own);
+    forward::copy(r, (d_heads, stride, 0), (d_kv, own, 0), [rows * heads, own]);
     let params = kernels::sum_heads::Params { rows, heads, width: rope, stride, offset: own };
     r.step(&kernels::sum_heads::KERNEL, &params, &[d_heads, d_k_rope]);
     g.join(r, kv, d_kv);

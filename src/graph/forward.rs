@@ -34,8 +34,8 @@ impl Op {
             Op::Split { x, left, right } => {
                 let (rows, width) = (shape2(r, *x)[0], shape2(r, *x)[1]);
                 let columns = shape2(r, *left)[1];
-                copy(r, *x, width, 0, *left, columns, 0, rows, columns);
-                copy(r, *x, width, columns, *right, width - columns, 0, rows, width - columns);
+                copy(r, (*x, width, 0), (*left, columns, 0), [rows, columns]);
+                copy(r, (*x, width, columns), (*right, width - columns, 0), [rows, width - columns]);
             }
             Op::Rope { x, rotation, y } => rope(r, *x, *rotation, *y, 1.0),
             Op::Attention { q, kv, k_rope, mask, sizes, out, lse } => {
@@ -125,17 +125,12 @@ pub(super) fn spans(weight: &Weight) -> impl Iterator<Item = (u32, u32, Tensor)>
     weight.spans().map(|(first, rows, tensor)| (first as u32, rows as u32, tensor))
 }
 
-#[allow(clippy::too_many_arguments, reason = "a strided copy has two strides and two offsets")]
+/// Copies a block of rows and columns. Of source and target: the tensor, elements in a row, first column.
 pub(super) fn copy(
     r: &mut Recorder<'_>,
-    source: Tensor,
-    source_stride: u32,
-    source_offset: u32,
-    target: Tensor,
-    target_stride: u32,
-    target_offset: u32,
-    rows: u32,
-    columns: u32,
+    (source, source_stride, source_offset): (Tensor, u32, u32),
+    (target, target_stride, target_offset): (Tensor, u32, u32),
+    [rows, columns]: [u32; 2],
 ) {
     let params =
         kernels::copy_columns::Params { rows, columns, source_stride, source_offset, target_stride, target_offset };

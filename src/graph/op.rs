@@ -206,7 +206,7 @@ pub struct HeadTerm {
 }
 
 /// One recorded operation with its inputs, outputs and what backward needs.
-#[allow(missing_docs, reason = "fields carry the names of the tape's arguments, which are documented there")]
+#[expect(missing_docs, reason = "fields carry the names of the tape's arguments, which are documented there")]
 #[derive(Clone, Debug)]
 pub enum Op {
     /// `y[t] = table[ids[t]]`; backward adds rows in the order that the host sorted them.

@@ -163,7 +163,6 @@ fn none() -> f64 {
     f64::NAN
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_none(value: &f64) -> bool {
     value.is_nan()
 }

@@ -46,23 +46,19 @@ fn of_equal_rewards_nothing_is_learnt_but_what_the_divergence_says() {
 #[test]
 fn of_equal_rewards_a_bonus_on_entropy_makes_answers_more_various() {
     let at = folder();
-    let run = |kind: &str, draws: &[&str], out: &str, bonus: &str| {
-        let set = [
-            format!("{kind}.ent_coef={bonus}"),
-            format!("{kind}.{}=0", if kind == "ppo" { "kl_coef" } else { "beta" }),
-        ];
-        let more = ["--steps", "12", "--out", out, "--set", &set[0], "--set", &set[1]];
+    let run = |kind: &str, draws: &[&str], sets: [&str; 2]| {
+        let more = ["--steps", "12", "--out", kind, "--set", sets[0], "--set", sets[1]];
         succeeds(at.path(), &stage(kind, &[draws, &EQUAL, &ALONE, &more].concat()));
-        updates(at.path(), out)
+        updates(at.path(), kind)
     };
-    let rows = run("grpo", &GROUPS, "grpo", "0.1");
+    let rows = run("grpo", &GROUPS, ["grpo.ent_coef=0.1", "grpo.beta=0"]);
     let (first, last) = (rows[0].numbers["entropy"], rows[11].numbers["entropy"]);
     let most = 1024f64.ln(); // of the vocabulary
     assert!(most - last < 0.75 * (most - first), "{first} {last}");
     let share = rows[0].loss / first;
     assert!((share + 0.1).abs() < 1e-5, "the loss is minus the bonus: {share}");
     // PPO's loss of the policy is without it.
-    let rows = run("ppo", &SINGLE, "ppo", "0.1");
+    let rows = run("ppo", &SINGLE, ["ppo.ent_coef=0.1", "ppo.kl_coef=0"]);
     let all = rows[0].loss - 0.1 * rows[0].numbers["loss/value_avg"];
     let policy = rows[0].numbers["loss/policy_avg"] - 0.1 * rows[0].numbers["entropy"];
     assert!((all - policy).abs() < 1e-5, "{all} {policy}");

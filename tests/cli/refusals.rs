@@ -130,6 +130,12 @@ fn a_plan_that_does_not_fit_is_refused_before_anything_is_written() {
     assert!(done.err.starts_with("error: one sequence already needs"), "{}", done.err);
 }
 
+/// The largest micro-batch that a plan names.
+pub fn fits(plan: &str) -> usize {
+    let last = plan.lines().last().unwrap();
+    last.split("GiB: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
 /// What `hadal plan` finds is what `hadal train` says, and takes.
 fn a_cap_names_the_micro_batch_that_fits(at: &Path) {
     let sizes: Vec<&str> = train(&[]).into_iter().filter(|x| x.contains("model.") || x.contains("length")).collect();
@@ -140,8 +146,7 @@ fn a_cap_names_the_micro_batch_that_fits(at: &Path) {
             .concat(),
     )
     .out;
-    let last = plan.lines().last().unwrap();
-    let fits: usize = last.split("GiB: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let fits = fits(&plan);
     assert!(fits > 4 && plan.contains(&format!("with {fits} sequences a pass: memory")), "{plan}");
     let cap = |micro_batch: usize| {
         let set = format!("train.micro_batch={micro_batch}");

@@ -1,6 +1,7 @@
 //! A reward model as a reward: its scores, and folders that are none.
 
 use super::files::copy;
+use super::refusals::fits;
 use super::sft::{checkpoint, json};
 use super::{SMALL, hadal, refused, succeeds};
 use hadal::backend::Device;
@@ -142,10 +143,6 @@ fn a_plan_counts_it(at: &Path) {
     let plan = |more: &[&str]| {
         let base = ["plan", "run/config.toml", "--vram", "64MiB", "--set", "train.precision=f32"];
         succeeds(at, &[&base, more].concat()).out
-    };
-    let fits = |plan: &str| {
-        let last = plan.lines().last().unwrap();
-        last.split("GiB: ").nth(1).unwrap().split(' ').next().unwrap().parse::<usize>().unwrap()
     };
     let (with, without) = (plan(&[]), plan(&["--set", "reward.functions=[\"length\"]"]));
     assert!(with.contains("reward model, beside") && !without.contains("reward model"), "{with}\n{without}");

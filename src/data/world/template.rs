@@ -23,7 +23,7 @@ pub enum Role {
 
 /// Which word or words of the role a slot takes; names the class of answers too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is the field of the same name in the lexicon, or a pronoun")]
+#[expect(missing_docs, reason = "each is the field of the same name in the lexicon, or a pronoun")]
 pub enum Field {
     Person,
     Work,
