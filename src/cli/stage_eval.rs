@@ -4,7 +4,7 @@ use super::eval::EvalArgs;
 use super::exam;
 use super::material::Material;
 use super::stage::set_sections;
-use super::{load_weights, model_config, model_tokenizer};
+use super::{load_weights, model_tokenizer};
 use crate::backend::Device;
 use crate::checkpoint::weights::Weights;
 use crate::config::hf::read_config;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &EvalArgs, folder: &Path, mut config: Config) -> Result<
     refuse(args, kind)?;
     let (model, warnings) = read_config(folder)?;
     warnings.iter().for_each(|warning| note(format_args!("warning: {}", printable(warning))));
-    config.model = model.clone();
+    config.model = model;
     set_sections(&mut config, kind);
     config.validate()?;
     if other {
@@ -47,7 +47,7 @@ pub(super) fn run(args: &EvalArgs, folder: &Path, mut config: Config) -> Result<
         config.train.eval_batches = usize::MAX;
         config.rollout.iter_mut().for_each(|rollout| rollout.eval_prompts = usize::MAX);
     }
-    let tokenizer = model_tokenizer(folder, &model)?;
+    let tokenizer = model_tokenizer(folder, &config.model)?;
     let encoder = config.sft.as_ref().map(|sft| exam::encoder(sft, &tokenizer)).transpose()?;
     let material = Material::open(&config, &tokenizer, encoder)?;
     let material = if other { material.held_out() } else { material };
@@ -116,14 +116,13 @@ fn of_pairs(run: &Path, folder: &Path, config: &Config, pairs: &Preferences, dev
 
 /// Rewards and lengths of greedy answers to held-out questions.
 fn of_answers(folder: &Path, config: &Config, material: &Material, known: usize, device: &Device) -> Result<Numbers> {
-    let model = model_config(folder)?;
     let slots = config.rollout.as_ref().map_or(1, |rollout| rollout.slots());
     // As in training: a row takes one token more than it has positions, since the last is a target alone.
     let options = GeneratorOptions { slots, capacity: config.train.sequence_length + 1, chunk: CHUNK, known };
     let scorer = material.judge(config)?.map(|judge| judge.open(&config.train, device)).transpose()?;
-    let program = Generator::decoder(&model, options, device);
+    let program = Generator::decoder(&config.model, options, device);
     let mut executor = device.executor(&program.tensors, &program.recordings, None)?;
-    load_weights(folder, &model, |fill| program.decoder.weights.load(executor.as_mut(), fill))?;
+    load_weights(folder, &config.model, |fill| program.decoder.weights.load(executor.as_mut(), fill))?;
     let reward = config.reward.clone().unwrap_or_default();
     if reward.functions.contains(&RewardKind::Command) {
         note(format_args!("reward.command of the run is started: {}", printable(&reward.command.join(" "))));
