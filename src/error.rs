@@ -27,6 +27,14 @@ pub enum Error {
     /// The command line asks for something that does not exist or does not fit together.
     #[error("{}", sentence(format_args!("{_0}")))]
     Usage(String),
+    /// Several things are wrong with the input.
+    #[error("{}", sentence(format_args!("{summary}: {}", list.join("; "))))]
+    Several {
+        /// How many, with what, and what to do.
+        summary: String,
+        /// Each.
+        list: Vec<String>,
+    },
 
     // Memory foretold not to fit: exit code 3.
     /// The plan needs more memory than there is or than the user allows.
@@ -109,12 +117,18 @@ impl Error {
         Error::io(path, std::io::Error::new(kind, format!("cannot be written: {}", plain(&source))))
     }
 
+    /// What is told on a terminal: in one line, or, of several things, each in one of its own.
+    pub fn told(&self) -> String {
+        let Error::Several { summary, list } = self else { return self.to_string() };
+        list.iter().fold(format!("{}:", sentence(summary)), |text, one| text + "\n  " + &sentence(one))
+    }
+
     /// The process exit code: 1 failed check, 2 bad input, 3 memory, 4 device, 5 disk, 6 locked, 7 numerics, 130 or so
     /// stopped by a signal.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::CheckFailed(_) => 1,
-            Error::Config { .. } | Error::File { .. } | Error::Usage(_) => 2,
+            Error::Config { .. } | Error::File { .. } | Error::Usage(_) | Error::Several { .. } => 2,
             Error::Memory(_) => 3,
             Error::Device(_) => 4,
             // What the user named but does not exist is bad input; everything else is the disk's fault.

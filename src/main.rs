@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let word = if matches!(e, Error::Stopped { .. }) { "" } else { "error: " };
-            terminal::note(format_args!("{word}{e}"));
+            terminal::note(format_args!("{word}{}", e.told()));
             ExitCode::from(e.exit_code())
         }
     }

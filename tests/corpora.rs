@@ -211,6 +211,32 @@ fn every_kind_of_token_file_gives_its_tokens() {
     assert_eq!(data.train_window(0).unwrap()[..4], [ids[0], 0, ids[1], 0]);
 }
 
+#[test]
+fn numbers_of_64_bits_are_told_by_their_empty_halves() {
+    let (dir, cache) = folder();
+    let byte = Tokenizer::load("byte").unwrap();
+    let file = dir.path().join("a.bin");
+    let ids: Vec<u32> = (0..5000).map(|i| i * 7 % 250).collect();
+    fs::write(&file, ids.iter().flat_map(|&id| u64::from(id).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    let plain = DataConfig { shuffle: false, val_fraction: 0.0, ..config(&[&file]) };
+    let seen: Vec<u32> = windows(&open(&plain, &byte, &cache)).into_iter().flat_map(|w| w[..LENGTH].to_vec()).collect();
+    assert_eq!(seen, ids[..seen.len()]);
+    assert_eq!(seen.len(), (ids.len() - 1) / LENGTH * LENGTH);
+    // Whoever says that they are of 32 bits is taken at his word.
+    let narrow = DataConfig { token_type: TokenType::U32, ..plain };
+    assert_eq!(open(&narrow, &byte, &cache).train_window(0).unwrap()[..4], [0, 0, 7, 0]);
+}
+
+#[test]
+fn files_shorter_than_a_window_are_read_one_after_the_other() {
+    let (dir, cache) = folder();
+    let folder = shards(dir.path(), &[500, 20, 30, 20, 640]);
+    let data = open(&DataConfig { val_fraction: 0.0, ..config(&[&folder]) }, &Tokenizer::load("gpt2").unwrap(), &cache);
+    assert_eq!(data.train_windows(), Some(15 + 2 + 19));
+    let middle: Vec<u32> = (1000..1020).chain(2000..2030).chain(3000..3020).collect();
+    assert!(windows(&data).contains(&middle[..LENGTH + 1].to_vec()));
+}
+
 /// A folder of shards, each with tokens of its own: shard s holds s * 1000 + 0, 1, 2, ...
 fn shards(at: &Path, sizes: &[usize]) -> PathBuf {
     let folder = at.join("shards");

@@ -16,10 +16,30 @@ use std::path::Path;
 const CHAT: &str = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n";
 
 /// Lines, their shapes and the texts that they give.
-const GOOD: [(&str, Shape, &str); 26] = [
+const GOOD: [(&str, Shape, &str); 31] = [
     (r#"{"text": "a\u00e9\u0000"}"#, Shape::Text, "a\u{e9}\0"),
     (r#"{"text": "", "messages": 3, "prompt": [], "label": 1e999}"#, Shape::Text, ""),
     (r#"{"t\u0065xt": "a", "meta": {"text": "no"}}"#, Shape::Text, "a"),
+    (r#"{"text": "NaN \"NaN", "score": NaN, "x": [Infinity, {"y": -Infinity}]}"#, Shape::Text, "NaN \"NaN"),
+    (r#"{"text": "\ud83d\ude00", "meta": "\ud800"}"#, Shape::Text, "\u{1f600}"),
+    (
+        r#"{"system": "r", "messages": [{"role": "user", "content": [{"type": "text", "text": "H"},
+        {"type": "text", "text": "i"}], "weight": null}, {"role": "assistant", "content": "Hello.", "weight": 1.0}]}"#,
+        Shape::Messages,
+        concat!(
+            "<|im_start|>system\nr<|im_end|>\n",
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+        ),
+    ),
+    (
+        r#"{"instruction": "Hi", "output": "Hello.", "system": "r", "history": [], "tools": "[]"}"#,
+        Shape::Instruction,
+        concat!(
+            "<|im_start|>system\nr<|im_end|>\n",
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+        ),
+    ),
+    (r#"{"question": "Hi", "chosen": "Hello.", "rejected": "Go."}"#, Shape::Preference, CHAT),
     (
         r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}"#,
         Shape::Messages,
@@ -105,7 +125,7 @@ const GOOD: [(&str, Shape, &str); 26] = [
 ];
 
 /// Lines and what is said of them.
-const BAD: [(&str, &str); 45] = [
+const BAD: [(&str, &str); 57] = [
     (r#"{"chosen": "a", "rejected": "b", "margin": "1"}"#, "has a string under \"margin\", not a number"),
     (r#"{"chosen": "a", "rejected": "b", "margin": 1e999}"#, "has under \"margin\" what is not JSON: number out of"),
     ("", "is not JSON: a line begins with { and ends with }"),
@@ -117,7 +137,33 @@ const BAD: [(&str, &str); 45] = [
     (r#"{"text": "a"#, "is not JSON: EOF while parsing a string at column 11"),
     (r#"{"text": "a"} {"#, "is not JSON: trailing characters at column 15"),
     (r#"{"text": "a",}"#, "is not JSON: trailing comma at column 14"),
-    (r#"{"text": NaN}"#, "is not JSON: expected value at column 10"),
+    (r#"{"text": NaN}"#, r#"has NaN or Infinity, which is no JSON, under "text", not a string"#),
+    (
+        r#"{"chosen": "a", "rejected": "b", "margin": -Infinity}"#,
+        r#"has NaN or Infinity, which is no JSON, under "marg"#,
+    ),
+    (r#"{"text": "a", "score": NaNa}"#, "is not JSON: expected `,` or `}` at column"),
+    (r#"{"text": "a\ud800b"}"#, r#"has under "text" what is not JSON: the escape \ud800 is half of a surrogate pair"#),
+    (r#"{"text": "\ud83d\ude00\\ud800\udc00"}"#, r"the escape \udc00 is half of a surrogate pair"),
+    (r#"{"messages": [{"role": "user", "content": "Hi"}], "tools": [{}]}"#, r#"has "tools", which no text is made of"#),
+    (r#"{"question": "a", "answer": "b", "context": "c"}"#, r#"has "context" beside question+answer"#),
+    (r#"{"instruction": "a", "output": "b", "weight": 0.5}"#, r#"has a "weight" that is not 1"#),
+    (
+        r#"{"instruction": "a", "output": "b", "history": [["c"]]}"#,
+        r#"has under "history" an entry 1 that is no question"#,
+    ),
+    (
+        r#"{"messages": [{"role": "assistant", "content": "", "reasoning_content": "Hm"}]}"#,
+        r#"message 1 that has "reasoning_content", which no text is made of"#,
+    ),
+    (
+        r#"{"messages": [{"role": "assistant", "content": "", "weight": 0.5}]}"#,
+        r#"message 1 that has 0.5 under "weight", which must be 0 or 1"#,
+    ),
+    (
+        r#"{"messages": [{"role": "user", "content": "", "train": true}]}"#,
+        r#"message 1 that is to be learnt by its "train", but is of user"#,
+    ),
     ("{\"text\": \"a\0\"}", "is not JSON: control character (\\u0000-\\u001F) found while parsing a string at column"),
     ("{}", "has none of the known shapes; its keys are none; set data.text_field to that of the text"),
     (r#"{"body": 1, "b\u001bd": 2}"#, r#"has none of the known shapes; its keys are "body", "b\u{1b}d"; set"#),
@@ -157,9 +203,10 @@ const BAD: [(&str, &str); 45] = [
     ),
     (
         r#"{"messages": [{"role": "user", "content": [{"type": "text"}]}]}"#,
-        r#"has a list under "content", not a string"#,
+        r#"message 1 that has under "content" a part 1 that is no text"#,
     ),
     (r#"{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}"#, r#"message 1 that calls tools"#),
+    (r#"{"messages": [{"role": "assistant", "content": "", "function_call": {"a": 1}}]}"#, r#"1 that calls tools"#),
     (r#"{"conversations": [{"from": "observation", "value": "3"}]}"#, r#"that has the unknown role "observation""#),
     (r#"{"prompt": 3}"#, r#"has a number under "prompt", not a string or a list of messages"#),
     (r#"{"prompt": "a", "completion": []}"#, r#"has no message in the list under "completion""#),
@@ -218,10 +265,12 @@ fn what_is_wrong_with_a_line_is_one_sentence() {
 fn a_record_keeps_what_later_stages_need() {
     let of = |line: &str| read(line.as_bytes()).unwrap().1;
     let text = |text: &str| Content::Text(text.into());
-    let prompt = || vec![Turn { role: Role::User, content: "Hi".into() }];
+    let prompt = || vec![Turn::new(Role::User, "Hi")];
     let record = of(r#"{"prompt": [{"role": "user", "content": "Hi"}]}"#);
     assert_eq!(record, Record::Prompt { prompt: Content::Turns(prompt()), reference: None });
     assert!(record.text().unwrap_err().starts_with("has a prompt and no answer to it"));
+    let record = of(r#"{"messages": [{"role": "assistant", "content": "Hi", "weight": 0}]}"#);
+    assert!(record.text().unwrap_err().starts_with("has a message that is not to be learnt"));
     let record = of(r#"{"prompt": "a", "completion": "b", "label": false}"#);
     assert_eq!(record, Record::Labelled { prompt: text("a"), completion: text("b"), label: false });
     assert_eq!(record.text(), Ok(None), "an unwanted completion is nothing to learn");
@@ -230,7 +279,7 @@ fn a_record_keeps_what_later_stages_need() {
         "rejected": [{"from": "gpt", "value": " "}]}"#);
     let Record::Preference { prompt: found, rejected, .. } = &record else { panic!("{record:?}") };
     assert_eq!(found, &Some(Content::Turns(prompt())));
-    assert_eq!(rejected.turns().unwrap()[0], Turn { role: Role::Assistant, content: " ".into() });
+    assert_eq!(rejected.turns().unwrap()[0], Turn::new(Role::Assistant, " "));
     assert_eq!((record.turns(), record.has_empty()), (3, true));
 }
 

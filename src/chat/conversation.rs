@@ -1,5 +1,6 @@
 //! Records as conversations to be fine-tuned on.
 
+use crate::data::columns::task;
 use crate::data::record::{Content, Record, Role, Turn};
 
 /// The conversation of a record; none where it is marked as not wanted.
@@ -11,6 +12,8 @@ use crate::data::record::{Content, Record, Role, Turn};
 /// | preference | the prompt and what is chosen, likewise |
 /// | instruction | user: the instruction and, after a blank line, the input unless it is empty; assistant: the output |
 /// | question | user and assistant |
+///
+/// A system message or a history beside them comes first.
 ///
 /// # Errors
 /// If it has no answer, or roles in an order that no conversation has; in words that follow the number of its line.
@@ -28,8 +31,7 @@ pub fn conversation(record: Record) -> Result<Option<Vec<Turn>>, String> {
             turns.extend(of(chosen, Role::Assistant));
             turns
         }
-        Record::Instruction { instruction, input, output } if input.is_empty() => exchange(instruction, output),
-        Record::Instruction { instruction, input, output } => exchange(format!("{instruction}\n\n{input}"), output),
+        Record::Instruction { instruction, input, output } => exchange(task(instruction, &input), output),
         Record::Question { question, answer } => exchange(question, answer),
         Record::Text(_) => return Err("has a text, not a conversation".to_owned()),
         Record::Prompt { .. } => return Err("has a prompt and no answer to it".to_owned()),
@@ -41,13 +43,13 @@ pub fn conversation(record: Record) -> Result<Option<Vec<Turn>>, String> {
 /// A part of a record as messages: a text is what `role` says.
 pub fn of(content: Content, role: Role) -> Vec<Turn> {
     match content {
-        Content::Text(content) => vec![Turn { role, content }],
+        Content::Text(content) => vec![Turn::new(role, content)],
         Content::Turns(turns) => turns,
     }
 }
 
 fn exchange(question: String, answer: String) -> Vec<Turn> {
-    vec![Turn { role: Role::User, content: question }, Turn { role: Role::Assistant, content: answer }]
+    vec![Turn::new(Role::User, question), Turn::new(Role::Assistant, answer)]
 }
 
 /// Checks the order of roles: perhaps a system message, then the user's and the assistant's in turn; a tool may answer

@@ -49,8 +49,7 @@ impl Encoder {
     pub fn new(template: Template, tokenizer: Tokenizer, mask: SftMask) -> Result<Encoder> {
         let mut special = tokenizer.special_tokens();
         special.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.cmp(b)));
-        let turn = |role, content: &str| Turn { role, content: content.to_owned() };
-        let probe = [turn(Role::User, "a"), turn(Role::Assistant, "b")];
+        let probe = [Turn::new(Role::User, "a"), Turn::new(Role::Assistant, "b")];
         let fail = |reason: String| Error::config("sft.chat_template", format!("{}: it {reason}", template.name()));
         let segments = template.segments(&probe, false).map_err(fail)?;
         let Some(Segment::Frame(after)) = segments.last() else { unreachable!("segments end with a frame") };
@@ -78,7 +77,7 @@ impl Encoder {
         &self.template
     }
 
-    /// The tokens of a conversation. What the assistant says counts, up to the token that ends it.
+    /// The tokens of a conversation. What the assistant says and is to be learnt counts, up to the token that ends it.
     ///
     /// # Errors
     /// What is wrong with the template for it, in words that follow its name.
@@ -91,7 +90,7 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn encode_from(&self, turns: &[Turn], first: usize) -> std::result::Result<Encoded, String> {
-        let counts = |turn: usize| turn >= first && turns[turn].role == Role::Assistant;
+        let counts = |turn: usize| turn >= first && turns[turn].role == Role::Assistant && turns[turn].learnt;
         let segments = self.template.segments(turns, false)?;
         let mut encoded = Encoded::default();
         let mut answered = false; // the frame follows an answer that its first special token ends

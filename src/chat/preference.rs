@@ -61,6 +61,11 @@ impl Pair {
                 let role = first.name();
                 return Err(format!("has under {key:?} an answer that begins with a message of {role}, not assistant"));
             }
+            if answer.iter().any(|turn| !turn.learnt) {
+                return Err(format!(
+                    "has under {key:?} a message that is not to be learnt, but an answer counts whole"
+                ));
+            }
             check(&[prompt.as_slice(), answer].concat()).map_err(|e| format!("{e} (under {key:?})"))?;
         }
         Ok(Pair { prompt, chosen, rejected, margin })

@@ -194,7 +194,7 @@ impl Talk {
 
     /// What the model is told: perhaps a system message, then the conversation.
     fn messages(&self) -> Vec<Turn> {
-        let system = self.system.iter().map(|text| Turn { role: Role::System, content: text.clone() });
+        let system = self.system.iter().map(|text| Turn::new(Role::System, text.clone()));
         system.chain(self.turns.iter().cloned()).collect()
     }
 
@@ -222,10 +222,10 @@ impl Talk {
 
     /// Says something to the model and prints its answer. What does not fit was not said.
     fn say(&mut self, message: &str) -> Result<()> {
-        self.turns.push(Turn { role: Role::User, content: message.to_owned() });
+        self.turns.push(Turn::new(Role::User, message));
         let answer = self.prompt().and_then(|prompt| self.answer(prompt));
         match answer {
-            Ok(content) => self.turns.push(Turn { role: Role::Assistant, content }),
+            Ok(content) => self.turns.push(Turn::new(Role::Assistant, content)),
             Err(error) => {
                 self.turns.pop();
                 return Err(error);

@@ -1,5 +1,6 @@
 //! What `export` and `import` share: a model, or its adapters, from one folder into a new one.
 
+use super::summary::grouped;
 use super::{TOKENIZER, model_tokenizer, open_weights};
 use crate::checkpoint::adapters::{ADAPTERS, Adapters};
 use crate::checkpoint::copy::copy_weights;
@@ -41,7 +42,7 @@ pub(super) fn convert(folder: &Path, source: &ModelConfig, config: &ModelConfig,
     })?;
     about_tokenizer(folder, tokenizer.as_ref(), template.as_deref());
     let name = to.stored.name();
-    let (tensors, bytes, files) = (copied.tensors, copied.bytes, copied.files);
+    let (tensors, bytes, files) = (copied.tensors, grouped(copied.bytes), copied.files);
     let of = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
     print(format_args!("{}: {tensors} tensors, {bytes} bytes of {name} in {of}", to.out.display()))
 }

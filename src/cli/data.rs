@@ -1,5 +1,6 @@
 //! `hadal data`
 
+use super::summary::grouped;
 use super::{output, positive};
 use crate::config::data::{AUTO, DataConfig, TokenType};
 use crate::config::task::TaskConfig;
@@ -14,7 +15,7 @@ use crate::terminal::print;
 use crate::tokenizer::Tokenizer;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
@@ -22,11 +23,11 @@ use std::path::{Path, PathBuf};
 pub(super) struct DataArgs {
     #[command(subcommand)]
     what: Option<What>,
-    /// Files or folders: UTF-8 text, JSON lines (.jsonl), tokens (.bin, .npy)
+    /// Files or folders: UTF-8 text, JSON lines (.jsonl) or a list of objects (.json), tokens (.bin, .npy)
     #[arg(required = true)]
     path: Vec<PathBuf>,
-    /// byte, gpt2, cl100k, world, or a tokenizer.json
-    #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
+    /// byte, as a run on --data takes it unless its configuration names another; gpt2, cl100k, world, or a tokenizer.json
+    #[arg(long, value_name = "NAME|FILE", default_value = "byte")]
     tokenizer: String,
     /// Key of the text in a JSON line; auto: tell by the first line's keys
     #[arg(long, value_name = "KEY", default_value = AUTO)]
@@ -130,9 +131,9 @@ pub(super) fn run(args: DataArgs) -> Result<()> {
 fn sum(arithmetic: Arithmetic, n: u64, chat: bool) -> String {
     let (question, answer) = arithmetic.question(n, Split::Train);
     let line = match chat {
-        true => {
-            messages(&[(Role::User, question), (Role::Assistant, answer)].map(|(role, content)| Turn { role, content }))
-        }
+        true => messages(
+            &[(Role::User, question), (Role::Assistant, answer)].map(|(role, content)| Turn::new(role, content)),
+        ),
         false => json!({ "question": question, "answer": answer }),
     };
     line.to_string()
@@ -144,16 +145,20 @@ fn count(args: DataArgs) -> Result<()> {
     let config = DataConfig { text_field: args.text_field, token_type: args.token_type, ..DataConfig::default() };
     let corpus = Corpus::open(&args.path, &[], &config, &tokenizer, &Cache::of_user())?;
     let (totals, used, ids) = (corpus.totals(), corpus.used_ids(&tokenizer)?, tokenizer.used_ids());
-    print(format_args!("files {}", corpus.files()))?;
-    print(format_args!("documents {}", totals.documents))?;
-    print(format_args!("bytes {}", totals.bytes))?;
-    print(format_args!("tokens {}", totals.tokens))?;
+    // Digits in groups are for eyes; programs read plain ones.
+    let eyes = std::io::stdout().is_terminal();
+    let shown = |count: u64| if eyes { grouped(count) } else { count.to_string() };
+    print(format_args!("files {}", shown(corpus.files() as u64)))?;
+    print(format_args!("documents {}", shown(totals.documents)))?;
+    print(format_args!("bytes {}", shown(totals.bytes)))?;
+    print(format_args!("tokens {}", shown(totals.tokens)))?;
     print(format_args!("bytes_per_token {:.4}", totals.bytes as f64 / totals.tokens.max(1) as f64))?;
     print(format_args!("vocabulary {ids}"))?;
     print(format_args!("vocabulary_used {used}"))?;
     print(format_args!("vocabulary_coverage {:.6}", used as f64 / ids.max(1) as f64))?;
     if config.text_field == AUTO {
         for (shape, Census { files, records, turns, empty }) in corpus.census()? {
+            let [files, records, turns, empty] = [files, records, turns, empty].map(shown);
             print(format_args!("shape {shape} files {files} records {records} turns {turns} empty {empty}"))?;
         }
     }

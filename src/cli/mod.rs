@@ -13,6 +13,7 @@ mod exam; // questions to a fine-tuned model
 mod export;
 mod fit; // how large a micro-batch fits
 mod import;
+mod hub; // models by the names of the Hub
 mod info;
 mod kernels;
 mod lora; // what adapters stand beside
@@ -47,7 +48,8 @@ use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
-use std::path::{Path, PathBuf};
+use hub::existing;
+use std::path::Path;
 
 /// Trains DeepSeek-V2-style language models on any GPU, through Vulkan, Metal or DX12: no CUDA, no Python.
 #[derive(Parser, Debug)]
@@ -243,12 +245,4 @@ fn output(path: &Path) -> Result<()> {
 /// Reads whole numbers from 1 on.
 fn positive() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
-}
-
-/// Checks that a path argument names something.
-fn existing(path: &Path) -> Result<PathBuf> {
-    match path.exists() {
-        true => Ok(path.to_owned()),
-        false => Err(Error::file(path, "does not exist")),
-    }
 }

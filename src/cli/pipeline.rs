@@ -6,6 +6,7 @@ use super::story::{Stay, table};
 use super::train::{RunArgs, free_folder, train};
 use super::{DeviceArgs, bytes};
 use crate::checkpoint::disk::replace_text;
+use crate::config::effects::takes;
 use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
 use crate::input;
@@ -128,10 +129,23 @@ impl Pipeline {
         if self.stages.iter().enumerate().any(|(i, kind)| self.stages[..i].contains(kind)) {
             return refuse("has a stage twice; each has one run folder");
         }
+        for key in self.shared() {
+            let section = key.split('.').next().unwrap_or_default();
+            if !self.stages.iter().any(|&kind| takes(kind, section)) {
+                return Err(Error::config(&key, format!("has no effect: no stage of the pipeline takes [{section}]")));
+            }
+        }
         self.stages.iter().try_for_each(|&kind| {
             let preset = if kind == Kind::Pretrain { self.config.as_deref() } else { Some(kind.command()) };
             Config::resolve(preset, &self.sets(kind)?).map(drop)
         })
+    }
+
+    /// Keys that are set for all stages, of which each has an effect on some.
+    fn shared(&self) -> Vec<String> {
+        let keys = self.set.iter().filter_map(|set| set.split('=').next());
+        let key = |key: &str| key.trim().split('.').take(2).collect::<Vec<_>>().join(".");
+        keys.filter(|key| !key.contains(':')).map(key).collect()
     }
 
     /// What is set for a stage.
@@ -167,6 +181,7 @@ impl Pipeline {
             config: config.clone().filter(|_| kind == Kind::Pretrain),
             model: policy.filter(|_| !begun),
             set: self.sets(kind)?,
+            shared: self.shared(),
             vram: args.vram,
             device: args.device.clone(),
             ..RunArgs::default()

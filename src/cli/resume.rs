@@ -2,10 +2,12 @@
 
 use crate::config::Config;
 use crate::config::train::OptimizerKind;
+use crate::data::fingerprint::{self, Fingerprint};
 use crate::error::{Error, Result};
+use crate::train::checkpoint;
 use crate::train::journal::CONFIG;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys under `[model]` that only training looks at; the others make another network of the same weights.
@@ -64,7 +66,9 @@ pub(super) fn differences(old: &Config, new: &Config) -> Result<Vec<Difference>>
 pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<String>> {
     let Some(own) = own_config(out) else { return Ok(Vec::new()) };
     let (mut lines, mut weighty) = (Vec::new(), Vec::new());
-    for Difference { section, key, was, is } in differences(&Config::resolve(Some(&own), &[])?, config)? {
+    // Older versions kept relative paths.
+    let own = Config::resolve(Some(&own), &[])?.located()?;
+    for Difference { section, key, was, is } in differences(&own, config)? {
         let path = format!("{section}.{key}");
         let another_state = match path.as_str() {
             "optimizer.kind" => true,
@@ -89,6 +93,24 @@ pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<
             out.display(),
             weighty.join(", ")
         )));
+    }
+    Ok(lines)
+}
+
+/// A line for each input that is not what the newest checkpoint in `out` has learnt from.
+///
+/// Errors: there is one, and that is not `allowed`.
+pub(super) fn changed_inputs(out: &Path, config: &Config, now: &[Fingerprint], allowed: bool) -> Result<Vec<String>> {
+    let path = |key: &str, number: usize| match key {
+        "data.path" => config.data.path.get(number).map(PathBuf::as_path),
+        "data.val_path" => config.data.val_path.get(number).map(PathBuf::as_path),
+        _ => config.sft.as_ref().and_then(|sft| sft.chat_template.as_deref()),
+    };
+    let lines = fingerprint::changes(&checkpoint::inputs(out)?, now, path);
+    if !lines.is_empty() && !allowed {
+        let (out, lines) = (out.display(), lines.join(", "));
+        let reason = format!("the run in {out} would go on with other data ({lines}); put them back");
+        return Err(Error::Usage(format!("{reason}, or add --allow-changes")));
     }
     Ok(lines)
 }

@@ -6,11 +6,13 @@ use super::resume;
 use super::stage::Stage;
 use super::train::RunArgs;
 use crate::chat::Encoder;
-use crate::config::Config;
+use crate::config::given::{Given, given, names};
+use crate::config::{Config, effects};
+use crate::data::check_local;
 use crate::error::{Error, Result};
 use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a run is made of before it opens its data.
 pub(super) struct Setup {
@@ -22,20 +24,16 @@ pub(super) struct Setup {
     pub encoder: Option<Encoder>,
 }
 
-/// Layers the command line over the configuration and checks that everything fits together.
-pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Setup> {
-    let own = if resume && args.config.is_none() { resume::own_config(out) } else { None };
-    let origin = args.model.as_deref().map(Origin::find).transpose()?;
-    let mut config = match &origin {
-        Some(origin) => origin.configure(stage.config(args), &args.set)?,
-        None => Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?,
-    };
-    let named = config.data.tokenizer.clone();
+/// Applies the flags of a run to its configuration. A `fresh` one has no tokenizer that it must keep.
+fn apply(args: &RunArgs, given: &Given, fresh: bool, config: &mut Config) -> Result<()> {
     if !args.data.is_empty() {
-        // Absolute, so that the run's config.toml means the same files from any folder.
-        let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::io(path, e));
-        config.data.path = args.data.iter().map(absolute).collect::<Result<_>>()?;
-        if config.data.tokenizer == "world" && args.tokenizer.is_none() && origin.is_none() && own.is_none() {
+        config.data.path = args.data.clone();
+    }
+    config.data.path.iter().chain(&config.data.val_path).try_for_each(|path| check_local(path))?;
+    if fresh && !config.data.path.is_empty() && config.data.tokenizer == "world" {
+        // What a file says suits the text that it names, and not that of --data.
+        let by_file = args.data.is_empty() && names(args.config.as_deref(), "data", "tokenizer")?;
+        if !by_file && !given.sets.iter().any(|key| key == "data.tokenizer") {
             config.data.tokenizer = "byte".to_owned(); // the world's tokens suit no other text, for a new model
         }
     }
@@ -45,8 +43,25 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
     if let Some(steps) = args.steps {
         config.train.steps = steps;
     }
+    Ok(())
+}
+
+/// Layers the command line over the configuration and checks that everything fits together.
+pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Setup> {
+    let own = if resume && args.config.is_none() { resume::own_config(out) } else { None };
+    let origin = args.model.as_deref().map(Origin::find).transpose()?;
+    let mut config = match &origin {
+        Some(origin) => origin.configure(stage.config(args), &args.set)?,
+        None => Config::resolve(own.as_deref().or(args.config.as_deref()), &args.set)?,
+    };
+    let given = given(args.config.as_deref(), &args.set)?;
+    let named = config.data.tokenizer.clone();
+    apply(args, &given, origin.is_none() && own.is_none(), &mut config)?;
     let mut tokenizer = Tokenizer::load(&config.data.tokenizer)?;
+    let asked = config.clone();
     stage.settle(&mut config, resume)?;
+    effects::check(&asked, &config, &given, &args.shared)?.iter().for_each(note);
+    config = config.located()?;
     if let Some(sft) = &config.sft {
         tokenizer = tokenizer.with_special(&sft.special_tokens())?;
     }

@@ -37,8 +37,7 @@ impl StageFlags {
     /// Lays them over the configuration of a run of this kind.
     fn apply(&self, config: &mut Config, kind: Kind) -> Result<()> {
         if let (Some(path), Some(sft)) = (&self.chat_template, &mut config.sft) {
-            // Absolute, so that the run's config.toml means the same file from any folder.
-            sft.chat_template = Some(std::path::absolute(path).map_err(|e| Error::io(path, e))?);
+            sft.chat_template = Some(path.clone());
         }
         if let Some(lines) = self.max_bad_lines {
             allow_bad_lines(config, kind, lines);

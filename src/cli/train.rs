@@ -11,8 +11,10 @@ use super::stage::Stage;
 use super::summary::summary;
 use super::{DeviceArgs, bytes, gib, open_weights, resume};
 use crate::backend::Device;
+use crate::chat::Encoder;
 use crate::chat::exam::Scores;
 use crate::config::Config;
+use crate::data::fingerprint::Fingerprint;
 use crate::error::Result;
 use crate::graph::plan::Plan;
 use crate::terminal::{note, printable};
@@ -54,6 +56,9 @@ pub(super) struct RunArgs {
     /// With --resume: go on even if settings that decide what is learnt are not those of the run so far
     #[arg(long, requires = "resume")]
     pub allow_changes: bool,
+    /// Keys of `set` that other runs share, and that may have no effect on this one.
+    #[arg(skip)]
+    pub shared: Vec<String>,
     /// Print the time of each kernel at the end; slows training down
     #[arg(long)]
     pub profile: bool,
@@ -90,8 +95,10 @@ pub(super) struct Reached {
 pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Reached> {
     let started = Instant::now();
     let Setup { config: open, tokenizer, encoder } = configure(args, stage, out, resume)?;
+    let inputs = inputs(&open, encoder.as_ref())?;
     if resume && rotation::any(out)? {
         resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
+        resume::changed_inputs(out, &open, &inputs, args.allow_changes)?.iter().for_each(note);
     }
     let material = Material::open(&open, &tokenizer, encoder)?;
     if let (Some(folder), false) = (&open.train.model, resume) {
@@ -113,10 +120,11 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
     let mut journal = Journal::create(out, open, resume)?;
     head.iter().chain(&measured).try_for_each(|line| journal.log(line))?;
-    let state = match resume {
+    let mut state = match resume {
         true => start::resume(&mut source, &config, session, &mut journal, &mut |line| note(printable(line)))?,
         false => start::begin(&mut source, &config, session)?,
     };
+    state.inputs = inputs;
     if resume {
         journal.set_config(open)?;
         if state.step >= config.train.steps {
@@ -133,6 +141,13 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     let entropy = material.entropy_per_token();
     note(verdict(&outcome, entropy, &source.device, out, started.elapsed()));
     Ok(Reached { entropy, exam: exam::report(out, &config, &source.device)? })
+}
+
+/// What a run learns from, in a few bytes.
+fn inputs(config: &Config, encoder: Option<&Encoder>) -> Result<Vec<Fingerprint>> {
+    let mut all = Fingerprint::of_data(&config.data)?;
+    all.extend(encoder.map(|encoder| Fingerprint::of_text("sft.chat_template", encoder.template().source())));
+    Ok(all)
 }
 
 /// What is decided for a run on its device.

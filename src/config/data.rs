@@ -8,6 +8,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// Files of UTF-8 text, JSON lines or tokens, or folders that are searched for them; empty for the embedded world.
+    /// Relative paths are from the current folder ([`super::paths`]).
     pub path: Vec<PathBuf>,
     /// Files or folders that validate, and are not trained on even where `path` holds them; empty to hold out a share
     /// of `path`.
@@ -34,7 +35,8 @@ pub const AUTO: &str = "auto";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenType {
-    /// `u16` if that can hold the vocabulary and not every second number is 0, else `u32`.
+    /// `u16` if that can hold the vocabulary and not every second number is 0, else `u32`, or 64 bits where that holds
+    /// of every second one of those.
     #[default]
     Auto,
     /// 16 bits.

@@ -73,6 +73,14 @@ const SECTIONS: &[Section] = &[
     Section::of::<RewardConfig>("reward"),
 ];
 
+/// What the file `config` itself says, if it is one.
+pub(super) fn own(config: Option<&str>) -> Result<Table> {
+    match config.filter(|name| preset(name).is_none()) {
+        Some(name) => toml::from_str(&read(name)?).map_err(|e| Error::config(name, e.message().replace('\n', " "))),
+        None => Ok(Table::new()),
+    }
+}
+
 pub(super) fn resolve(config: Option<&str>, change: Option<&dyn Fn(&mut Config)>, sets: &[String]) -> Result<Config> {
     let name = config.unwrap_or(DEFAULT_PRESET);
     let mut table = match preset(name) {
@@ -167,6 +175,9 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|b| *b == b'\n').count()
 }
 
+/// What a value is to be that a list is.
+const LIST: &str = "a list in brackets";
+
 /// Applies `KEY=VALUE`. The value is the first of these readings that suits the key: TOML, bare text, a list of that
 /// one text.
 fn apply_set(table: &mut Table, set: &str) -> Result<()> {
@@ -186,7 +197,7 @@ fn apply_set(table: &mut Table, set: &str) -> Result<()> {
     let bare = Value::String(text.to_owned());
     let list = Value::Array(vec![bare.clone()]);
     let readings = [text.parse::<Value>().ok(), Some(bare), Some(list)];
-    let mut first = None;
+    let mut first: Option<String> = None;
     for value in readings.into_iter().flatten() {
         let mut attempt = table.clone();
         let target = section_of(&mut attempt, name);
@@ -199,7 +210,8 @@ fn apply_set(table: &mut Table, set: &str) -> Result<()> {
                 *table = attempt;
                 return Ok(());
             }
-            Err(reason) => first = first.or(Some(reason)),
+            // That a text is no list says less than what is wrong with a list of it.
+            Err(reason) => first = first.filter(|first| !first.ends_with(LIST)).or(Some(reason)),
         }
     }
     Err(Error::config(path, first.unwrap_or_default()))
@@ -256,7 +268,7 @@ fn friendly(message: &str) -> String {
         "i64" | "i32" => "a whole number",
         "f64" | "f32" => "a number",
         "a boolean" => "true or false",
-        "a sequence" => "a list in brackets",
+        "a sequence" => LIST,
         "a map" => "a table, such as {type = \"linear\", factor = 4}",
         "string or table" | "string only" => "one of its names, in quotes",
         other => other,

@@ -12,6 +12,9 @@ pub mod reward; // how completions are judged
 pub mod rollout; // what is learnt from answers that the model draws
 pub mod sft; // what fine-tuning on conversations learns
 pub mod task; // which questions are asked
+pub mod paths; // where relative paths begin
+pub mod given; // which keys somebody has set
+pub mod effects; // settings that nothing looks at
 pub mod train; // sizes, counts and the update rule
 pub mod layers; // preset < file < --set
 

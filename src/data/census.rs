@@ -3,7 +3,7 @@
 use super::files::Found;
 use super::meter::Meter;
 use super::problems::Problems;
-use super::reader::{Batch, Reader, What};
+use super::reader::{Batch, Reader};
 use super::record::{self, Shape};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -35,7 +35,7 @@ pub fn count(files: &[Found], all: &mut BTreeMap<Shape, Census>) -> Result<()> {
             |part| record::read(part).map(|(shape, one)| (shape, one.turns() as u64, u64::from(one.has_empty())));
         let made: Vec<_> = batch.parts.par_iter().map(|part| read(&batch.bytes[part.range.clone()])).collect();
         for (part, made) in batch.parts.iter().zip(made) {
-            let What::Line(number) = part.what else { continue };
+            let Some(place) = part.what.place() else { continue };
             match made {
                 Ok((shape, turns, empty)) => {
                     let census = all.entry(shape).or_default();
@@ -44,7 +44,7 @@ pub fn count(files: &[Found], all: &mut BTreeMap<Shape, Census>) -> Result<()> {
                     census.turns += turns;
                     census.empty += empty;
                 }
-                Err(reason) => problems.add(Error::file(&files[part.file].path, format!("line {number} {reason}")))?,
+                Err(reason) => problems.add(Error::file(&files[part.file].path, format!("{place} {reason}")))?,
             }
         }
         meter.add(batch.bytes.len() as u64);

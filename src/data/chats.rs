@@ -2,7 +2,7 @@
 
 use super::batch::Row;
 use super::loader::{Counts, Loader, split};
-use super::record;
+use super::record::{self, Purpose};
 use super::shuffle::permuted;
 use super::world::{Split, World, chat};
 use crate::chat::conversation::conversation;
@@ -159,7 +159,7 @@ impl Chats {
 
     /// The conversation in a line, and whether it was cut; none if nothing of it counts.
     fn encode(&self, line: &[u8]) -> std::result::Result<Option<(Encoded, bool)>, String> {
-        let Some(turns) = conversation(record::read(line)?.1)? else { return Ok(None) };
+        let Some(turns) = conversation(record::read_for(line, Purpose::Chat)?.1)? else { return Ok(None) };
         let encoded = self.encoder.encode(&turns);
         let mut encoded = encoded.map_err(|e| format!("does not suit the chat template: it {e}"))?;
         let most = self.length + 1;

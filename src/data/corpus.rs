@@ -2,7 +2,7 @@
 
 use super::cache::{Cache, Totals};
 use super::census::{self, Census};
-use super::files::{Found, Kind, canonical, find};
+use super::files::{Found, Kind, Tell, find_all};
 use super::problems::Problems;
 use super::record::Shape;
 use super::shard;
@@ -10,10 +10,10 @@ use super::survey::{Survey, survey};
 use super::tokenise::{Tokenising, Work, units};
 use super::tokens::Tokens;
 use crate::config::data::DataConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Tokens that windows run through without a break: all text of a source, or one token shard.
@@ -60,6 +60,25 @@ pub struct Source {
     survey: Option<Survey>,
 }
 
+impl Source {
+    /// Puts files of tokens that lie one after the other and hold no window of `window` tokens each together.
+    pub fn join(&mut self, window: u64) {
+        let (mut joined, mut before): (Vec<Stretch>, bool) = (Vec::new(), false);
+        for stretch in std::mem::take(&mut self.stretches) {
+            let short = stretch.tokens < window;
+            match joined.last_mut() {
+                Some(last) if short && before => {
+                    last.parts.extend(stretch.parts);
+                    last.tokens += stretch.tokens;
+                }
+                _ => joined.push(stretch),
+            }
+            before = short;
+        }
+        self.stretches = joined;
+    }
+}
+
 /// All paths.
 pub struct Corpus {
     /// One a path.
@@ -79,11 +98,7 @@ impl Corpus {
         cache: &Cache,
     ) -> Result<Corpus> {
         let mut problems = Problems::default();
-        let mut excluded = HashSet::new();
-        for path in but {
-            let files = find(path, &HashSet::new(), &mut problems)?;
-            excluded.extend(files.iter().map(|file| canonical(&file.path)));
-        }
+        let found = find_all(paths, but, Tell::Notes, &mut problems)?;
         let mut opener = Opener {
             config,
             tokenizer,
@@ -91,7 +106,7 @@ impl Corpus {
             problems,
             work: Work::default(),
         };
-        let sources = paths.iter().filter_map(|path| opener.source(path, &excluded).transpose());
+        let sources = paths.iter().zip(found).filter_map(|(path, files)| opener.source(path, files).transpose());
         let sources = sources.collect::<Result<Vec<_>>>()?;
         opener.problems.finish()?;
         let (made, seconds) = (opener.work.totals, opener.work.time.as_secs_f64());
@@ -158,18 +173,10 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// What `path` holds; none if there were problems.
-    fn source(&mut self, path: &Path, but: &HashSet<PathBuf>) -> Result<Option<Source>> {
+    /// What `files` of `path` hold; none if there were problems.
+    fn source(&mut self, path: &Path, files: Vec<Found>) -> Result<Option<Source>> {
         let before = self.problems.count();
-        let files = find(path, but, &mut self.problems)?;
-        let Some(first) = files.first() else {
-            if self.problems.count() == before {
-                let reason = "holds nothing but the files of data.val_path; there is nothing to train on";
-                self.problems.add(Error::file(path, reason))?;
-            }
-            return Ok(None);
-        };
-        let kind = first.kind;
+        let Some(kind) = files.first().map(|first| first.kind) else { return Ok(None) };
         let mut source = Source {
             path: path.to_owned(),
             kind,

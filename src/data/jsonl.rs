@@ -31,13 +31,19 @@ impl<'a> Value<'a> {
             Some(b'{') => "an object",
             Some(b't' | b'f') => "true or false",
             Some(b'n') => "null",
+            _ if STAND_INS.contains(&self.raw.get()) => "NaN or Infinity, which is no JSON,",
             _ => "a number",
         }
     }
 
     fn parsed<T: serde::Deserialize<'a>>(self) -> Result<T, String> {
-        serde_json::from_str(self.raw.get())
-            .map_err(|e| format!("has under {:?} what is not JSON: {}", self.key, words(&e)))
+        serde_json::from_str(self.raw.get()).map_err(|e| match lone_surrogate(self.raw.get()) {
+            Some(half) => {
+                let reason = format!("the escape {half} is half of a surrogate pair and no character; take it out");
+                format!("has under {:?} what is not JSON: {reason}", self.key)
+            }
+            None => format!("has under {:?} what is not JSON: {}", self.key, words(&e)),
+        })
     }
 
     /// That it is not `wanted`.
@@ -68,6 +74,25 @@ impl<'a> Value<'a> {
     /// Whether it is `null`.
     pub fn is_null(self) -> bool {
         self.raw.get() == "null"
+    }
+
+    /// Whether it says nothing: `null`, an empty string, list or object, or a string that holds one of the latter.
+    pub fn is_empty(self) -> bool {
+        let bare: String = self.raw.get().chars().filter(|c| !c.is_whitespace()).take(5).collect();
+        matches!(bare.as_str(), "null" | "\"\"" | "[]" | "{}" | "\"[]\"" | "\"{}\"")
+    }
+
+    /// The truth value that it is, or that the number 0 or 1 stands for.
+    pub fn flag(self) -> Result<bool, String> {
+        match self.kind() {
+            "true or false" => self.truth(),
+            "a number" => match self.number()? {
+                0.0 => Ok(false),
+                1.0 => Ok(true),
+                other => Err(format!("has {other} under {:?}, which must be 0 or 1", self.key)),
+            },
+            _ => Err(self.is_no("0 or 1")),
+        }
     }
 
     /// The string that it is.
@@ -160,10 +185,55 @@ pub fn object<'a>(line: &'a [u8], keys: &'a [&'a str]) -> Result<Object<'a>, Str
     }
 }
 
+/// `line` with something that JSON knows in the place of each bare NaN and Infinity, which Python writes: they do no
+/// harm under keys that nobody asks for, and are told where somebody does.
+pub fn tolerated(line: &[u8]) -> Cow<'_, [u8]> {
+    let names = [&b"-Infinity"[..], b"Infinity", b"NaN"];
+    let mut cleaned = Cow::Borrowed(line);
+    if !line.windows(3).any(|three| three == b"NaN" || three == b"Inf") {
+        return cleaned;
+    }
+    let (mut at, mut quoted) = (0, false);
+    while at < line.len() {
+        match line[at] {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => at += 1,
+            _ if quoted => {}
+            _ => {
+                if let Some(i) = names.iter().position(|name| line[at..].starts_with(name)) {
+                    cleaned.to_mut()[at..at + names[i].len()].copy_from_slice(STAND_INS[i].as_bytes());
+                    at += names[i].len() - 1;
+                }
+            }
+        }
+        at += 1;
+    }
+    cleaned
+}
+
+/// Numbers that stand for -Infinity, Infinity and NaN, as long as these and such as nobody writes.
+const STAND_INS: [&str; 3] = ["-0E000000", "0E000000", "0E0"];
+
+/// The first escape of half a surrogate pair in a JSON string.
+fn lone_surrogate(raw: &str) -> Option<&str> {
+    let unit = |at: usize| u16::from_str_radix(raw.get(at..at + 6)?.strip_prefix("\\u")?, 16).ok();
+    let mut at = 0;
+    while let Some(found) = raw[at..].find('\\') {
+        at += found;
+        match unit(at) {
+            Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => at += 12,
+            Some(0xd800..=0xdfff) => return raw.get(at..at + 6),
+            _ => at += 1 + raw[at + 1..].chars().next().map_or(0, char::len_utf8),
+        }
+    }
+    None
+}
+
 /// The text that the object in `line` has under `field`; what is wrong with it otherwise.
 pub fn text(line: &[u8], field: &str) -> Result<String, String> {
     let keys = [field];
-    let object = object(line, &keys)?;
+    let line = tolerated(line);
+    let object = object(&line, &keys)?;
     let Some(value) = object.get(field) else {
         return Err(format!(
             "has no {field:?}; its keys are {}; set data.text_field to that of the text",

@@ -1,13 +1,12 @@
 //! What the JSON lines of files hold, each line made into one thing, in memory; and what is wrong with the lines, all
 //! of it at once.
 
-use super::files::{Found, Kind, canonical, find};
+use super::files::{Found, Kind, Tell, find_all};
 use super::problems::Problems;
-use super::reader::{Batch, Reader, What};
+use super::reader::{Batch, Reader};
 use crate::error::{Error, Result};
 use crate::terminal::{note, printable};
 use rayon::prelude::*;
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Makes a thing of a line, and says whether it was cut; none where nothing in it counts. What is wrong with the line
@@ -49,18 +48,10 @@ impl<'m, T: Send> Loader<'m, T> {
     /// If files cannot be read, or hold no JSON lines.
     pub fn load(&mut self, paths: &[PathBuf], but: &[PathBuf]) -> Result<Vec<Vec<T>>> {
         let mut problems = Problems::default();
-        let mut excluded = HashSet::new();
-        for path in but {
-            excluded.extend(find(path, &HashSet::new(), &mut problems)?.iter().map(|file| canonical(&file.path)));
-        }
-        let mut sources = Vec::new();
-        for path in paths {
-            let files = find(path, &excluded, &mut problems)?;
-            if let Some(other) = files.iter().find(|file| file.kind != Kind::Lines) {
-                let reason = format!("holds no {}; they come as JSON lines in .jsonl", self.what);
-                problems.add(Error::file(&other.path, reason))?;
-            }
-            sources.push(files);
+        let sources = find_all(paths, but, Tell::Notes, &mut problems)?;
+        for other in sources.iter().filter_map(|files| files.iter().find(|file| file.kind != Kind::Lines)) {
+            let reason = format!("holds no {}; they come as JSON lines in .jsonl, or a list in .json", self.what);
+            problems.add(Error::file(&other.path, reason))?;
         }
         problems.finish()?;
         sources.iter().map(|files| self.read(files)).collect()
@@ -74,7 +65,7 @@ impl<'m, T: Send> Loader<'m, T> {
             let bytes = &batch.bytes;
             let made: Vec<_> = batch.parts.par_iter().map(|part| make(&bytes[part.range.clone()])).collect();
             for (part, made) in batch.parts.iter().zip(made) {
-                let What::Line(number) = part.what else { continue };
+                let Some(place) = part.what.place() else { continue };
                 match made {
                     Ok(None) => self.counts.dropped += 1,
                     Ok(Some((thing, cut))) => {
@@ -84,7 +75,7 @@ impl<'m, T: Send> Loader<'m, T> {
                     }
                     Err(reason) => {
                         let path = &files[part.file].path;
-                        self.lines.add(Error::file(path, format!("line {number} {reason}")))?;
+                        self.lines.add(Error::file(path, format!("{place} {reason}")))?;
                     }
                 }
             }
@@ -99,13 +90,12 @@ impl<'m, T: Send> Loader<'m, T> {
     pub fn finish(mut self, allowed: usize) -> Result<Counts> {
         let bad = self.lines.count();
         if bad > allowed {
-            let Err(e) = self.lines.finish() else { unreachable!("some were counted") };
-            return Err(Error::Usage(format!("{e}; mend them, or leave them out with --max-bad-lines {bad}")));
+            let advice = format!("; mend them, or leave them out with --max-bad-lines {bad}");
+            self.lines.finish_advising(&advice)?;
+        } else if let Err(e) = self.lines.finish() {
+            note(printable(&format!("left out: {}", e.told())));
         }
         self.counts.bad = bad;
-        if let Err(e) = self.lines.finish() {
-            note(printable(&format!("left out: {e}")));
-        }
         Ok(self.counts)
     }
 }

@@ -1,8 +1,9 @@
 //! Data to batches.
 //!
-//! In reading order: [`world`] (the embedded text); for the user's data `files` (which there are), `reader` (their
-//! parts), `jsonl`, [`record`] and `render` (JSON lines to text), `tokenise` (text to tokens), `shard` (files that hold
-//! tokens), `cache` (tokens that stay), [`corpus`] (all of it), [`census`] (what JSON lines hold); [`shuffle`] and
+//! In reading order: [`world`] (the embedded text); for the user's data `files` (which there are), `formats` (which are
+//! not read), [`fingerprint`] (whether they are what they were), `reader` and `objects` (their parts), `jsonl`,
+//! [`record`], `message`, `columns` and `render` (JSON lines to text), `tokenise` (text to tokens), `shard` (files that
+//! hold tokens), `cache` (tokens that stay), [`corpus`] (all of it), [`census`] (what JSON lines hold); [`shuffle`] and
 //! `order` (in which order); `loader` (what JSON lines hold, in memory), [`chats`] (conversations, of files or of the
 //! world), [`preferences`] (pairs of answers, likewise), [`questions`] (with answers that can be judged: of files, the
 //! world's, or [`arithmetic`]); and here the [`Dataset`] of any text as numbered rows, which [`Batch`] puts
@@ -14,11 +15,16 @@ mod blocks;
 mod cache;
 pub mod census;
 pub mod chats;
+pub(crate) mod columns;
 pub mod corpus;
 mod files;
+pub mod fingerprint;
+mod formats;
 mod jsonl;
 mod loader;
+mod message;
 mod meter;
+mod objects;
 mod order;
 pub mod preferences;
 pub mod prefetch;
@@ -36,11 +42,13 @@ pub mod world;
 
 pub use batch::{Batch, IGNORED, Row};
 pub use cache::Cache;
+pub use files::{check_local, hub_name};
 
 use crate::chat::Encoder;
 use crate::config::data::DataConfig;
 use crate::config::sft::SftConfig;
 use crate::error::{Error, Result};
+use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
 use chats::Chats;
 use corpus::{Corpus, Source as Files};
@@ -115,11 +123,14 @@ impl Dataset {
         }
         let fraction = config.val_fraction;
         check_fraction(fraction)?;
-        let train = Corpus::open(&config.path, &config.val_path, config, tokenizer, cache)?;
+        let mut train = Corpus::open(&config.path, &config.val_path, config, tokenizer, cache)?;
         let apart = !config.val_path.is_empty();
-        let val = apart.then(|| Corpus::open(&config.val_path, &[], config, tokenizer, cache)).transpose()?;
+        let mut val = apart.then(|| Corpus::open(&config.val_path, &[], config, tokenizer, cache)).transpose()?;
+        let sources = train.sources.iter_mut().chain(val.iter_mut().flat_map(|val| &mut val.sources));
+        sources.for_each(|source| source.join(length as u64 + 1));
         let held_out = if apart { 0.0 } else { fraction };
         let orders = orders(&train, val.as_ref(), held_out, tokenizer.eos(), length)?;
+        tell_unseen(&train, &orders, length);
         let seed = config.shuffle.then_some(seed);
         Ok(Dataset { source: Source::Files { train, val, orders, seed }, length })
     }
@@ -286,6 +297,19 @@ fn check_fraction(fraction: f64) -> Result<()> {
         return Err(Error::config("data.val_fraction", format!("is {fraction}; it must be at least 0 and below 1")));
     }
     Ok(())
+}
+
+/// Says where files of tokens end so often between two windows that a tenth of their tokens is in none.
+fn tell_unseen(train: &Corpus, orders: &Orders, length: usize) {
+    let files = train.sources.iter().filter(|source| source.kind == Kind::Tokens).count();
+    let all = train.totals().tokens;
+    let seen = (orders.train.windows() + orders.val.windows()).saturating_mul(length as u64);
+    let unseen = all.saturating_sub(seen);
+    if files > 0 && unseen > all / 10 {
+        note(format_args!(
+            "{unseen} of {all} tokens are in no window of {length}: files end between two windows; put them together"
+        ));
+    }
 }
 
 /// Conversations are rows of their own lengths.

@@ -5,7 +5,7 @@
 
 use super::batch::{Batch, Row};
 use super::loader::{Counts, Loader, split};
-use super::record::{self, Role, Turn};
+use super::record::{self, Purpose, Role, Turn};
 use super::shuffle::permuted;
 use super::world::preference::Preference;
 use super::world::{Split, World};
@@ -178,7 +178,7 @@ impl Preferences {
 
     /// The pair in a line, and whether it was cut; none if there is nothing to prefer.
     fn encode(&self, line: &[u8]) -> std::result::Result<Option<(EncodedPair, bool)>, String> {
-        let pair = Pair::new(record::read(line)?.1)?;
+        let pair = Pair::new(record::read_for(line, Purpose::Pair)?.1)?;
         let encoded = pair.encode(&self.encoder, self.length + 1);
         let encoded = encoded.map_err(|e| format!("does not suit the chat template: it {e}"))?;
         Ok(encoded.map(|pair| (pair.clone(), pair.cut)))
@@ -210,7 +210,7 @@ pub fn with_end(answer: &Encoded, length: usize) -> Encoded {
 
 /// A preference of the world as messages.
 pub fn of_world(preference: Preference) -> Pair {
-    let turn = |role, content| vec![Turn { role, content }];
+    let turn = |role, content| vec![Turn::new(role, content)];
     Pair {
         prompt: turn(Role::User, preference.asked.question),
         chosen: turn(Role::Assistant, preference.asked.answer),

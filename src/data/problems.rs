@@ -31,15 +31,22 @@ impl Problems {
     }
 
     /// All problems as one error, if there are any.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
+        self.finish_advising("")
+    }
+
+    /// The same with what else there is to do about them, in words that follow.
+    pub fn finish_advising(mut self, advice: &str) -> Result<()> {
         if self.count <= 1 {
-            return self.shown.pop().map_or(Ok(()), Err);
+            return match self.shown.pop() {
+                Some(one) if !advice.is_empty() => Err(Error::Usage(format!("{one}{advice}"))),
+                one => one.map_or(Ok(()), Err),
+            };
         }
-        let mut text = format!("{} problems with the data: ", self.count);
-        text += &self.shown.iter().map(Error::to_string).collect::<Vec<_>>().join("; ");
+        let mut list: Vec<String> = self.shown.iter().map(Error::to_string).collect();
         if self.count > SHOWN {
-            text += &format!("; and {} more", self.count - SHOWN);
+            list.push(format!("and {} more", self.count - SHOWN));
         }
-        Err(Error::Usage(text))
+        Err(Error::Several { summary: format!("{} problems with the data{advice}", self.count), list })
     }
 }

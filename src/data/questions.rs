@@ -3,7 +3,7 @@
 
 use super::arithmetic::{Arithmetic, MARK};
 use super::loader::{Counts, Loader, split};
-use super::record::{self, Record, Role, Turn};
+use super::record::{self, Purpose, Record, Role, Turn};
 use super::shuffle::permuted;
 use super::world::quiz::Check;
 use super::world::{Split, World};
@@ -35,6 +35,8 @@ impl Question {
     /// | instruction | the instruction and its input | the output |
     /// | messages | all but what the assistant says last | that |
     ///
+    /// `ground_truth`, `answer` or `solution` beside prompt and completion, instruction or messages is the reference.
+    ///
     /// # Errors
     /// If nothing is asked, or roles are in an order that no conversation has; in words that follow the number of its
     /// line.
@@ -43,7 +45,7 @@ impl Question {
             Record::Prompt { prompt, reference } => (of(prompt, Role::User), reference),
             Record::Question { question, answer } => {
                 let last = answer.rsplit_once(MARK).map_or(&*answer, |(_, last)| last).trim().to_owned();
-                (vec![Turn { role: Role::User, content: question }], Some(last))
+                (vec![Turn::new(Role::User, question)], Some(last))
             }
             Record::Labelled { prompt, .. } => (of(prompt, Role::User), None),
             Record::Completion { prompt, completion } => {
@@ -56,7 +58,11 @@ impl Question {
         };
         check_order(&prompt)?;
         if reference.is_none() {
-            reference = prompt.pop_if(|turn| turn.role == Role::Assistant).map(|turn| turn.content);
+            let last = prompt.pop_if(|turn| turn.role == Role::Assistant);
+            if last.as_ref().is_some_and(|turn| !turn.learnt) {
+                return Err("has a last answer that is not to be learnt, and it would be taken to be right".to_owned());
+            }
+            reference = last.map(|turn| turn.content);
         }
         match prompt.last() {
             Some(last) if matches!(last.role, Role::User | Role::Tool) && !last.content.trim().is_empty() => {
@@ -111,7 +117,7 @@ impl Questions {
     fn read(data: &DataConfig, functions: &[RewardKind], max_bad_lines: usize, seed: u64) -> Result<Source> {
         let compares = functions.iter().find(|function| function.compares());
         let make = |line: &[u8]| {
-            let question = Question::new(record::read(line)?.1)?;
+            let question = Question::new(record::read_for(line, Purpose::Question)?.1)?;
             match compares.filter(|_| question.reference.is_none()) {
                 Some(function) => Err(format!(
                     "has no right answer for the reward {} to compare with; add one under \"answer\"",
@@ -145,7 +151,7 @@ impl Questions {
     /// # Panics
     /// If the files have not so many held-out questions.
     pub fn question(&self, n: u64, split: Split) -> Question {
-        let asked = |content| vec![Turn { role: Role::User, content }];
+        let asked = |content| vec![Turn::new(Role::User, content)];
         match &self.source {
             Source::World(world) => {
                 let quiz = world.quiz(n, split);

@@ -1,6 +1,7 @@
 //! Text files as a stream of parts, in memory that does not grow with the files or their lines.
 
 use super::files::{Found, Kind};
+use super::objects::Objects;
 use super::problems::Problems;
 use crate::error::{Error, Result};
 use crate::tokenizer::piece;
@@ -43,8 +44,21 @@ pub enum What {
     Piece,
     /// The line of this number.
     Line(u64),
+    /// The object of this number, of those that lines do not tell apart.
+    Object(u64),
     /// The end of a text.
     End,
+}
+
+impl What {
+    /// Where in the file a record is, in words.
+    pub fn place(&self) -> Option<String> {
+        match self {
+            What::Line(number) => Some(format!("line {number}")),
+            What::Object(number) => Some(format!("record {number}")),
+            What::Piece | What::End => None,
+        }
+    }
 }
 
 /// Reads files one after the other.
@@ -68,6 +82,10 @@ struct Open {
     /// Whether `rest` continues a line that is too long.
     skipping: bool,
     ended: bool,
+    /// Bytes that were read.
+    read: u64,
+    /// What tells objects apart where lines do not.
+    objects: Objects,
 }
 
 impl<'f> Reader<'f> {
@@ -90,9 +108,16 @@ impl<'f> Reader<'f> {
             };
             open.read(found)?;
             let read = match found.kind {
+                Kind::Lines if found.is_json() => open
+                    .objects(self.at, batch)
+                    .map_err(|reason| Error::file(&found.path, reason))
+                    .or_else(|e| problems.add(e).map(|()| false))?,
                 Kind::Lines => open.lines(found, self.at, batch, problems)?,
                 _ => open.text(found, self.at, batch).or_else(|e| problems.add(e).map(|()| false))?,
             };
+            if read && open.ended && open.read != found.bytes {
+                problems.add(Error::file(&found.path, "changed while it was read; try again"))?;
+            }
             if !read || open.ended {
                 (self.open, self.at) = (None, self.at + 1);
             }
@@ -113,12 +138,14 @@ impl Open {
     fn new(found: &Found) -> Result<Open> {
         let file = File::open(&found.path).map_err(|e| Error::io(&found.path, e))?;
         let (rest, offset, lines, searched) = (Vec::new(), 0, 0, 0);
-        Ok(Open { file, rest, offset, lines, searched, skipping: false, ended: false })
+        let (skipping, ended, read, objects) = (false, false, 0, Objects::default());
+        Ok(Open { file, rest, offset, lines, searched, skipping, ended, read, objects })
     }
 
     fn read(&mut self, found: &Found) -> Result<()> {
         let n = (&self.file).take(READ as u64).read_to_end(&mut self.rest).map_err(|e| Error::io(&found.path, e))?;
         self.ended = n < READ;
+        self.read += n as u64;
         if self.offset == 0 && self.rest.starts_with(MARK) {
             self.drop(MARK.len());
         }
@@ -153,6 +180,26 @@ impl Open {
         self.drop(start);
         if self.ended {
             batch.push(number, What::End, &[]);
+        }
+        Ok(true)
+    }
+
+    /// Objects of a list, or one after the other.
+    fn objects(&mut self, number: usize, batch: &mut Batch) -> std::result::Result<bool, String> {
+        let mut start = 0;
+        while let Some(range) = self.objects.next(&self.rest, self.ended)? {
+            start = range.end;
+            self.lines += 1;
+            batch.push(number, What::Object(self.lines), &self.rest[range]);
+        }
+        if self.objects.is_between() {
+            start = self.rest.len();
+        }
+        self.objects.dropped(start);
+        self.drop(start);
+        if self.rest.len() > MAX_LINE {
+            let (record, most) = (self.lines + 1, MAX_LINE >> 20);
+            return Err(format!("record {record} is longer than {most} MiB; cut the document into several records"));
         }
         Ok(true)
     }

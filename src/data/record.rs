@@ -1,15 +1,17 @@
 //! Records: what one JSON line tells a model, in any of the shapes in which such data come.
 //!
-//! The shapes are those that TRL documents, and those of Alpaca, ShareGPT and GSM8K; a line's keys tell which it has.
-//! Every stage of training reads lines by [`read`] and takes of the records those that it can use; pretraining takes
-//! the text that `render` makes of them.
+//! The shapes are those that TRL documents, and those of Alpaca, ShareGPT and GSM8K; a line's keys tell which it has,
+//! and where it has those of several, what the stage can use. Every stage of training reads lines by [`read_for`];
+//! pretraining takes the text that `render` makes of the records. What else a line has that decides its meaning is read
+//! with it, or the line refused (`columns`).
 
+use super::columns;
 use super::jsonl::{self, Object, Value};
-use crate::input::quoted;
+use super::message::{content, turns};
 use std::fmt;
 
-/// Every key that a shape has.
-const KEYS: [&str; 16] = [
+/// Every key that is looked at.
+const KEYS: [&str; 32] = [
     "text",
     "conversations",
     "chosen",
@@ -26,10 +28,52 @@ const KEYS: [&str; 16] = [
     "answer",
     "solution",
     "ground_truth",
+    "system",
+    "system_prompt",
+    "history",
+    "context",
+    "weight",
+    "kto_tag",
+    "tools",
+    "functions",
+    "documents",
+    "chat_template_kwargs",
+    "image",
+    "images",
+    "audio",
+    "audios",
+    "video",
+    "videos",
 ];
 
 /// Keys of what an answer to a `prompt` is compared with; where a line has several, it has the first.
 const REFERENCES: [&str; 3] = ["ground_truth", "answer", "solution"];
+
+/// What a stage makes of lines, which decides what is taken of those that have the keys of several shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Texts to be pretrained on.
+    Text,
+    /// Conversations to be fine-tuned on.
+    Chat,
+    /// Pairs of answers.
+    Pair,
+    /// Questions with what is right.
+    Question,
+}
+
+impl Purpose {
+    /// Whether it can use lines of this shape.
+    fn takes(self, shape: Shape) -> bool {
+        let pair = matches!(shape, Shape::Preference | Shape::ConversationPreference);
+        match self {
+            Purpose::Text => true,
+            Purpose::Chat => !matches!(shape, Shape::Text | Shape::Prompt),
+            Purpose::Pair => pair,
+            Purpose::Question => shape != Shape::Text && !pair,
+        }
+    }
+}
 
 /// Which keys a line has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,7 +100,7 @@ pub enum Shape {
     Prompt,
 }
 
-/// The shapes with the keys that tell them; where a line has those of several, it has the first.
+/// The shapes with the keys that tell them; where a line has those of several, it has the first that is of use.
 const SHAPES: [(Shape, &[&str]); 10] = [
     (Shape::Text, &["text"]),
     (Shape::ConversationPreference, &["conversations", "chosen", "rejected"]),
@@ -81,7 +125,7 @@ impl fmt::Display for Shape {
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Who sets the rules: `system`.
+    /// Who sets the rules: `system`, `developer`.
     System,
     /// Who asks: `user`, `human`.
     User,
@@ -92,9 +136,10 @@ pub enum Role {
 }
 
 impl Role {
-    fn of(name: &str) -> Option<Role> {
+    /// The role of this name.
+    pub fn of(name: &str) -> Option<Role> {
         match name {
-            "system" => Some(Role::System),
+            "system" | "developer" => Some(Role::System),
             "user" | "human" => Some(Role::User),
             "assistant" | "gpt" => Some(Role::Assistant),
             "tool" => Some(Role::Tool),
@@ -120,6 +165,15 @@ pub struct Turn {
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// Whether fine-tuning learns it, if the assistant says it: not where its line says so.
+    pub learnt: bool,
+}
+
+impl Turn {
+    /// A message that is learnt if the assistant says it.
+    pub fn new(role: Role, content: impl Into<String>) -> Turn {
+        Turn { role, content: content.into(), learnt: true }
+    }
 }
 
 /// A part of a record: plain text or messages. Two parts of one record are of the same kind.
@@ -190,58 +244,94 @@ pub enum Record {
     },
 }
 
-/// The record in `line` and the shape in which it came; what is wrong with the line otherwise, in words that follow its
-/// number.
+/// The record in `line` and the shape in which it came, for pretraining; see [`read_for`].
+///
+/// # Errors
+/// As [`read_for`].
+pub fn read(line: &[u8]) -> Result<(Shape, Record), String> {
+    read_for(line, Purpose::Text)
+}
+
+/// The record in `line` that is of use for `purpose`, and the shape in which it came; what is wrong with the line
+/// otherwise, in words that follow its number.
 ///
 /// # Errors
 /// If the line is no JSON object, has none of the shapes, or has a key twice, a value of another type than the shape's,
-/// a list without messages or a role that is unknown.
-pub fn read(line: &[u8]) -> Result<(Shape, Record), String> {
-    let object = jsonl::object(line, &KEYS)?;
-    let shape = shape(&object)?;
-    let value = |key: &str| object.get(key).ok_or_else(|| format!("has no {key:?}")); // of keys that tell the shape
-    let string = |key: &str| value(key)?.string();
-    let part = |key: &str| content(value(key)?);
+/// a list without messages, a role that is unknown, or something that decides its meaning and cannot be used.
+pub fn read_for(line: &[u8], purpose: Purpose) -> Result<(Shape, Record), String> {
+    let line = jsonl::tolerated(line);
+    let object = jsonl::object(&line, &KEYS)?;
+    let shape = shape(&object, purpose)?;
+    if shape == Shape::Text {
+        return Ok((shape, Record::Text(value(&object, "text")?.string()?)));
+    }
+    columns::check(&object, shape)?;
+    let record = columns::led(record(&object, shape)?, &object)?;
+    let unwanted = object.get("kto_tag").filter(|tag| !tag.is_null()).map(Value::truth).transpose()? == Some(false);
+    let record = if unwanted { columns::unwanted(record)? } else { record };
+    let known = matches!(shape, Shape::Question | Shape::Prompt) || purpose != Purpose::Question;
+    Ok((shape, if known { record } else { columns::compared(record, reference(&object)?) }))
+}
+
+/// The value under a key of those that tell a shape.
+fn value<'a>(object: &Object<'a>, key: &str) -> Result<Value<'a>, String> {
+    object.get(key).ok_or_else(|| format!("has no {key:?}"))
+}
+
+fn record(object: &Object, shape: Shape) -> Result<Record, String> {
+    let string = |key: &str| value(object, key)?.string();
+    let part = |key: &str| content(value(object, key)?);
     let margin = || object.get("margin").filter(|value| !value.is_null()).map(Value::number).transpose();
-    let record = match shape {
+    Ok(match shape {
         Shape::Text => Record::Text(string("text")?),
-        Shape::Messages => Record::Messages(turns(value("messages")?)?),
-        Shape::Conversation => Record::Messages(turns(value("conversations")?)?),
+        Shape::Messages => Record::Messages(turns(value(object, "messages")?)?),
+        Shape::Conversation => Record::Messages(turns(value(object, "conversations")?)?),
         Shape::Completion | Shape::Labelled => {
             let (prompt, completion) = (part("prompt")?, part("completion")?);
             alike(("prompt", &prompt), ("completion", &completion))?;
             match shape {
-                Shape::Labelled => Record::Labelled { prompt, completion, label: value("label")?.truth()? },
+                Shape::Labelled => Record::Labelled { prompt, completion, label: value(object, "label")?.truth()? },
                 _ => Record::Completion { prompt, completion },
             }
         }
         Shape::Preference => {
-            let prompt = object.get("prompt").filter(|value| !value.is_null()).map(content).transpose()?;
-            preference(prompt, part("chosen")?, part("rejected")?, margin()?)?
+            let (chosen, rejected) = (part("chosen")?, part("rejected")?);
+            let (prompt, chosen, rejected) = columns::asked(object, chosen, rejected)?;
+            preference(prompt, chosen, rejected, margin()?)?
         }
         Shape::ConversationPreference => {
-            let (prompt, chosen) = (Content::Turns(turns(value("conversations")?)?), part("chosen")?);
+            let (prompt, chosen) = (Content::Turns(turns(value(object, "conversations")?)?), part("chosen")?);
             alike(("conversations", &prompt), ("chosen", &chosen))?;
             preference(Some(prompt), chosen, part("rejected")?, margin()?)?
         }
         Shape::Instruction => {
-            let input = object.get("input").filter(|value| !value.is_null());
-            let input = input.map_or(Ok(String::new()), Value::string)?;
+            let input = columns::text(object, "input")?.unwrap_or_default();
             Record::Instruction { instruction: string("instruction")?, input, output: string("output")? }
         }
         Shape::Question => Record::Question { question: string("question")?, answer: string("answer")? },
-        Shape::Prompt => {
-            let reference = REFERENCES.iter().filter_map(|key| object.get(key)).find(|value| !value.is_null());
-            Record::Prompt { prompt: part("prompt")?, reference: reference.map(Value::plain).transpose()? }
-        }
-    };
-    Ok((shape, record))
+        Shape::Prompt => Record::Prompt { prompt: part("prompt")?, reference: reference(object)? },
+    })
 }
 
-fn shape(object: &Object) -> Result<Shape, String> {
-    let found = SHAPES.iter().find(|(_, keys)| object.has(keys)).map(|(shape, _)| *shape);
+/// What an answer is compared with, where that is said.
+fn reference(object: &Object) -> Result<Option<String>, String> {
+    let found = REFERENCES.iter().filter_map(|key| object.get(key)).find(|value| !value.is_null());
+    found.map(Value::plain).transpose()
+}
+
+fn shape(object: &Object, purpose: Purpose) -> Result<Shape, String> {
+    // Tables of several shapes fill the columns that a line has not with null.
+    let given = |keys: &[&str]| keys.iter().all(|key| object.get(key).is_some_and(|value| !value.is_null()));
+    let text = |shape| purpose == Purpose::Text && shape == Shape::Text;
+    let full = || SHAPES.iter().filter(|(shape, keys)| given(keys) || text(*shape) && object.has(keys));
+    let named = || SHAPES.iter().filter(|(_, keys)| object.has(keys));
+    // Two answers are none that is right, unless something says what is.
+    let open = |shape| shape == Shape::Prompt && given(&["chosen"]) && !REFERENCES.iter().any(|key| given(&[key]));
+    let usable = |shape| purpose.takes(shape) && !(purpose == Purpose::Question && open(shape));
+    let found = full().find(|(shape, _)| usable(*shape)).or_else(|| full().next()).or_else(|| named().next());
+    let found = found.map(|(shape, _)| *shape);
     // Half a pair is no prompt, and no conversation either: which of both was meant is unknown.
-    let lacks = |(one, other): &(&str, &str)| object.has(&[one]) && !object.has(&[other]);
+    let lacks = |(one, other): &(&str, &str)| given(&[one]) && !given(&[other]);
     let half = [("chosen", "rejected"), ("rejected", "chosen")].into_iter().find(lacks);
     let half = half.filter(|_| found != Some(Shape::Text));
     match (found, half) {
@@ -254,59 +344,8 @@ fn shape(object: &Object) -> Result<Shape, String> {
     }
 }
 
-/// Text, messages, or the one message that an object is.
-fn content(value: Value) -> Result<Content, String> {
-    if value.is_string() {
-        value.string().map(Content::Text)
-    } else if value.is_list() {
-        turns(value).map(Content::Turns)
-    } else if value.is_object() {
-        turn(value).map(|turn| Content::Turns(vec![turn])).map_err(|e| within(value, 1, &e))
-    } else {
-        Err(value.is_no("a string or a list of messages"))
-    }
-}
-
-fn turns(value: Value) -> Result<Vec<Turn>, String> {
-    if !value.is_list() {
-        return Err(value.is_no("a list of messages"));
-    }
-    let list = value.list()?;
-    if list.is_empty() {
-        return Err(format!("has no message in the list under {:?}", value.key()));
-    }
-    list.into_iter().enumerate().map(|(i, one)| turn(one).map_err(|e| within(value, i + 1, &e))).collect()
-}
-
-/// What is wrong with the message of this number.
-fn within(value: Value, number: usize, reason: &str) -> String {
-    format!("has under {:?} a message {number} that {reason}", value.key())
-}
-
-/// A message, by the keys of OpenAI or of ShareGPT.
-fn turn(value: Value) -> Result<Turn, String> {
-    let object = value.object(&["role", "content", "from", "value", "tool_calls"])?;
-    let calls = object.get("tool_calls").filter(|calls| !calls.is_null());
-    if let Some(calls) = calls
-        && !calls.list().is_ok_and(|list| list.is_empty())
-    {
-        return Err("calls tools (\"tool_calls\"), which no text is made of; write them into its content".to_owned());
-    }
-    let one_of = |a: &str, b: &str| match (object.get(a), object.get(b)) {
-        (Some(value), None) | (None, Some(value)) => value.string(),
-        (None, None) => Err(format!("has neither {a:?} nor {b:?}; its keys are {}", object.keys())),
-        (Some(_), Some(_)) => Err(format!("has both {a:?} and {b:?}")),
-    };
-    let (name, content) = (one_of("role", "from")?, one_of("content", "value")?);
-    let role = Role::of(&name).ok_or_else(|| {
-        let known = "known are system, user (human), assistant (gpt) and tool";
-        format!("has the unknown role {}; {known}", quoted(&name))
-    })?;
-    Ok(Turn { role, content })
-}
-
 /// That two parts are of one kind.
-fn alike(a: (&str, &Content), b: (&str, &Content)) -> Result<(), String> {
+pub(super) fn alike(a: (&str, &Content), b: (&str, &Content)) -> Result<(), String> {
     match (a.1, b.1) {
         (Content::Text(_), Content::Turns(_)) => Err(format!("has text under {:?}, but messages under {:?}", a.0, b.0)),
         (Content::Turns(_), Content::Text(_)) => Err(format!("has messages under {:?}, but text under {:?}", a.0, b.0)),
@@ -323,7 +362,7 @@ fn preference(
 ) -> Result<Record, String> {
     alike(("chosen", &chosen), ("rejected", &rejected))?;
     if let (Some(Content::Text(text)), Content::Turns(chosen), Content::Turns(rejected)) = (&prompt, &chosen, &rejected)
-        && [chosen, rejected].into_iter().all(|turns| asked(turns) == Some(text))
+        && [chosen, rejected].into_iter().all(|turns| first_asked(turns) == Some(text))
     {
         prompt = None;
     }
@@ -334,7 +373,7 @@ fn preference(
 }
 
 /// What the first message asks that sets no rules.
-fn asked(turns: &[Turn]) -> Option<&String> {
+fn first_asked(turns: &[Turn]) -> Option<&String> {
     let first = turns.iter().find(|turn| turn.role != Role::System)?;
     (first.role == Role::User).then_some(&first.content)
 }

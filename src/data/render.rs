@@ -17,9 +17,16 @@ impl Record {
     /// | instruction | instruction, input unless it is empty, and output, with blank lines between |
     /// | question | question and answer with a blank line between |
     ///
+    /// With a system message or a history beside them, the last two are messages.
+    ///
     /// # Errors
-    /// If it is a prompt alone.
+    /// If it is a prompt alone, or has a message that is not to be learnt: of a text every token is.
     pub fn text(&self) -> Result<Option<Cow<'_, str>>, String> {
+        if self.has_unlearnt() {
+            let reason = "has a message that is not to be learnt, and pretraining learns every token; fine-tune on it \
+                          with `hadal sft`, or take the message out";
+            return Err(reason.to_owned());
+        }
         let owned = match self {
             Record::Text(text) => return Ok(Some(text.into())),
             Record::Labelled { label: false, .. } => return Ok(None),
@@ -40,6 +47,15 @@ impl Record {
             }
         };
         Ok(Some(owned.into()))
+    }
+
+    /// Whether a message of it is not to be learnt.
+    fn has_unlearnt(&self) -> bool {
+        let any = |turns: &[Turn]| turns.iter().any(|turn| !turn.learnt);
+        match self {
+            Record::Messages(turns) => any(turns),
+            other => other.contents().into_iter().filter_map(Content::turns).any(any),
+        }
     }
 
     /// Messages in it.

@@ -79,11 +79,20 @@ fn bin(found: &Found, file: &File, token_type: TokenType, vocab: usize) -> Resul
     Ok((0, width, found.bytes / width.bytes() as u64))
 }
 
-/// Numbers of 32 bits look like pairs of 16 whose second is always 0; no text has such tokens.
+/// Numbers of 32 bits look like pairs of 16 whose second is always 0, and numbers of 64 bits, which numpy writes unless
+/// it is told otherwise, like such pairs of 32; no text has such tokens.
 fn probe(head: &[u8], bytes: u64, vocab: usize) -> Width {
-    let pairs = || head.chunks_exact(4);
-    let wide = bytes.is_multiple_of(4) && pairs().len() >= 2 && pairs().all(|b| b[2] == 0 && b[3] == 0);
-    if wide { Width::U32 } else { Width::of(vocab) }
+    let padded = |size: usize| {
+        let numbers = || head.chunks_exact(size);
+        let empty = |number: &[u8]| number[size / 2..].iter().all(|&byte| byte == 0);
+        bytes.is_multiple_of(size as u64) && numbers().len() >= 2 && numbers().all(empty)
+    };
+    // Of zeros alone nothing tells how wide they are.
+    match (padded(8) && head.iter().any(|&byte| byte != 0), padded(4)) {
+        (true, _) => Width::U64,
+        (false, true) => Width::U32,
+        (false, false) => Width::of(vocab),
+    }
 }
 
 fn npy(found: &Found, file: &File) -> Result<Layout> {

@@ -44,17 +44,18 @@ impl Tokenising<'_> {
     pub fn unit(&self, files: &[Found], problems: &mut Problems, work: &mut Work) -> Result<Option<(Tokens, Totals)>> {
         let (before, vocab) = (problems.count(), self.tokenizer.vocab_size());
         let size: u64 = files.iter().map(|file| file.bytes).sum();
+        let name = self.name(files)?;
         if size < self.cache.smallest {
             let (mut bytes, width) = (Vec::new(), Width::of(vocab));
             let totals = self.run(files, problems, |ids| {
                 width.write(ids, &mut bytes);
                 Ok(())
             })?;
+            self.same(files, name)?;
             let (path, store) = (files[0].path.clone(), Store::Memory(bytes));
             let tokens = Tokens { path, store, offset: 0, width, count: totals.tokens, vocab };
             return Ok((problems.count() == before).then_some((tokens, totals)));
         }
-        let name = self.name(files)?;
         if let Some(found) = self.cache.find(name, vocab) {
             return Ok(Some(found));
         }
@@ -64,9 +65,7 @@ impl Tokenising<'_> {
         if problems.count() > before {
             return Ok(None);
         }
-        if self.name(files)? != name {
-            return Err(Error::file(&files[0].path, "or a file beside it changed while it was read; try again"));
-        }
+        self.same(files, name)?;
         writer.finish(name, totals.bytes, totals.documents)?;
         work.totals.add(totals);
         work.time += started.elapsed();
@@ -88,6 +87,14 @@ impl Tokenising<'_> {
             }
         }
         Ok(hasher.finish())
+    }
+
+    /// Refuses files that are not as they were when they had this hash.
+    fn same(&self, files: &[Found], name: u64) -> Result<()> {
+        match self.name(files)? == name {
+            true => Ok(()),
+            false => Err(Error::file(&files[0].path, "or a file beside it changed while it was read; try again")),
+        }
     }
 
     /// Hands the tokens of `files`, in order, to `sink`.
@@ -124,7 +131,10 @@ impl Tokenising<'_> {
                 let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
                 Ok(Made { ids: self.tokenizer.encode_piece(text), bytes: text.len() as u64, ..Made::default() })
             }
-            What::Line(number) => self.line(bytes).map_err(|reason| format!("line {number} {reason}")),
+            What::Line(_) | What::Object(_) => {
+                let place = part.what.place().unwrap_or_default();
+                self.line(bytes).map_err(|reason| format!("{place} {reason}"))
+            }
             What::End => Ok(Made { ids: vec![self.tokenizer.eos()], documents: 1, ..Made::default() }),
         }
     }
@@ -157,19 +167,19 @@ struct Made {
     shape: Option<Shape>,
 }
 
-/// The first sound line of a file: number of the file, number of the line, shape.
-type First = (usize, u64, Shape);
+/// The first sound line of a file: number of the file, the line in words, shape.
+type First = (usize, String, Shape);
 
 /// That a line has the shape of the `first` of its file.
 fn same_shape(first: &mut Option<First>, part: &Part, made: &Made) -> std::result::Result<(), String> {
-    let (What::Line(number), Some(shape)) = (&part.what, made.shape) else { return Ok(()) };
-    match *first {
-        Some((file, line, other)) if file == part.file && shape != other => {
-            Err(format!("line {number} has the shape {shape}, but line {line} {other}; give a file lines of one shape"))
+    let (Some(place), Some(shape)) = (part.what.place(), made.shape) else { return Ok(()) };
+    match first {
+        Some((file, line, other)) if *file == part.file && shape != *other => {
+            Err(format!("{place} has the shape {shape}, but {line} {other}; give a file lines of one shape"))
         }
-        Some((file, ..)) if file == part.file => Ok(()),
+        Some((file, ..)) if *file == part.file => Ok(()),
         _ => {
-            *first = Some((part.file, *number, shape));
+            *first = Some((part.file, place, shape));
             Ok(())
         }
     }

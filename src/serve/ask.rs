@@ -185,7 +185,7 @@ fn turn(i: usize, message: &Value) -> Result<Turn, Refusal> {
         _ => None,
     };
     let content = content.ok_or_else(|| refuse(".content", "must be a string, or a list of parts of text".to_owned()));
-    Ok(Turn { role, content: content? })
+    Ok(Turn::new(role, content?))
 }
 
 /// How tokens are drawn; without `seed`, each time anew.

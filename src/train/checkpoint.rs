@@ -10,6 +10,7 @@ use super::spare::Spare;
 use crate::checkpoint::draft::{Disk, SystemDisk};
 use crate::checkpoint::manifest::{MANIFEST, verify};
 use crate::checkpoint::weights::Weights;
+use crate::data::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::graph::Dtype;
 use crate::input;
@@ -59,6 +60,9 @@ pub struct TrainerState {
     /// The drawn answers that the next updates learn from, where a batch of them is not through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Box<Rollout>>,
+    /// What the run learns from; absent of the embedded world, and where older versions wrote it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Fingerprint>,
 }
 
 /// What a run remembers of updates that were not finite, so that one that goes on from a checkpoint decides as one
@@ -94,6 +98,7 @@ impl TrainerState {
             history: None,
             result: None,
             rollout: None,
+            inputs: Vec::new(),
         }
     }
 
@@ -169,6 +174,17 @@ fn found(model: &Path, mut passes: impl FnMut(&Path, &mut dyn FnMut(&str)) -> Re
     let (folder, ()) =
         sound.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))?;
     Ok(folder)
+}
+
+/// What a run has learnt from up to its newest checkpoint, where that says so.
+///
+/// Errors: the run folder cannot be read.
+pub fn inputs(run: &Path) -> Result<Vec<Fingerprint>> {
+    let Some((_, folder)) = list(run)?.pop() else { return Ok(Vec::new()) };
+    let path = folder.join(STATE);
+    // A checkpoint that is not sound is passed over later.
+    let state = input::read(&path, STATE_BYTES).and_then(|text| TrainerState::parse(&path, &text));
+    Ok(state.map(|state| state.inputs).unwrap_or_default())
 }
 
 /// Loads the newest checkpoint of a run that is sound and says which newer ones are passed over, and why.

@@ -65,7 +65,9 @@ impl Trainer<'_> {
         self.forget_waiting();
         let (mut said, config) = (Vec::new(), self.config);
         let say = &mut |line: &str| said.push(line.to_owned());
+        let inputs = std::mem::take(&mut self.state.inputs);
         self.state = start::resume(self.source, config, &mut self.session, &mut self.journal, say)?;
+        self.state.inputs = inputs; // those that the run goes on with, if they changed before
         self.saved = (self.state.step > 0).then_some(self.state.step);
         self.evaluated = None;
         self.progress.restart();

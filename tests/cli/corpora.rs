@@ -84,7 +84,108 @@ fn bad_data_are_refused_with_file_and_place() {
     }
     assert!(!at.path().join("run").exists());
     let all = ["data", "--tokenizer", "byte", "empty", "wide.bin", "latin.txt", "open.jsonl"];
-    refused(at.path(), &all, 2, &["4 problems", "empty:", "wide.bin:", "latin.txt:", "open.jsonl:"]);
+    let told = refused(at.path(), &all, 2, &["4 problems", "  empty:", "  wide.bin:", "  latin.txt:", "  open.jsonl:"]);
+    assert_eq!(told.lines().count(), 5, "one a line: {told}");
+}
+
+#[test]
+fn a_list_of_objects_is_read_like_lines_of_them() {
+    let at = tempfile::tempdir().unwrap();
+    let object = |i: usize| format!("{{\"text\": \"document {i} ends with a brace }} and a \\\"]\"}}");
+    let all: Vec<String> = (0..40).map(object).collect();
+    fs::write(at.path().join("a.jsonl"), all.join("\n")).unwrap();
+    fs::write(at.path().join("list.json"), format!("[{}]", all.join(",\n"))).unwrap();
+    fs::write(at.path().join("row.json"), all.join("\n")).unwrap();
+    let counted = |name| succeeds(at.path(), &["data", name]).out;
+    assert_eq!(counted("list.json"), counted("a.jsonl"));
+    assert_eq!(counted("row.json"), counted("a.jsonl"));
+    assert_eq!(value(&counted("list.json"), "documents"), 40.0);
+    // Of a folder lists alone: other JSON describes the data.
+    fs::create_dir(at.path().join("set")).unwrap();
+    fs::write(at.path().join("set/list.json"), all.join(",").replace("{\"text\"", "{\"id\": 1, \"text\"")).unwrap();
+    fs::write(at.path().join("set/info.json"), "{\"features\": {}}").unwrap();
+    refused(at.path(), &["data", "set"], 2, &["holds no text file and no tokens"]);
+    fs::rename(at.path().join("list.json"), at.path().join("set/list.json")).unwrap();
+    assert_eq!(counted("set"), counted("a.jsonl"));
+    for (text, words) in [
+        ("[{\"text\": \"a\"}, {\"no\": 1}]", "bad.json: record 2 has none of the known shapes"),
+        ("[{\"text\": \"a\"}", "bad.json: ends without the ] of its list"),
+        ("[1, 2]", "bad.json: holds no JSON objects alone"),
+        ("\"a\"", "bad.json: holds no JSON objects; to train on its text as it stands"),
+    ] {
+        fs::write(at.path().join("bad.json"), text).unwrap();
+        refused(at.path(), &["data", "bad.json"], 2, &[words]);
+    }
+}
+
+#[test]
+fn forms_that_are_not_read_are_named_with_how_to_convert_them() {
+    let at = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(at.path().join(name), bytes).unwrap();
+    for (name, bytes, words) in [
+        ("a.csv", &b"text\nhello\n"[..], "is CSV, which is not read; convert it, such as by `python3 -c \"import csv"),
+        ("a.tsv", b"text\nhello\n", "is tab-separated values"),
+        ("a.parquet", b"no parquet", "from_parquet('a.parquet').to_json('a.jsonl')"),
+        ("b", b"PAR1\x15\x04", "is Parquet"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08\0", "`gzip -dc a.jsonl.gz > a.jsonl`"),
+        ("c.txt", b"\x1f\x8b\x08\0", "is compressed by gzip"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd", "`zstd -dc a.jsonl.zst > a.jsonl`"),
+        ("d.jsonl", b"\xff\xfe{\0", "is UTF-16"),
+        ("my data.csv", b"a", "< IN > OUT`"),
+        ("a.zip", b"PK\x03\x04", "is an archive, which is not read; unpack it"),
+    ] {
+        write(name, bytes);
+        refused(at.path(), &["data", name], 2, &[name, words]);
+        refused(at.path(), &train(&["--data", name, "--steps", "1", "--out", "run"]), 2, &[name, "is "]);
+    }
+    assert!(!at.path().join("run").exists());
+    fs::create_dir(at.path().join("set")).unwrap();
+    write("set/a.parquet", b"PAR1");
+    refused(at.path(), &["data", "set"], 2, &["a.parquet: is Parquet"]);
+    write("set/a.txt", b"hello");
+    let done = succeeds(at.path(), &["data", "set"]);
+    assert!(
+        done.err.contains("left out 1 file of forms that are not read") && done.out.contains("files 1\n"),
+        "{}",
+        done.err
+    );
+    for address in ["https://example.org/a.txt", "hf://datasets/a/b"] {
+        refused(at.path(), &["data", address], 2, &["is an address, and nothing is downloaded"]);
+        refused(at.path(), &train(&["--data", address, "--out", "run"]), 2, &[address, "nothing is downloaded"]);
+    }
+    refused(
+        at.path(),
+        &train(&["--data", "org/set", "--out", "run"]),
+        2,
+        &["`hf download org/set --repo-type dataset"],
+    );
+    refused(at.path(), &["sample", "org/tiny"], 2, &["`hf download org/tiny --local-dir tiny`"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_given_twice_is_refused_and_a_linked_folder_is_told() {
+    let at = tempfile::tempdir().unwrap();
+    fs::create_dir(at.path().join("set")).unwrap();
+    fs::write(at.path().join("set/a.txt"), "some text of a file\n".repeat(100)).unwrap();
+    fs::write(at.path().join("set/b.txt"), "other text of a file\n".repeat(100)).unwrap();
+    std::os::unix::fs::symlink("a.txt", at.path().join("set/c.txt")).unwrap();
+    let done = succeeds(at.path(), &["data", "set"]);
+    assert!(
+        done.out.contains("files 2\n") && done.err.contains("left out 1 file linked more than once"),
+        "{}",
+        done.err
+    );
+    for paths in [["set", "set/a.txt"], ["set/b.txt", "./set/b.txt"]] {
+        let both = train(&["--data", paths[0], "--data", paths[1], "--steps", "1", "--out", "run"]);
+        refused(at.path(), &both, 2, &["it would count twice", "name it once"]);
+    }
+    fs::create_dir(at.path().join("links")).unwrap();
+    std::os::unix::fs::symlink("../set", at.path().join("links/set")).unwrap();
+    refused(at.path(), &["data", "links"], 2, &["links/set: is a link to a folder"]);
+    fs::write(at.path().join("links/d.txt"), "d").unwrap();
+    let done = succeeds(at.path(), &["data", "links"]);
+    assert!(done.err.contains("left out 1 linked folder, such as links/set"), "{}", done.err);
 }
 
 #[cfg(target_os = "linux")]

@@ -132,7 +132,8 @@ fn numbers_of_pairs_that_were_replaced_are_made_anew() {
     let turned = text.replace("chosen", "other").replace("rejected", "chosen").replace("other", "rejected");
     fs::write(at.path().join("pairs.jsonl"), turned).unwrap();
     let made = "log-probabilities by the first weights go to";
-    let done = succeeds(at.path(), &resume("dpo", "run", &["--steps", "2"]));
+    refused(at.path(), &resume("dpo", "run", &["--steps", "2"]), 2, &["with other data", "--allow-changes"]);
+    let done = succeeds(at.path(), &resume("dpo", "run", &["--steps", "2", "--allow-changes"]));
     assert!(done.err.contains(made), "{}", done.err);
     assert!(!succeeds(at.path(), &resume("dpo", "run", &["--steps", "3"])).err.contains(made), "they are those of it");
     assert!(fs::read(at.path().join("run").join(REFERENCES)).unwrap() != before);

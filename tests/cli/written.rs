@@ -39,7 +39,7 @@ fn the_world_s_preferences_and_questions_are_written_as_they_are_read() {
                     let quiz = World::new(1).quiz(n, Split::Train);
                     let question = Question::new(record).unwrap();
                     assert_eq!(question.reference.as_deref(), Some(quiz.reference()));
-                    assert_eq!(question.prompt, [Turn { role: Role::User, content: quiz.question }]);
+                    assert_eq!(question.prompt, [Turn::new(Role::User, quiz.question)]);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Fine-tuning on conversations: which tokens count, rows of several conversations, templates, vocabularies that grow,
 //! preferences between answers, and questions for rewards.
 
+mod columns; // what stands beside the keys of a shape
 mod labels; // ids and targets, by hand
 #[path = "../common/models.rs"]
 mod models;
@@ -19,5 +20,5 @@ fn turns(messages: &[(char, &str)]) -> Vec<Turn> {
         't' => Role::Tool,
         _ => Role::Assistant,
     };
-    messages.iter().map(|&(letter, content)| Turn { role: role(letter), content: content.to_owned() }).collect()
+    messages.iter().map(|&(letter, content)| Turn::new(role(letter), content)).collect()
 }

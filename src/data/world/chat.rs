@@ -201,7 +201,7 @@ fn pick(teller: &mut Teller<'_>, n: usize) -> usize {
 pub fn turns(chat: &[Exchange]) -> Vec<Turn> {
     let messages = |exchange: &Exchange| {
         [(Speaker::User, &exchange.question), (Speaker::Assistant, &exchange.answer)]
-            .map(|(role, content)| Turn { role, content: content.clone() })
+            .map(|(role, content)| Turn::new(role, content.clone()))
     };
     chat.iter().flat_map(messages).collect()
 }
