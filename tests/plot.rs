@@ -1,13 +1,19 @@
 //! The picture of a run: it decodes, its curves are where the numbers say, and no kind of run breaks it.
 
+#[path = "plot/asked.rs"]
+mod asked;
+#[path = "plot/compared.rs"]
+mod compared;
 #[path = "common/pixels.rs"]
 mod pixels;
 
 use hadal::config::Config;
-use hadal::plot::compare::{self, Curve};
+use hadal::plot::axis::Scale;
 use hadal::plot::panel::Panel;
-use hadal::plot::style::{BACKGROUND, ENTROPY, HEIGHT, LEFT, RIGHT, WIDTH, color};
-use hadal::plot::{PICTURE, PlotOptions, Run, draw_run, draw_runs, layout, render};
+use hadal::plot::raster::raster;
+use hadal::plot::style::{BACKGROUND, ENTROPY, HEIGHT, LEFT, RIGHT, STYLES, WIDTH, color, dash};
+use hadal::plot::svg::svg;
+use hadal::plot::{Facts, Layout, PICTURE, PlotOptions, Run, draw_run, draw_runs, layout};
 use hadal::train::journal::Journal;
 use hadal::train::rows::{Row, TrainRow, ValRow};
 use image::RgbImage;
@@ -27,6 +33,15 @@ fn run(count: u32) -> Run {
     run
 }
 
+fn render(runs: &[Run], options: &PlotOptions) -> RgbImage {
+    raster(&hadal::plot::render(runs, options))
+}
+
+/// The panel with this title, of the smaller ones.
+fn small(layout: &Layout, title: &str) -> Panel {
+    layout.others.iter().find(|(kind, _)| kind.title == title).unwrap_or_else(|| panic!("no {title}: {layout:?}")).1
+}
+
 /// How many of the points of `expected` have the colour of run 0 at their pixel in the loss panel.
 fn found(picture: &RgbImage, panel: &Panel, expected: &Run) -> usize {
     expected.train.iter().filter(|(x, y)| at(picture, pixel(panel, *x, *y)) == color(0)).count()
@@ -36,7 +51,7 @@ fn found(picture: &RgbImage, panel: &Panel, expected: &Run) -> usize {
 fn the_training_curve_is_where_its_numbers_are() {
     let run = run(90);
     let picture = render(std::slice::from_ref(&run), &PlotOptions::default());
-    let panel = layout(std::slice::from_ref(&run), &PlotOptions::default()).loss;
+    let panel = layout(std::slice::from_ref(&run), &PlotOptions::default()).main.1;
     assert_eq!(found(&picture, &panel, &run), 90);
 }
 
@@ -48,7 +63,7 @@ fn a_curve_in_the_wrong_place_is_noticed() {
     mirrored.train.iter_mut().zip(run.train.iter().rev()).for_each(|(p, q)| p.1 = q.1);
     for wrong in [higher, mirrored] {
         let picture = render(std::slice::from_ref(&wrong), &PlotOptions::default());
-        let panel = layout(&[wrong], &PlotOptions::default()).loss;
+        let panel = layout(&[wrong], &PlotOptions::default()).main.1;
         assert!(found(&picture, &panel, &run) < 10);
     }
 }
@@ -59,41 +74,113 @@ fn validations_are_rings_and_the_learning_rate_has_its_panel() {
     let picture = render(std::slice::from_ref(&run), &PlotOptions::default());
     let layout = layout(std::slice::from_ref(&run), &PlotOptions::default());
     for (step, loss) in &run.val {
-        let (x, y) = pixel(&layout.loss, *step, *loss);
+        let (x, y) = pixel(&layout.main.1, *step, *loss);
         assert_eq!(at(&picture, (x, y)), BACKGROUND, "the middle of the ring at update {step}");
         assert_eq!(at(&picture, (x, y - 5)), color(1), "the ring at update {step}");
     }
     for (step, rate) in &run.learning_rate {
         // The line is two pixels thick: its middle may lie on a border of pixels, where it covers most of one.
-        let [red, ..] = at(&picture, pixel(&layout.learning_rate, *step, *rate));
+        let [red, ..] = at(&picture, pixel(&small(&layout, "learning rate"), *step, *rate));
         assert!(red < 100, "update {step}: {red}");
     }
-    let norms = layout.grad_norm.expect("the run has gradient norms");
+    let norms = small(&layout, "gradient norm before clipping");
     let (step, norm) = run.grad_norm[199];
     assert_ne!(at(&picture, pixel(&norms, step, norm)), BACKGROUND);
 }
 
 #[test]
-fn the_experts_shares_have_a_panel_where_there_are_experts() {
+fn the_experts_shares_have_a_panel_with_a_line_at_that_of_balance_where_there_are_experts() {
     let mut run = run(200);
-    assert!(layout(std::slice::from_ref(&run), &PlotOptions::default()).expert_load.is_none());
+    let titles = |run: &Run| -> Vec<String> {
+        let layout = layout(std::slice::from_ref(run), &PlotOptions::default());
+        layout.others.iter().map(|(kind, _)| kind.title.to_string()).collect()
+    };
+    assert_eq!(titles(&run), ["gradient norm before clipping", "learning rate"]);
     run.busiest = run.learning_rate.iter().map(|p| (p.0, 0.4 - p.0 / 1000.0)).collect();
     run.idlest = run.learning_rate.iter().map(|p| (p.0, 0.01)).collect();
+    run.facts = Facts { experts: Some(8), ..Facts::default() };
+    assert_eq!(titles(&run)[0], "experts' shares of tokens");
     let picture = render(std::slice::from_ref(&run), &PlotOptions::default());
     let layout = layout(std::slice::from_ref(&run), &PlotOptions::default());
-    let (panel, norms) = (layout.expert_load.unwrap(), layout.grad_norm.unwrap());
-    assert!(panel.area.left > norms.area.right && panel.y.low == 0.0 && panel.y.high > 0.4);
-    for (step, share) in run.busiest.iter().chain(&run.idlest).skip(10) {
-        let [red, ..] = at(&picture, pixel(&panel, *step, *share));
-        assert!(red < 130, "update {step}, share {share}: {red}");
+    let (panel, norms) = (small(&layout, "experts' shares of tokens"), small(&layout, "gradient norm before clipping"));
+    assert!(panel.area.right < norms.area.left && panel.y.low == 0.0 && panel.y.high > 0.4);
+    let near = |(x, y): (u32, u32), paint: [u8; 3]| {
+        let like = |found: [u8; 3]| found.iter().zip(paint).all(|(a, b)| a.abs_diff(b) < 130);
+        (y - 1..=y + 1).any(|y| at(&picture, (x, y)) != BACKGROUND && like(at(&picture, (x, y))))
+    };
+    for (points, paint) in [(&run.busiest, color(0)), (&run.idlest, color(2))] {
+        assert!(points.iter().skip(10).all(|(step, share)| near(pixel(&panel, *step, *share), paint)));
     }
+    let balance = (1..200).filter(|step| near(pixel(&panel, f64::from(*step), 1.0 / 8.0), ENTROPY)).count();
+    assert!(balance > 80, "{balance}");
+}
+
+#[test]
+fn every_panel_has_numbers_under_it_and_the_last_one_is_its_end() {
+    let mut run = run(248);
+    run.busiest = run.grad_norm.clone();
+    let runs = [run];
+    let text = svg(&hadal::plot::render(&runs, &PlotOptions::default()), "numbers");
+    let layout = layout(&runs, &PlotOptions::default());
+    assert_eq!(layout.others.len(), 3);
+    // The numbers that are centred, line by line.
+    let number = |line: &str| {
+        let part = |from: &str, to: &str| Some(line.split_once(from)?.1.split_once(to)?.0.to_owned());
+        let (x, y): (f64, f64) = (part("x=\"", "\"")?.parse().ok()?, part("y=\"", "\"")?.parse().ok()?);
+        line.contains("\"middle\"").then_some((x, y, part(">", "<")?))
+    };
+    let numbers: Vec<(f64, f64, String)> = text.lines().filter_map(number).collect();
+    for (kind, panel) in std::iter::once(&layout.main).chain(&layout.others) {
+        let under = |(x, y, _): &&(f64, f64, String)| {
+            (panel.area.bottom..panel.area.bottom + 30.0).contains(y)
+                && (panel.area.left..=panel.area.right).contains(x)
+        };
+        let under: Vec<&str> = numbers.iter().filter(under).map(|(_, _, text)| text.as_str()).collect();
+        assert!(under.len() > 3 && under[0] == "0" && *under.last().unwrap() == "248", "{}: {under:?}", kind.title);
+    }
+}
+
+/// A loss that falls fast and then has far to go, as that of the embedded default.
+fn default_run() -> Run {
+    let mut run = run(600);
+    let loss = |step: f64| 0.5 + 0.6 * (-step / 300.0).exp() + 6.0 * (-step / 25.0).exp();
+    run.train.iter_mut().for_each(|p| p.1 = loss(p.0));
+    run.val.iter_mut().for_each(|p| p.1 = loss(p.0) + 0.01);
+    run
+}
+
+#[test]
+fn what_follows_the_first_fall_fills_the_panel() {
+    let filled = |run: &Run, options: &PlotOptions| {
+        let panel = layout(std::slice::from_ref(run), options).main.1;
+        let row = |point: &(f64, f64)| f64::from(pixel(&panel, point.0, point.1).1);
+        let late = &run.train[run.train.len() / 4..];
+        (row(late.last().unwrap()) - row(&late[0])) / panel.area.height()
+    };
+    let options = PlotOptions { entropy: Some(0.47), ..PlotOptions::default() };
+    let default = default_run();
+    let share = filled(&default, &options);
+    assert!(share > 0.4, "{share}");
+    let panel = layout(std::slice::from_ref(&default), &options).main.1;
+    assert!(panel.y.scale == Scale::Linear && panel.y.high < 2.0 && panel.y.low < 0.47, "{panel:?}");
+    // The heading says what is not shown.
+    let text = svg(&hadal::plot::render(std::slice::from_ref(&default), &options), "");
+    assert!(text.contains(">loss in nats per token, the start at 7.11 left out</text>"), "{text}");
+    // A slow fall is shown as a whole; a long one by its logarithm; and so is any other on request.
+    let slow = Run { train: (1..=300).map(|i| (f64::from(i), 11.0 - f64::from(i) / 50.0)).collect(), ..Run::default() };
+    let axis = layout(std::slice::from_ref(&slow), &PlotOptions::default()).main.1.y;
+    assert!(axis.scale == Scale::Linear && axis.high > 10.98 && axis.low < 5.0, "{axis:?}");
+    let axis = layout(&[slow], &PlotOptions { log: true, ..PlotOptions::default() }).main.1.y;
+    assert_eq!(axis.scale, Scale::Log);
+    let long = Run { train: (1..=300).map(|i| (f64::from(i), 10.0 / f64::from(i))).collect(), ..Run::default() };
+    assert_eq!(layout(&[long], &PlotOptions::default()).main.1.y.scale, Scale::Log);
 }
 
 #[test]
 fn the_entropy_line_lies_at_the_entropy() {
     let run = run(100);
     let options = PlotOptions { entropy: Some(1.0), ..PlotOptions::default() };
-    let panel = layout(std::slice::from_ref(&run), &options).loss;
+    let panel = layout(std::slice::from_ref(&run), &options).main.1;
     let row = pixel(&panel, 0.0, 1.0).1;
     let dark = |picture: &RgbImage| {
         let columns = panel.area.left as u32..panel.area.right as u32;
@@ -114,11 +201,29 @@ fn each_of_several_runs_has_its_own_colour() {
         })
         .collect();
     let picture = render(&runs, &PlotOptions::default());
-    let panel = layout(&runs, &PlotOptions::default()).loss;
+    let panel = layout(&runs, &PlotOptions::default()).main.1;
     for (i, run) in runs.iter().enumerate() {
-        let (x, y) = run.train[60];
-        assert_eq!(at(&picture, pixel(&panel, x, y)), color(i));
+        let found = run.train.iter().filter(|(x, y)| at(&picture, pixel(&panel, *x, *y)) == color(i)).count();
+        assert!(found > 30, "run {i}: {found}");
     }
+}
+
+#[test]
+fn of_runs_that_coincide_all_can_be_seen() {
+    let runs = vec![run(90); 4];
+    let picture = render(&runs, &PlotOptions::default());
+    let panel = layout(&runs, &PlotOptions::default()).main.1;
+    let inside = |x: u32, y: u32| {
+        let (x, y) = (f64::from(x), f64::from(y));
+        (panel.area.left..panel.area.right).contains(&x) && (panel.area.top..panel.area.bottom).contains(&y)
+    };
+    for i in 0..runs.len() {
+        let found = picture.enumerate_pixels().filter(|(x, y, p)| inside(*x, *y) && p.0 == color(i)).count();
+        assert!(found > 100, "run {i}: {found}");
+    }
+    let styles: std::collections::HashSet<String> =
+        (0..STYLES).map(|i| format!("{:?}{:?}", color(i), dash(i))).collect();
+    assert_eq!(styles.len(), STYLES);
 }
 
 #[test]
@@ -128,13 +233,13 @@ fn nothing_is_drawn_at_the_edges_of_the_picture() {
     long.busiest = long.train.clone();
     let runs: Vec<Run> = (0..40).map(|_| long.clone()).collect();
     for runs in [&runs[..1], &runs[..2], &runs] {
-        let options = PlotOptions { title: None, entropy: Some(1.0) };
+        let options = PlotOptions { entropy: Some(1.0), ..PlotOptions::default() };
         let picture = render(runs, &options);
-        let inner = |x: u32, y: u32| (8..WIDTH - 8).contains(&x) && (8..HEIGHT - 8).contains(&y);
+        let inner = |x: u32, y: u32| (8..WIDTH - 8).contains(&x) && (8..picture.height() - 8).contains(&y);
         let outside = picture.enumerate_pixels().filter(|(x, y, _)| !inner(*x, *y));
         assert!(outside.into_iter().all(|(_, _, p)| p.0 == BACKGROUND));
         let panels = layout(runs, &options);
-        assert!(panels.loss.area.height() >= 250.0, "the legend leaves room for the curves");
+        assert!(panels.main.1.area.height() >= 250.0, "the legend leaves room for the curves");
     }
 }
 
@@ -158,7 +263,7 @@ fn odd_runs_are_drawn() {
     negative.train.iter_mut().for_each(|p| p.1 -= 1e4);
     for odd in [nothing, run(1), run(2), gaps, flat, wild, negative] {
         for entropy in [None, Some(1.0), Some(f64::NAN)] {
-            let picture = render(std::slice::from_ref(&odd), &PlotOptions { title: None, entropy });
+            let picture = render(std::slice::from_ref(&odd), &PlotOptions { entropy, ..PlotOptions::default() });
             assert_eq!(picture.dimensions(), (WIDTH, HEIGHT));
         }
     }
@@ -169,7 +274,7 @@ fn odd_runs_are_drawn() {
 fn a_single_update_is_visible() {
     let run = run(1);
     let picture = render(std::slice::from_ref(&run), &PlotOptions::default());
-    let panel = layout(std::slice::from_ref(&run), &PlotOptions::default()).loss;
+    let panel = layout(std::slice::from_ref(&run), &PlotOptions::default()).main.1;
     assert_eq!(found(&picture, &panel, &run), 1);
 }
 
@@ -201,12 +306,13 @@ fn the_picture_in_a_run_folder_decodes_and_replaces_the_old_one() {
     let decoded = image::open(folder.join(PICTURE)).unwrap().to_rgb8();
     let run = Run::read(&folder).unwrap();
     assert_eq!((run.name.as_str(), run.train.len(), run.val.len()), ("first", 20, 1));
-    assert_eq!(decoded, render(&[run], &PlotOptions { title: None, entropy: Some(1.0) }));
+    assert_eq!(decoded, render(&[run], &PlotOptions { entropy: Some(1.0), ..PlotOptions::default() }));
     let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 6, "no temporary file is left: {names:?}");
 
     let both = parent.path().join("both.png");
-    draw_runs(&[&folder, &folder], &PlotOptions::default(), &both).unwrap();
+    let named = ["one", "two"].map(|name| (name.to_owned(), &folder));
+    draw_runs(&named, &PlotOptions::default(), &both).unwrap();
     assert_eq!(image::open(both).unwrap().to_rgb8().dimensions(), (WIDTH, HEIGHT));
     let missing = draw_run(&parent.path().join("missing"), None).unwrap_err();
     assert!(missing.exit_code() == 2 && missing.to_string().contains("missing"), "{missing}");
@@ -218,68 +324,9 @@ fn curves_stay_between_the_edges_of_the_panels() {
     spike.train[50].1 = 1e6;
     spike.val.truncate(1);
     let picture = render(std::slice::from_ref(&spike), &PlotOptions::default());
-    let area = layout(std::slice::from_ref(&spike), &PlotOptions::default()).loss.area;
+    let area = layout(std::slice::from_ref(&spike), &PlotOptions::default()).main.1.area;
     // Between the panel's title and its top edge, and beside the panel, there is paper only.
     let columns = (LEFT as u32 + 400..RIGHT as u32).chain(RIGHT as u32 + 8..WIDTH);
     let above = columns.flat_map(|x| (area.top as u32 - 28..area.top as u32 - 3).map(move |y| (x, y)));
     assert!(above.into_iter().all(|place| at(&picture, place) == BACKGROUND));
-}
-
-/// Three runs of 60 updates, of 1,000 tokens an update in the first, 2,000 and 3,000 in the others.
-fn arms() -> Vec<Run> {
-    let arm = |i: u32| {
-        let mut arm = run(60);
-        arm.train.iter_mut().chain(&mut arm.val).for_each(|p| p.1 += f64::from(i));
-        arm.tokens = arm.train.iter().map(|p| (p.0, p.0 * 1000.0 * f64::from(i + 1))).collect();
-        arm
-    };
-    (0..3).map(arm).collect()
-}
-
-#[test]
-fn a_comparison_shows_each_run_by_updates_and_by_its_tokens() {
-    let arms = arms();
-    let options = PlotOptions::default();
-    let picture = compare::render(&arms, Curve::Train, &options);
-    let [updates, tokens] = compare::panels(&arms, Curve::Train, &options);
-    assert!(updates.area.right < tokens.area.left);
-    assert_eq!((updates.x.high, tokens.x.high, updates.y), (60.0, 180_000.0, tokens.y));
-    for (i, arm) in arms.iter().enumerate() {
-        for ((step, loss), (_, seen)) in arm.train.iter().zip(&arm.tokens) {
-            assert_eq!(at(&picture, pixel(&updates, *step, *loss)), color(i), "update {step}");
-            assert_eq!(at(&picture, pixel(&tokens, *seen, *loss)), color(i), "{seen} tokens");
-        }
-    }
-}
-
-#[test]
-fn a_comparison_of_validations_has_their_rings_and_no_training_loss() {
-    let arms = arms();
-    let options = PlotOptions::default();
-    let picture = compare::render(&arms, Curve::Validation, &options);
-    let [updates, tokens] = compare::panels(&arms, Curve::Validation, &options);
-    for (i, arm) in arms.iter().enumerate() {
-        for (panel, scale) in [(&updates, 1.0), (&tokens, 1000.0 * (i + 1) as f64)] {
-            let (step, loss) = arm.val[10];
-            let (x, y) = pixel(panel, step * scale, loss);
-            assert_eq!((at(&picture, (x, y)), at(&picture, (x, y - 5))), (BACKGROUND, color(i)));
-        }
-    }
-    let mut without = arms.clone();
-    without.iter_mut().for_each(|arm| arm.train.clear());
-    assert_eq!(picture, compare::render(&without, Curve::Validation, &options));
-}
-
-#[test]
-fn what_cannot_be_placed_by_tokens_is_left_out_and_nothing_breaks() {
-    let mut arms = arms();
-    arms[2].tokens.truncate(30);
-    let [updates, tokens] = compare::panels(&arms, Curve::Train, &PlotOptions::default());
-    assert_eq!((updates.x.high, tokens.x.high), (60.0, 120_000.0));
-    for odd in [vec![], vec![Run::default()], vec![Run::default(); 30], vec![run(1)], arms] {
-        for curve in [Curve::Train, Curve::Validation] {
-            let options = PlotOptions { entropy: Some(1.0), ..PlotOptions::default() };
-            assert_eq!(compare::render(&odd, curve, &options).width(), WIDTH);
-        }
-    }
 }

@@ -7,10 +7,12 @@ mod pixels;
 use hadal::config::Config;
 use hadal::plot::canvas::Rect;
 use hadal::plot::panel::Panel;
+use hadal::plot::raster::raster;
 use hadal::plot::style::{BACKGROUND, HEIGHT, WIDTH, color};
-use hadal::plot::{Layout, PICTURE, PlotOptions, Run, draw_run, draw_story, layout, render, story};
+use hadal::plot::svg::svg;
+use hadal::plot::{Facts, Layout, PICTURE, PlotOptions, Run, draw_run, draw_story, layout, render, story};
 use hadal::train::journal::Journal;
-use hadal::train::rows::{ExpertLoad, Row, TrainRow, ValRow};
+use hadal::train::rows::{ExpertLoad, Row, SftNumbers, Stamped, TrainRow, ValRow};
 use image::RgbImage;
 use pixels::{at, pixel};
 use std::path::{Path, PathBuf};
@@ -72,7 +74,12 @@ fn rows(count: u64, numbers: Numbers) -> Vec<Row> {
 }
 
 fn run(count: u64, numbers: Numbers) -> Run {
-    Run::from_rows("example", &rows(count, numbers))
+    named("example", &rows(count, numbers))
+}
+
+fn named(name: &str, rows: &[Row]) -> Run {
+    let lines: Vec<Stamped> = rows.iter().cloned().map(Stamped::from).collect();
+    Run::from_rows(name, &lines)
 }
 
 fn of(run: &Run) -> Layout {
@@ -80,15 +87,16 @@ fn of(run: &Run) -> Layout {
 }
 
 fn drawn(run: &Run) -> RgbImage {
-    render(std::slice::from_ref(run), &PlotOptions::default())
+    raster(&render(std::slice::from_ref(run), &PlotOptions::default()))
 }
 
 fn titles(layout: &Layout) -> Vec<&str> {
-    layout.numbers.iter().map(|(kind, _)| kind.title).collect()
+    std::iter::once(&layout.main).chain(&layout.others).map(|(kind, _)| &*kind.title).collect()
 }
 
 fn panel(layout: &Layout, title: &str) -> Panel {
-    layout.numbers.iter().find(|(kind, _)| kind.title == title).unwrap_or_else(|| panic!("no {title}")).1
+    let mut all = std::iter::once(&layout.main).chain(&layout.others);
+    all.find(|(kind, _)| kind.title == title).unwrap_or_else(|| panic!("no {title}")).1
 }
 
 /// Points whose pixel, or one beside it, has this colour.
@@ -108,31 +116,81 @@ fn rings<'p>(picture: &RgbImage, panel: &Panel, points: impl Iterator<Item = &'p
     points.filter(ring).count()
 }
 
+/// The panels that every run here has last.
+const COMMON: [&str; 3] = ["experts' shares of tokens", "gradient norm before clipping", "learning rate"];
+
 #[test]
-fn a_run_has_panels_for_what_it_recorded_in_two_columns_under_a_smaller_loss() {
-    let plain = of(&run(60, &[]));
-    assert!(plain.numbers.is_empty() && plain.height == HEIGHT && plain.loss.area.height() > 400.0);
-    let (dpo, grpo, ppo) = (of(&run(60, DPO)), of(&run(60, GRPO)), of(&run(60, PPO)));
-    assert_eq!(titles(&dpo), ["share of pairs ranked right", "margin between the rewards of a pair"]);
-    let shown =
-        ["reward", "KL divergence from the reference", "entropy", "share that is clipped", "tokens of an answer"];
-    assert_eq!(titles(&grpo), shown);
-    assert_eq!(titles(&ppo), ["reward", "share that is clipped"]);
-    for layout in [dpo, grpo, ppo] {
-        let others = [layout.grad_norm.unwrap(), layout.expert_load.unwrap(), layout.learning_rate];
-        let grid: Vec<Rect> =
-            layout.numbers.iter().map(|(_, panel)| panel.area).chain(others.map(|p| p.area)).collect();
-        assert!(layout.loss.area.height() < plain.loss.area.height());
+fn what_a_stage_is_judged_by_has_the_large_panel_and_all_else_that_it_recorded_two_columns_below() {
+    let (plain, dpo, grpo, ppo) = (run(60, &[]), run(60, DPO), run(60, GRPO), run(60, PPO));
+    let [plain, dpo, grpo, ppo] = [plain, dpo, grpo, ppo].map(|run| of(&run));
+    let with = |first: &[&'static str]| [first, &COMMON].concat();
+    assert_eq!(titles(&plain), with(&["loss"]));
+    let pairs = ["pairs ranked right", "loss", "margin between the rewards of a pair"];
+    assert_eq!(titles(&dpo), with(&pairs));
+    let kinds = ["KL divergence from the reference", "entropy", "share that is clipped", "tokens of an answer"];
+    assert_eq!(titles(&grpo), with(&[&["reward", "loss"][..], &kinds].concat()));
+    assert_eq!(titles(&ppo), with(&["reward", "loss", "share that is clipped"]));
+    assert!(plain.height == HEIGHT && plain.main.1.area.height() > 370.0);
+    for layout in [plain, dpo, grpo, ppo] {
+        let grid: Vec<Rect> = layout.others.iter().map(|(_, panel)| panel.area).collect();
+        let main = layout.main.1.area;
         for (i, area) in grid.iter().enumerate() {
-            assert!(area.top >= layout.loss.area.bottom + 50.0, "room for the title");
+            assert!(area.height() < main.height() / 2.0 && area.top >= main.bottom + 70.0, "room for labels and title");
             for other in &grid[..i] {
                 let beside = other.right + 100.0 <= area.left;
-                assert!(beside || other.bottom + 50.0 <= area.top, "{other:?} {area:?}");
+                assert!(beside || other.bottom + 70.0 <= area.top, "{other:?} {area:?}");
             }
         }
         let last = grid.last().unwrap();
-        assert!(grid.iter().all(|area| area.bottom <= last.bottom) && last.right == layout.loss.area.right);
+        assert!(grid.iter().all(|area| area.bottom <= last.bottom) && last.right == main.right);
         assert!(f64::from(layout.height) >= last.bottom + 80.0, "room for the labels");
+    }
+}
+
+#[test]
+fn fine_tuning_also_shows_how_many_tokens_are_predicted() {
+    let mut rows = rows(60, &[]);
+    for row in &mut rows {
+        match row {
+            Row::Train(row) => row.sft = Some(SftNumbers { mean_token_accuracy: 0.5, ..SftNumbers::default() }),
+            Row::Val(row) => row.token_accuracy = 0.75,
+        }
+    }
+    let run = named("sft", &rows);
+    assert_eq!(titles(&of(&run))[..2], ["loss", "share of tokens predicted"]);
+    assert!(!run.prefers(), "its loss has a unit");
+    let panel = panel(&of(&run), "share of tokens predicted");
+    let points: Vec<(f64, f64)> = (1..10).map(|i| (f64::from(6 * i), 0.75)).collect();
+    assert_eq!(rings(&drawn(&run), &panel, points.iter()), 9);
+}
+
+#[test]
+fn the_legend_has_the_ends_of_what_a_stage_is_judged_by() {
+    let text = |runs: &[Run]| svg(&render(runs, &PlotOptions::default()), "");
+    let grpo = text(&[run(60, GRPO)]);
+    assert!(grpo.contains(">validation  0.900</text>"), "{grpo}");
+    let two = text(&[named("first", &rows(60, DPO)), named("second", &rows(60, DPO))]);
+    let of = |name: &str| two.lines().find(|line| line.contains(&format!(">{name}  train  "))).map(str::to_owned);
+    assert!(of("first").is_some_and(|line| line.contains("  val  0.930")) && of("second").is_some(), "{two}");
+}
+
+#[test]
+fn no_entry_of_the_legend_is_alone_in_its_line() {
+    for count in 2..12 {
+        for name in ["accumulation-8-clip-1", "tiny", "a name that says very much about its run"] {
+            let runs: Vec<Run> = (0..count).map(|i| named(&format!("{name}-{i}"), &rows(30, &[]))).collect();
+            let text = svg(&render(&runs, &PlotOptions::default()), "");
+            // Lines of the legend by the place of their texts, above the first panel.
+            let top = layout(&runs, &PlotOptions::default()).main.1.area.top - 40.0;
+            let places = text.lines().filter(|line| line.starts_with("<text") && line.contains("\"start\""));
+            let y = |line: &str| line.split_once(" y=\"").unwrap().1.split_once('"').unwrap().0.parse::<f64>().unwrap();
+            let mut lines = std::collections::BTreeMap::<u64, usize>::new();
+            for y in places.map(y).filter(|y| *y > 70.0 && *y < top) {
+                *lines.entry(y as u64).or_default() += 1;
+            }
+            let several = lines.len() == 1 || lines.values().all(|entries| *entries > 1);
+            assert!(several, "{count} of {name}: {lines:?}");
+        }
     }
 }
 
@@ -162,18 +220,14 @@ fn the_curves_are_where_the_numbers_are_and_held_out_ones_are_rings() {
 }
 
 #[test]
-fn only_losses_of_text_are_in_nats_a_token() {
+fn only_losses_of_text_are_in_nats() {
+    let title = |run: &Run| {
+        let text = svg(&render(std::slice::from_ref(run), &PlotOptions::default()), "");
+        text.lines().find_map(|line| Some(line.split_once(">loss")?.1.split_once('<')?.0.to_owned())).unwrap()
+    };
     let (text, mut other) = (run(60, &[]), run(60, &[]));
     other.numbers.insert("unknown".to_owned(), Vec::new());
-    let (one, two) = (drawn(&text), drawn(&other));
-    let area = of(&text).loss.area;
-    let differ = one.enumerate_pixels().zip(two.pixels()).filter(|((_, _, a), b)| a != b);
-    let places: Vec<(u32, u32)> = differ.map(|((x, y, _), _)| (x, y)).collect();
-    assert!(!places.is_empty(), "the title of the losses differs");
-    let title = |(x, y): &(u32, u32)| {
-        f64::from(*y) < area.top && f64::from(*y) > area.top - 30.0 && f64::from(*x) < area.left + 300.0
-    };
-    assert!(places.iter().all(title), "and nothing else does");
+    assert!(title(&text).starts_with(" in nats per token") && !title(&other).contains("nats"));
 }
 
 #[test]
@@ -187,11 +241,11 @@ fn odd_numbers_are_drawn() {
     for runs in
         [vec![odd.clone()], vec![odd.clone(), run(1, DPO)], vec![run(2, PPO); 40], vec![run(30, &[]), run(20, GRPO)]]
     {
-        let picture = render(&runs, &PlotOptions::default());
+        let picture = raster(&render(&runs, &PlotOptions::default()));
         assert_eq!(picture.height(), layout(&runs, &PlotOptions::default()).height);
     }
     for stages in [vec![], vec![Run::default()], vec![odd.clone(), odd], vec![run(1, &[]); 30], vec![run(1, GRPO)]] {
-        assert_eq!(story::render(&stages).dimensions(), (WIDTH, story::layout(&stages).height));
+        assert_eq!(raster(&story::render(&stages)).dimensions(), (WIDTH, story::layout(&stages).height));
     }
 }
 
@@ -200,16 +254,16 @@ fn stages() -> Vec<(&'static str, Vec<Row>)> {
     vec![("pretrain", rows(300, &[])), ("SFT", rows(120, &[])), ("DPO", rows(80, DPO)), ("GRPO", rows(90, GRPO))]
 }
 
-fn named() -> Vec<Run> {
-    stages().iter().map(|(name, rows)| Run::from_rows(name, rows)).collect()
+fn runs() -> Vec<Run> {
+    stages().iter().map(|(name, rows)| named(name, rows)).collect()
 }
 
 #[test]
 fn a_story_has_a_panel_for_each_stage_with_what_it_is_judged_by() {
-    let stages = named();
-    let (picture, layout) = (story::render(&stages), story::layout(&stages));
-    let titles: Vec<Option<&str>> = layout.panels.iter().map(|(kind, _)| kind.map(|kind| kind.title)).collect();
-    assert_eq!(titles, [None, None, Some("share of pairs ranked right"), Some("reward")]);
+    let stages = runs();
+    let (picture, layout) = (raster(&story::render(&stages)), story::layout(&stages));
+    let titles: Vec<&str> = layout.panels.iter().map(|(kind, _)| &*kind.title).collect();
+    assert_eq!(titles, ["loss", "loss", "pairs ranked right", "reward"]);
     let panels: Vec<&Panel> = layout.panels.iter().map(|(_, panel)| panel).collect();
     for (panel, updates) in panels.iter().zip([300.0, 120.0, 80.0, 90.0]) {
         assert_eq!((panel.x.low, panel.x.high), (0.0, updates));
@@ -218,8 +272,9 @@ fn a_story_has_a_panel_for_each_stage_with_what_it_is_judged_by() {
     assert!(a.area.top == b.area.top && a.area.right + 100.0 <= b.area.left && b.area.right == d.area.right);
     assert!(c.area.top >= a.area.bottom + 100.0 && c.area.left == a.area.left && c.area.top == d.area.top);
     let shown = |panel: &Panel, points: &[(f64, f64)]| rings(&picture, panel, points[1..10].iter());
-    assert_eq!(shown(a, &stages[0].val), 9);
-    assert_eq!(shown(b, &stages[1].val), 9);
+    // Those of the steep beginning are left out.
+    assert_eq!(shown(a, &stages[0].val), 8);
+    assert_eq!(shown(b, &stages[1].val), 8);
     assert_eq!(shown(c, &stages[2].val_numbers["rewards/accuracies"]), 9);
     assert_eq!(shown(d, &stages[3].val_numbers["reward"]), 9);
     assert!(shown(c, &stages[3].val_numbers["reward"]) < 2, "elsewhere there are none");
@@ -227,14 +282,14 @@ fn a_story_has_a_panel_for_each_stage_with_what_it_is_judged_by() {
 
 #[test]
 fn a_last_stage_alone_in_its_row_has_both_columns() {
-    let mut stages = named();
+    let mut stages = runs();
     stages.pop();
     stages[2].name = "a long name of a stage, ".repeat(20);
     let layout = story::layout(&stages);
     let [(_, first), (_, second), (_, last)] = &layout.panels[..] else { panic!("{layout:?}") };
     assert_eq!((last.area.left, last.area.right), (first.area.left, second.area.right));
     // Nothing of the title is beyond it.
-    let picture = story::render(&stages);
+    let picture = raster(&story::render(&stages));
     let (right, top) = (last.area.right as u32 + 4, last.area.top as u32 - 40);
     assert!((right..WIDTH).all(|x| (top..top + 40).all(|y| at(&picture, (x, y)) == BACKGROUND)));
 }
@@ -254,8 +309,10 @@ fn run_folders_become_pictures() {
     let decoded = image::open(folders[3].1.join(PICTURE)).unwrap().to_rgb8();
     assert_eq!(decoded, drawn(&Run::read(&folders[3].1).unwrap()));
     let path = parent.path().join("story.png");
+    let facts = Facts::of(&Config::default());
+    let known: Vec<Run> = runs().into_iter().map(|run| Run { facts: facts.clone(), ..run }).collect();
     draw_story(&folders, &path).unwrap();
-    assert_eq!(image::open(&path).unwrap().to_rgb8(), story::render(&named()));
+    assert_eq!(image::open(&path).unwrap().to_rgb8(), raster(&story::render(&known)));
     let missing = draw_story(&[("none", parent.path().join("none"))], &path).unwrap_err();
     assert!(missing.exit_code() == 2 && missing.to_string().contains("none"), "{missing}");
 }

@@ -109,7 +109,7 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
     for (curve, title, file) in
         [(Curve::Train, "training loss", "train.png"), (Curve::Validation, "validation loss", "validation.png")]
     {
-        let options = PlotOptions { title: Some(format!("{name}: {title}")), entropy };
+        let options = PlotOptions { title: Some(format!("{name}: {title}")), entropy, ..PlotOptions::default() };
         draw_comparison(&folders, curve, &options, &out.join(file))?;
     }
     let text = report(name, &folders, entropy)?;

@@ -3,6 +3,10 @@
 /// Larger values are drawn as this, and its inverse is as good as nothing, so that arithmetic on axes stays finite.
 const LARGEST: f64 = 1e100;
 
+/// From here on numbers are counted in thousands, millions and so on, and from there on written in powers of ten.
+const THOUSAND_FROM: f64 = 1e5;
+const POWERS_FROM: f64 = 1e15;
+
 /// How values map to positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
@@ -79,13 +83,19 @@ impl Axis {
         self.labelled(self.linear_ticks(if step.fract() == 0.0 { step } else { 2.0 * step }))
     }
 
+    /// A tick at the high end, to three digits or, of small whole numbers, exact.
+    pub fn end_tick(&self) -> Tick {
+        let whole = self.high.fract() == 0.0 && self.high < THOUSAND_FROM;
+        let label = if whole { label(self.high, 1.0, self.high) } else { short(self.high) };
+        Tick { value: self.high, label }
+    }
+
     fn labelled(&self, values: Vec<f64>) -> Vec<Tick> {
         let step = values.windows(2).map(|w| w[1] - w[0]).fold(f64::INFINITY, f64::min);
         let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let label = |value| match self.scale {
             Scale::Linear => label(value, step, largest),
-            Scale::Log if (1e-3..1e5).contains(&value) => label(value, value, value),
-            Scale::Log => scientific(value, value),
+            Scale::Log => label(value, value, value),
         };
         values.into_iter().map(|value| Tick { value, label: label(value) }).collect()
     }
@@ -147,17 +157,24 @@ fn multiple(i: i64, step: f64) -> f64 {
     if step < 1.0 && (inverse * step - 1.0).abs() < 1e-12 { i as f64 / inverse } else { i as f64 * step }
 }
 
-/// A label exact to the distance `step` of the ticks; in powers of ten if the `largest` value is tiny or huge.
+/// A label exact to the distance `step` of the ticks: in thousands, millions, billions (`B`) or trillions (`T`) if the
+/// `largest` value is large, in powers of ten if it is tiny or huge.
 fn label(value: f64, step: f64, largest: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
     let step = if step.is_finite() { step } else { value.abs() };
     let digits = decimals(step);
-    if !(1e-3..1e7).contains(&largest) || (largest < 1e-2 && digits > 3) {
+    if !(1e-3..POWERS_FROM).contains(&largest) || (largest < 1e-2 && digits > 3) {
         return scientific(value, step);
     }
-    thousands(&format!("{value:.digits$}"))
+    let units = [(1e12, 1e12, "T"), (1e9, 1e9, "B"), (1e6, 1e6, "M"), (THOUSAND_FROM, 1e3, "k")];
+    // Steps that three decimals do not tell apart are written out.
+    let unit = units.into_iter().find(|(from, ..)| largest >= *from).filter(|(_, unit, _)| step >= unit / 1e3);
+    match unit {
+        Some((_, unit, name)) => format!("{:.*}{name}", decimals(step / unit).min(3), value / unit),
+        None => thousands(&format!("{value:.digits$}")),
+    }
 }
 
 /// A number to three digits.
@@ -225,8 +242,20 @@ mod tests {
         assert_eq!(linear(0.0, 5e-4, 5), ["0", "1e-4", "2e-4", "3e-4", "4e-4", "5e-4"]);
         assert_eq!(linear(0.0, 2e-3, 4), ["0", "5e-4", "1e-3", "1.5e-3", "2e-3"]);
         assert_eq!(linear(0.0, 1e-3, 4), ["0", "2.5e-4", "5e-4", "7.5e-4", "1e-3"]);
-        assert_eq!(linear(0.0, 3e6, 3), ["0", "1,000,000", "2,000,000", "3,000,000"]);
-        assert_eq!(linear(0.0, 3e7, 3), ["0", "1e7", "2e7", "3e7"]);
+        assert_eq!(linear(0.0, 3e15, 3), ["0", "1e15", "2e15", "3e15"]);
+    }
+
+    #[test]
+    fn large_ticks_are_counted_in_thousands_and_millions() {
+        let linear = |low, high, count| labels(low, high, Scale::Linear, count);
+        assert_eq!(linear(0.0, 75_000.0, 3), ["0", "25,000", "50,000", "75,000"]);
+        assert_eq!(linear(0.0, 3e5, 3), ["0", "100k", "200k", "300k"]);
+        assert_eq!(linear(0.0, 1e6, 4), ["0", "0.25M", "0.50M", "0.75M", "1.00M"]);
+        assert_eq!(linear(0.0, 3e7, 3), ["0", "10M", "20M", "30M"]);
+        assert_eq!(linear(0.0, 5e9, 2), ["0", "2.5B", "5.0B"]);
+        assert_eq!(linear(2e6, 2e6 + 3.0, 3), ["2,000,000", "2,000,001", "2,000,002", "2,000,003"]);
+        let end = |high| Axis { low: 0.0, high, scale: Scale::Linear }.end_tick().label;
+        assert_eq!([603.0, 71.66, 1_228_800.0, 2.5e6].map(end), ["603", "71.7", "1.23M", "2.50M"]);
     }
 
     #[test]
@@ -246,14 +275,21 @@ mod tests {
         assert_eq!(log(0.09, 11.0, 4), ["0.1", "1", "10"]);
         assert_eq!(log(0.9, 11.0, 5), ["1", "2", "5", "10"]);
         assert_eq!(log(0.9, 1100.0, 4), ["1", "10", "100", "1,000"]);
-        assert_eq!(log(1e-9, 1e9, 4), ["1e-5", "1", "1e5"]);
+        assert_eq!(log(1e-9, 1e9, 4), ["1e-5", "1", "100k"]);
         assert_eq!(log(2.2, 3.9, 4), ["2.5", "3", "3.5"]);
     }
 
     #[test]
     fn a_number_is_shortened_to_three_digits() {
-        let numbers =
-            [(5e-4, "5e-4"), (4.2e-4, "4.2e-4"), (0.00123456, "1.23e-3"), (0.5, "0.500"), (12345.0, "12,345")];
+        let numbers = [
+            (5e-4, "5e-4"),
+            (4.2e-4, "4.2e-4"),
+            (0.00123456, "1.23e-3"),
+            (0.5, "0.500"),
+            (12345.0, "12,345"),
+            (894_944.0, "895k"),
+            (874_261_504.0, "874M"),
+        ];
         for (value, text) in numbers {
             assert_eq!(short(value), text);
         }

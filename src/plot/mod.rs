@@ -1,136 +1,104 @@
-//! Loss curves as a picture: the loss above; the numbers of preference training, the experts' loads, the gradient norm
-//! and the learning rate below; one or several runs.
+//! Training as a picture: the loss, or what a stage is judged by, above; what else a run records below; one or several
+//! runs, as pixels or as an SVG file.
 //!
 //! Everything is drawn here, letters included, so that the same rows give the same bytes on every machine.
 
 pub mod axis; // ranges, ticks, labels
-pub mod canvas; // lines, texts and rectangles with soft edges
+pub mod canvas; // a picture as a list of lines, texts and rectangles
 pub mod font; // letters made of strokes
 pub mod panel; // one coordinate system
+pub mod raster; // shapes as pixels with soft edges
+pub mod run; // the curves of a run
 pub mod series; // smoothing and thinning of points
 pub mod style; // measures and colours
+pub mod svg; // shapes as an SVG file
 
-pub mod compare; // one loss of several runs, by updates and by tokens
-pub mod stage; // what preference training adds
+pub mod compare; // one loss of several runs, by steps and by tokens
+pub mod kind; // what a panel shows
 pub mod story; // the stages of a training one after the other
 
-mod draw; // from runs to pixels
+mod draw; // from runs to shapes
+mod fit; // which values a panel has
 mod legend; // what each kind of line means
 
 pub use draw::{Layout, layout, render};
+pub use run::{By, Facts, Run};
 
-use crate::checkpoint::disk::replace_file;
+use crate::checkpoint::disk::{replace_file, replace_text};
 use crate::error::{Error, Result};
-use crate::train::journal;
-use crate::train::rows::{ExpertLoad, Numbers, Row};
+use canvas::Canvas;
 use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
-use series::Point;
-use stage::Curves;
+use image::{ExtendedColorType, ImageEncoder};
+use series::smoothing_reach;
 use std::path::Path;
 
 /// The picture in a run folder.
 pub const PICTURE: &str = "loss.png";
 
-/// The curves of one run: (updates done, value) in ascending order; values that are not finite are gaps.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Run {
-    /// Name in the legend.
-    pub name: String,
-    /// Training loss, in nats a token but for preference training.
-    pub train: Vec<Point>,
-    /// Validation loss, likewise.
-    pub val: Vec<Point>,
-    /// Target tokens trained on since the beginning.
-    pub tokens: Vec<Point>,
-    /// Learning rate.
-    pub learning_rate: Vec<Point>,
-    /// Norm of the gradient before clipping; empty if it was not recorded.
-    pub grad_norm: Vec<Point>,
-    /// Largest share of a layer's load on one expert, over the layers; empty for models without experts.
-    pub busiest: Vec<Point>,
-    /// Smallest share.
-    pub idlest: Vec<Point>,
-    /// Numbers of preference training, of updates; empty for other runs.
-    pub numbers: Curves,
-    /// The same of validations.
-    pub val_numbers: Curves,
-}
-
-impl Run {
-    /// The curves in the rows of a journal.
-    pub fn from_rows(name: &str, rows: &[Row]) -> Run {
-        let mut run = Run { name: name.to_owned(), ..Run::default() };
-        for row in rows {
-            let step = row.step() as f64;
-            match row {
-                Row::Train(row) => {
-                    run.train.push((step, row.loss));
-                    run.tokens.push((step, row.tokens as f64));
-                    run.learning_rate.push((step, row.lr));
-                    run.grad_norm.push((step, row.grad_norm));
-                    add(&mut run.numbers, step, &row.numbers);
-                    if !row.expert_load.is_empty() {
-                        let over = |pick: fn(f64, f64) -> f64, share: fn(&ExpertLoad) -> f64| {
-                            row.expert_load.iter().map(share).fold(f64::NAN, pick)
-                        };
-                        run.busiest.push((step, over(f64::max, |load| load.max)));
-                        run.idlest.push((step, over(f64::min, |load| load.min)));
-                    }
-                }
-                Row::Val(row) => {
-                    run.val.push((step, row.loss));
-                    add(&mut run.val_numbers, step, &row.numbers);
-                }
-            }
-        }
-        run
-    }
-
-    /// Whether it is one of preference training, whose loss is none of text.
-    pub fn prefers(&self) -> bool {
-        !self.numbers.is_empty() || !self.val_numbers.is_empty()
-    }
-
-    /// The curves of a run folder, under the folder's name.
-    pub fn read(folder: &Path) -> Result<Run> {
-        let whole = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
-        let name = whole.file_name().map_or("run".into(), |name| name.to_string_lossy());
-        Ok(Run::from_rows(&name, &journal::read_rows(folder)?))
-    }
-}
-
-fn add(curves: &mut Curves, step: f64, numbers: &Numbers) {
-    for (name, value) in numbers {
-        match curves.get_mut(name) {
-            Some(curve) => curve.push((step, *value)),
-            None => drop(curves.insert(name.clone(), vec![(step, *value)])),
-        }
-    }
-}
-
-/// What a picture shows beside the runs.
+/// What a picture shows beside the runs, and how.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlotOptions {
     /// Heading; by default the run's name, or how many runs there are.
     pub title: Option<String>,
-    /// Entropy of the text in nats a token, below which no model can stay: a horizontal line.
+    /// Entropy of the text in nats per token, below which no model can stay: a horizontal line.
     pub entropy: Option<f64>,
+    /// What runs from left to right.
+    pub by: By,
+    /// The number that is shown alone, for runs of [`Run::of_metric`]; by default what the runs are judged by and all
+    /// that they record.
+    pub metric: Option<String>,
+    /// Whether the main panel is logarithmic; by default the numbers decide.
+    pub log: bool,
+    /// Steps that curves are smoothed over, 1 for none; by default about a 25th of the run.
+    pub smooth: Option<usize>,
+}
+
+impl PlotOptions {
+    /// How many points the smoothed value of a curve of `count` points takes in on either side; even.
+    fn reach(&self, count: usize) -> usize {
+        match self.smooth {
+            None => smoothing_reach(count),
+            Some(0 | 1) => 0,
+            Some(window) => (window / 4 * 2).max(2),
+        }
+    }
 }
 
 /// Draws the run in `folder` into its `loss.png`, replacing the old picture as a whole.
 pub fn draw_run(folder: &Path, entropy: Option<f64>) -> Result<()> {
-    let options = PlotOptions { title: None, entropy };
-    write_png(&render(&[Run::read(folder)?], &options), &folder.join(PICTURE))
+    let options = PlotOptions { entropy, ..PlotOptions::default() };
+    write(&render(&[Run::read(folder)?], &options), PICTURE, &folder.join(PICTURE))
 }
 
-/// Draws several run folders over each other into the PNG file `path`.
-pub fn draw_runs(folders: &[impl AsRef<Path>], options: &PlotOptions, path: &Path) -> Result<()> {
-    let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
-    write_png(&render(&runs, options), path)
+/// Draws several run folders, each with its name, over each other into the file `path`.
+///
+/// Errors: a folder's rows are none, or lack what is asked for; the name of `path` ends neither in `.png` nor in `.svg`.
+pub fn draw_runs(folders: &[(String, impl AsRef<Path>)], options: &PlotOptions, path: &Path) -> Result<()> {
+    let read = |(name, folder): &(String, _)| -> Result<Run> {
+        let folder = AsRef::<Path>::as_ref(folder);
+        let run = match &options.metric {
+            Some(metric) => Run::read_metric(folder, metric)?,
+            None => Run::read(folder)?,
+        };
+        if options.by == By::Time && run.elapsed.is_empty() && !(run.train.is_empty() && run.val.is_empty()) {
+            return Err(Error::file(
+                folder,
+                "its rows have no times, as those of older runs; take --x steps or tokens",
+            ));
+        }
+        Ok(Run { name: name.clone(), ..run })
+    };
+    let runs: Vec<Run> = folders.iter().map(read).collect::<Result<_>>()?;
+    let kind = kind::main(&runs, options);
+    let positive =
+        || runs.iter().flat_map(|run| kind.shown(run)).any(|(_, _, a, b)| a.iter().chain(b).any(|p| p.1 > 0.0));
+    if options.log && !positive() {
+        return Err(Error::Usage(format!("--log: {} has no number above 0, so no logarithm", kind.title)));
+    }
+    write(&render(&runs, options), &draw::heading(&runs, options), path)
 }
 
-/// Draws one loss of several run folders, by updates and by tokens, into the PNG file `path`.
+/// Draws one loss of several run folders, by steps and by tokens, into the file `path`.
 pub fn draw_comparison(
     folders: &[impl AsRef<Path>],
     curve: compare::Curve,
@@ -138,24 +106,50 @@ pub fn draw_comparison(
     path: &Path,
 ) -> Result<()> {
     let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
-    write_png(&compare::render(&runs, curve, options), path)
+    write(&compare::render(&runs, curve, options), &draw::heading(&runs, options), path)
 }
 
-/// Draws the stages of a model's training, each a name and a run folder, one after the other into the PNG file `path`.
+/// Draws the stages of a model's training, each a name and a run folder, one after the other into the file `path`.
 pub fn draw_story(stages: &[(&str, impl AsRef<Path>)], path: &Path) -> Result<()> {
     let stage = |(name, folder): &(&str, _)| -> Result<Run> {
-        Ok(Run::from_rows(name, &journal::read_rows(AsRef::<Path>::as_ref(folder))?))
+        Ok(Run { name: (*name).to_owned(), ..Run::read(AsRef::<Path>::as_ref(folder))? })
     };
     let stages: Vec<Run> = stages.iter().map(stage).collect::<Result<_>>()?;
-    write_png(&story::render(&stages), path)
+    write(&story::render(&stages), "stages of training", path)
 }
 
-/// Writes a picture as PNG: the old file stays until the new one is complete.
-pub fn write_png(picture: &RgbImage, path: &Path) -> Result<()> {
+/// What a picture's file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Pixels.
+    Png,
+    /// Curves and texts.
+    Svg,
+}
+
+impl Format {
+    /// The one that a file's name asks for by its end.
+    ///
+    /// Errors: it ends in neither.
+    pub fn of(path: &Path) -> Result<Format> {
+        let end = path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
+        match end.as_deref() {
+            Some("png") => Ok(Format::Png),
+            Some("svg") => Ok(Format::Svg),
+            _ => Err(Error::file(path, "a picture is a PNG or an SVG file: let its name end in .png or .svg")),
+        }
+    }
+}
+
+/// Writes a picture in the format that the name of `path` ends in: the old file stays until the new one is complete.
+fn write(picture: &Canvas, title: &str, path: &Path) -> Result<()> {
+    if Format::of(path)? == Format::Svg {
+        return replace_text(path, &svg::svg(picture, title));
+    }
+    let image = raster::raster(picture);
     let mut bytes = Vec::new();
-    let (width, height) = picture.dimensions();
     PngEncoder::new(&mut bytes)
-        .write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)
+        .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
         .map_err(|e| Error::io(path, std::io::Error::other(e)))?;
     replace_file(path, |out| out.write_all(&bytes).map_err(|e| Error::io(path, e)))
 }

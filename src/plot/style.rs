@@ -4,7 +4,7 @@ use super::canvas::Color;
 
 /// Width of every picture in pixels.
 pub const WIDTH: u32 = 1600;
-/// Height of a picture in pixels, where no panels of preference training make it higher.
+/// Height of a picture in pixels, where no rows of smaller panels make it higher.
 pub const HEIGHT: u32 = 1000;
 /// Height of a picture with two panels beside each other.
 pub const COMPARISON_HEIGHT: u32 = 720;
@@ -15,16 +15,14 @@ pub const LEFT: f64 = 130.0;
 pub const RIGHT: f64 = WIDTH as f64 - 60.0;
 /// Room under the lowest panel, for step labels and the axis' name.
 pub const UNDER: f64 = 84.0;
-/// Bottom edge of the lowest panel.
-pub const BOTTOM: f64 = HEIGHT as f64 - UNDER;
 /// Distance of panels beside each other: room for the right one's labels.
 pub const GUTTER: f64 = 120.0;
-/// Height of the losses' panel where panels of preference training are under it.
-pub const UPPER: f64 = 300.0;
+/// Least height of the main panel, and height of a stage's in a picture of several.
+pub const UPPER: f64 = 320.0;
 /// Height of a lower panel.
 pub const LOWER: f64 = 120.0;
-/// Distance of panels: room for the lower one's title.
-pub const SPACING: f64 = 52.0;
+/// Distance of panels: room for the upper one's labels and the lower one's title.
+pub const SPACING: f64 = 72.0;
 
 /// Thickness of a curve with a point for each update.
 pub const RAW: f64 = 1.5;
@@ -36,8 +34,8 @@ pub const VALIDATION: f64 = 2.0;
 pub const MARKER: f64 = 6.0;
 /// The same in lower panels.
 pub const RING: f64 = 4.5;
-/// Length and distance of dashes.
-pub const DASHES: (f64, f64) = (10.0, 18.0);
+/// Dashes and gaps of level lines.
+pub const DASHES: &[f64] = &[8.0, 10.0];
 
 /// The paper.
 pub const BACKGROUND: Color = [255, 255, 255];
@@ -67,7 +65,18 @@ const COLORS: [Color; 10] = [
     [128, 128, 128],
 ];
 
+/// Dashes and gaps of runs, so that of two that coincide the lower one shows in the gaps of the upper.
+const PATTERNS: [&[f64]; 4] = [&[], &[16.0, 12.0], &[2.0, 8.0], &[16.0, 9.0, 2.0, 9.0]];
+
+/// Runs that can be told apart by colour and dashes.
+pub const STYLES: usize = COLORS.len() * PATTERNS.len();
+
 /// Colour of run `i`. A single run uses the first for training and the second for validation.
 pub fn color(i: usize) -> Color {
     COLORS[i % COLORS.len()]
+}
+
+/// Dashes of run `i` among several: others for neighbours, and for runs of the same colour.
+pub fn dash(i: usize) -> &'static [f64] {
+    PATTERNS[(i + i / COLORS.len()) % PATTERNS.len()]
 }

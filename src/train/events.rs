@@ -4,12 +4,12 @@
 //! data, all little-endian. Data is an `Event` in protobuf's encoding; of its messages this module writes what a
 //! scalar needs (`event.proto` and `summary.proto` of TensorFlow).
 
-use super::rows::{Numbers, Row, SftNumbers, TrainRow, ValRow};
+use super::clock::now;
+use super::rows::{Numbers, Row, SftNumbers, Stamped, TrainRow, ValRow};
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the names of the files begin with; seconds since 1970 follow. Readers take the files in the order of names.
 pub const PREFIX: &str = "events.out.tfevents.";
@@ -42,9 +42,9 @@ impl EventFile {
         Ok(EventFile { path, file })
     }
 
-    /// Appends one row and hands it to the operating system.
-    pub fn record(&mut self, row: &Row) -> Result<()> {
-        self.file.write_all(&scalars(now(), row)).map_err(|e| Error::io(&self.path, e))
+    /// Appends one row, under its time, and hands it to the operating system.
+    pub fn record(&mut self, line: &Stamped<&Row>) -> Result<()> {
+        self.file.write_all(&scalars(line.wall_time, line.row)).map_err(|e| Error::io(&self.path, e))
     }
 }
 
@@ -59,11 +59,6 @@ fn next_name(folder: &Path) -> Result<String> {
         number += 1;
     }
     Ok(format!("{PREFIX}{seconds:010}.hadal.{number:04}"))
-}
-
-/// Seconds since 1970.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
 /// A row as a record: one event with all its numbers.

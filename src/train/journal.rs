@@ -1,7 +1,8 @@
 //! The run folder: who may write to it, and the records that a run leaves there.
 
+use super::clock::Clock;
 use super::events::EventFile;
-use super::rows::Row;
+use super::rows::{Row, Stamped};
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -33,6 +34,7 @@ pub struct Journal {
     events: Option<EventFile>,
     tensorboard: bool,
     log: File,
+    clock: Clock,
     _lock: File,
 }
 
@@ -56,7 +58,15 @@ impl Journal {
         let log = open_for_appending(&folder.join(LOG))?;
         let tensorboard = config.log.tensorboard;
         let events = (tensorboard && !resume).then(|| EventFile::create(folder, 0)).transpose()?;
-        Ok(Journal { folder: folder.to_owned(), metrics, events, tensorboard, log, _lock: lock })
+        Ok(Journal {
+            folder: folder.to_owned(),
+            metrics,
+            events,
+            tensorboard,
+            log,
+            clock: Clock::default(),
+            _lock: lock,
+        })
     }
 
     /// The run folder.
@@ -72,21 +82,22 @@ impl Journal {
     /// Removes every row after `step`, from which the run goes on: each update has one row, however often it is redone.
     pub fn trim(&mut self, step: u64) -> Result<()> {
         let path = self.folder.join(METRICS);
-        let mut end = 0;
-        for_each_row(&path, |row, after| {
-            let keep = row.step() <= step;
-            end = if keep { after } else { end };
+        let (mut end, mut elapsed) = (0, 0.0);
+        for_each_row(&path, |line, after| {
+            let keep = line.row.step() <= step;
+            (end, elapsed) = if keep { (after, line.elapsed) } else { (end, elapsed) };
             keep
         })?;
         truncate(&path, end)?;
+        self.clock = Clock::behind(elapsed);
         self.void_events(step + 1)
     }
 
     /// Steps and losses of all validations.
     pub fn val_losses(&self) -> Result<Vec<(u64, f64)>> {
         let mut losses = Vec::new();
-        for_each_row(&self.folder.join(METRICS), |row, _| {
-            if let Row::Val(row) = row {
+        for_each_row(&self.folder.join(METRICS), |line, _| {
+            if let Row::Val(row) = line.row {
                 losses.push((row.step, row.judged()));
             }
             true
@@ -97,6 +108,7 @@ impl Journal {
     /// Removes all rows: the run begins anew.
     pub fn restart(&mut self) -> Result<()> {
         truncate(&self.folder.join(METRICS), 0)?;
+        self.clock = Clock::default();
         self.void_events(0)
     }
 
@@ -108,14 +120,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Appends one row and hands it to the operating system.
+    /// Appends one row with its time and hands it to the operating system.
     pub fn record(&mut self, row: &Row) -> Result<()> {
         let path = || self.folder.join(METRICS);
-        let mut line = serde_json::to_vec(row).map_err(|e| Error::io(path(), e.into()))?;
+        let stamped = self.clock.stamp(row);
+        let mut line = serde_json::to_vec(&stamped).map_err(|e| Error::io(path(), e.into()))?;
         line.push(b'\n');
         // A single write: a reader sees the whole line or, at worst after a crash, a torn one at the end.
         self.metrics.write_all(&line).map_err(|e| Error::io(path(), e))?;
-        self.events.as_mut().map_or(Ok(()), |events| events.record(row))
+        self.events.as_mut().map_or(Ok(()), |events| events.record(&stamped))
     }
 
     /// Appends one line to the log.
@@ -136,16 +149,23 @@ impl Journal {
 ///
 /// Errors: there is no such file; a line that is no row, named by its number.
 pub fn read_rows(folder: &Path) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for_each_row(&folder.join(METRICS), |row, _| {
-        rows.push(row);
+    Ok(read_stamped(folder)?.into_iter().map(|line| line.row).collect())
+}
+
+/// The same with the times at which they were written.
+///
+/// Errors: those of [`read_rows`].
+pub fn read_stamped(folder: &Path) -> Result<Vec<Stamped>> {
+    let mut lines = Vec::new();
+    for_each_row(&folder.join(METRICS), |line, _| {
+        lines.push(line);
         true
     })?;
-    Ok(rows)
+    Ok(lines)
 }
 
 /// Calls `each` with every row and the byte after its line, until that returns false.
-fn for_each_row(path: &Path, mut each: impl FnMut(Row, u64) -> bool) -> Result<()> {
+fn for_each_row(path: &Path, mut each: impl FnMut(Stamped, u64) -> bool) -> Result<()> {
     let mut reader = BufReader::new(input::open(path)?);
     let (mut line, mut after) = (Vec::new(), 0);
     for number in 1.. {

@@ -26,5 +26,6 @@ pub mod rotation; // which checkpoints stay
 pub mod journal; // the run folder: metrics, log, samples, lock
 pub mod rows; // what metrics.jsonl holds
 pub mod events; // the same for TensorBoard
+mod clock; // when rows are written
 mod pace; // tokens a second
 pub mod progress; // the bar or the lines on standard error

@@ -13,6 +13,27 @@ pub enum Row {
     Val(ValRow),
 }
 
+/// A row with the time at which it was written: a line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamped<R = Row> {
+    /// The row.
+    #[serde(flatten)]
+    pub row: R,
+    /// Seconds since the run began, without what lay between a stop and going on; NaN in rows of older runs.
+    #[serde(deserialize_with = "number", default = "none", skip_serializing_if = "is_none")]
+    pub elapsed: f64,
+    /// Seconds since 1970, as TensorBoard's events have them; NaN in rows of older runs.
+    #[serde(deserialize_with = "number", default = "none", skip_serializing_if = "is_none")]
+    pub wall_time: f64,
+}
+
+impl From<Row> for Stamped {
+    /// A row whose time is not known.
+    fn from(row: Row) -> Stamped {
+        Stamped { row, elapsed: f64::NAN, wall_time: f64::NAN }
+    }
+}
+
 /// What one update saw and did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainRow {
@@ -207,6 +228,23 @@ mod tests {
         assert!(row.numbers["reward"].is_nan() && row.bits_per_byte.is_nan());
         assert!(!serde_json::to_string(&Row::Val(row)).unwrap().contains("bits_per_byte"));
         assert!(serde_json::from_str::<Row>(r#"{"split":"val","step":1,"loss":1.0,"reward":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_stamp_stands_beside_the_numbers_of_a_row_and_is_none_of_them() {
+        let numbers = Numbers::from([("reward".to_owned(), 0.5)]);
+        let train = Row::Train(TrainRow { step: u64::MAX, numbers: numbers.clone(), ..Default::default() });
+        let val = Row::Val(ValRow { step: 3, loss: 1.0, numbers, ..Default::default() });
+        for row in [train, val] {
+            let line = serde_json::to_string(&Stamped { row: &row, elapsed: 1.5, wall_time: 1.75e9 }).unwrap();
+            assert!(line.starts_with("{\"split\":") && line.ends_with("\"elapsed\":1.5,\"wall_time\":1750000000.0}"));
+            let read: Stamped = serde_json::from_str(&line).unwrap();
+            assert_eq!(read, Stamped { row: row.clone(), elapsed: 1.5, wall_time: 1.75e9 });
+            let old: Stamped = serde_json::from_str(&serde_json::to_string(&row).unwrap()).unwrap();
+            assert!(old.row == row && old.elapsed.is_nan() && old.wall_time.is_nan());
+            let odd = line.replace("1.5,", "\"soon\",");
+            assert!(serde_json::from_str::<Stamped>(&odd).is_err(), "{odd}");
+        }
     }
 
     #[test]

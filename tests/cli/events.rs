@@ -122,7 +122,7 @@ fn recorded(run: &Path) -> Vec<Scalar> {
         let mut add = |tag: String, value: &Value| scalars.push((step, tag, value.as_f64().unwrap() as f32));
         for (key, value) in row.as_object().unwrap() {
             match key.as_str() {
-                "split" | "step" => {}
+                "split" | "step" | "elapsed" | "wall_time" => {}
                 "expert_load" => value.as_array().unwrap().iter().for_each(|load| {
                     let of_layer = |key: &str| format!("expert_load/layer_{}/{key}", load["layer"]);
                     ["max", "min", "entropy"].iter().for_each(|key| add(of_layer(key), &load[*key]));
@@ -145,6 +145,20 @@ fn event_files_hold_what_metrics_jsonl_holds() {
     for tag in ["train/loss", "val/loss", "train/grad_norm", "train/learning_rate", "expert_load/layer_1/entropy"] {
         assert!(scalars.iter().any(|(step, known, _)| (*step, known.as_str()) == (2, tag)), "{tag}");
     }
+}
+
+#[test]
+fn events_have_the_times_of_their_rows() {
+    let run = shared().join("run");
+    let bytes = fs::read(&files(&run)[0]).unwrap();
+    let of_rows = records(&bytes).unwrap().into_iter().filter(|event| field(event, 5).is_some());
+    let events: Vec<f64> =
+        of_rows.map(|event| f64::from_le_bytes(field(event, 1).unwrap().try_into().unwrap())).collect();
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |key: &str| rows.iter().map(|row| row[key].as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(events, of("wall_time"));
+    assert!(of("elapsed").is_sorted() && of("elapsed")[0] >= 0.0, "{:?}", of("elapsed"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every command on good input.
 
-use super::files::{CHECKPOINT, batch, write};
-use super::{command, shared, succeeds, train};
+use super::files::{CHECKPOINT, batch, copy, write};
+use super::{command, refused, shared, succeeds, train};
 use hadal::checkpoint::tensors::read_tensors;
 use hadal::train::journal::read_rows;
 use hadal::train::rows::Row;
@@ -169,11 +169,46 @@ fn a_dump_holds_what_its_flags_ask_for() {
 }
 
 #[test]
+fn folders_of_runs_are_drawn_as_pixels_or_as_svg() {
+    let at = tempfile::tempdir().unwrap();
+    for name in ["tiny-10", "tiny-2", "pipeline-1/sft"] {
+        copy(&shared().join("run"), &at.path().join("runs").join(name));
+    }
+    fs::create_dir(at.path().join("runs/notes")).unwrap();
+    let drawn = |options: &[&str], picture: &str| {
+        let options = [&["plot", "runs", "--out", picture][..], options].concat();
+        assert!(succeeds(at.path(), &options).err.contains(&format!("{picture} shows 3 runs")));
+        fs::read_to_string(at.path().join(picture)).unwrap()
+    };
+    let text = drawn(&[], "all.svg");
+    let places: Vec<_> = ["sft", "tiny-2", "tiny-10"].map(|name| text.find(&format!(">{name}  train")).unwrap()).into();
+    assert!(places.is_sorted() && text.contains(">3 runs</text>") && text.contains(">steps</text>"), "{text}");
+    let text = drawn(&["--x", "time", "--metric", "grad_norm", "--log", "--title", "norms"], "norms.svg");
+    assert!(text.contains(">seconds</text>") && text.contains(">grad_norm, logarithmic</text>"), "{text}");
+    assert!(text.contains(">norms</text>") && !text.contains("learning rate"), "{text}");
+    let refused =
+        |options: &[&str], parts: &[&str]| refused(at.path(), &[&["plot", "runs"], options].concat(), 2, parts);
+    refused(&["-o", "x.jpg"], &["x.jpg", ".png or .svg"]);
+    refused(&["-o", "-"], &[".png or .svg"]);
+    refused(&["-o", "x.png", "--metric", "nothing"], &["nothing", "grad_norm"]);
+    refused(&["-o", "x.png", "--metric", "skipped", "--log"], &["skipped", "above 0"]);
+    for name in ["tiny-2", "tiny-10"] {
+        let metrics = at.path().join("runs").join(name).join("metrics.jsonl");
+        let text = fs::read_to_string(&metrics).unwrap();
+        let old = text.lines().map(|line| line.split(",\"elapsed\"").next().unwrap().to_owned() + "}\n");
+        fs::write(&metrics, old.collect::<String>()).unwrap();
+    }
+    refused(&["-o", "x.png", "--x", "time"], &["tiny-2", "older runs", "--x steps"]);
+    assert!(!at.path().join("x.png").exists());
+}
+
+#[test]
 fn tables_texts_and_pictures_are_written() {
     let at = tempfile::tempdir().unwrap();
     let run = shared().join("run").to_string_lossy().into_owned();
-    succeeds(at.path(), &["plot", &run, &run, "-o", "both.png"]);
+    let done = succeeds(at.path(), &["plot", &run, &run, "-o", "both.png"]);
     image::open(at.path().join("both.png")).unwrap();
+    assert!(done.err.contains("both.png shows 2 runs"), "{}", done.err);
     assert!(succeeds(at.path(), &["kernels"]).out.starts_with("| kernel |"));
     assert!(succeeds(at.path(), &["kernels", "--show", "rms_norm"]).out.contains("@compute"));
     succeeds(at.path(), &["data", "world", "--stories", "3", "--out", "a.txt"]);

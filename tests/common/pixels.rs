@@ -1,17 +1,18 @@
 //! Where a picture has a value, from its panels' edges alone.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
-use hadal::plot::axis::Scale;
+use hadal::plot::axis::{Axis, Scale};
 use hadal::plot::panel::Panel;
 use image::RgbImage;
 
 /// The pixel of a point.
 pub fn pixel(panel: &Panel, x: f64, y: f64) -> (u32, u32) {
-    assert_eq!((panel.x.scale, panel.y.scale), (Scale::Linear, Scale::Linear));
-    let across = (x - panel.x.low) / (panel.x.high - panel.x.low);
-    let up = (y - panel.y.low) / (panel.y.high - panel.y.low);
-    let column = panel.area.left + across * (panel.area.right - panel.area.left);
-    let row = panel.area.bottom - up * (panel.area.bottom - panel.area.top);
+    let share = |axis: &Axis, value: f64| match axis.scale {
+        Scale::Linear => (value - axis.low) / (axis.high - axis.low),
+        Scale::Log => (value.ln() - axis.low.ln()) / (axis.high.ln() - axis.low.ln()),
+    };
+    let column = panel.area.left + share(&panel.x, x) * (panel.area.right - panel.area.left);
+    let row = panel.area.bottom - share(&panel.y, y) * (panel.area.bottom - panel.area.top);
     (column.floor() as u32, row.floor() as u32)
 }
 

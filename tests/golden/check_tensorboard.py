@@ -45,6 +45,8 @@ TINY = """--backend cpu --set model.hidden_size=32 --set model.num_attention_hea
     --set train.micro_batch=2 --set train.eval_batches=2 --set train.eval_interval=2 --set train.checkpoint_interval=2
     --set train.keep=0 --set train.sample_interval=0 --set schedule.warmup_steps=2""".split()
 
+APART = ("split", "step", "expert_load", "elapsed", "wall_time")
+
 failures = []
 
 
@@ -57,7 +59,7 @@ def check(name, good, detail=""):
 def tagged(row):
     """Tags and numbers of a row, except its step; null is what is not finite."""
     split, loads = row["split"], row.get("expert_load", [])
-    own = {key: value for key, value in row.items() if key not in ("split", "step", "expert_load")}
+    own = {key: value for key, value in row.items() if key not in APART}
     names = {"lr": "learning_rate"}
     yield from ((f"{split}/{names.get(key, key)}", value) for key, value in own.items())
     for load in loads:
@@ -125,7 +127,7 @@ def served(folder, names):
 
 def sound(name, run):
     """Framing, checksums, first events and times of all files."""
-    last = 0.0
+    last, written = 0.0, []
     for number, path in enumerate(sorted(run.glob("events.out.tfevents.*"))):
         events = list(LegacyEventFileLoader(str(path)).Load())
         starts = [event.step for event in events if event.session_log.status == SessionLog.START]
@@ -133,7 +135,11 @@ def sound(name, run):
         check(f"{name}: {path.name}", good, f"{len(events)} events, start {starts}")
         times = [event.wall_time for event in events]
         check(f"{name}: times rise", times == sorted(times) and times[0] >= last and time.time() - times[-1] < 600)
+        written += [event.wall_time for event in events if event.HasField("summary")]
         last = times[-1]
+    rows = [json.loads(line)["wall_time"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    # A run that went on has events of rows that it gave up.
+    check(f"{name}: times of rows", set(rows) <= set(written), f"{len(rows)} rows")
 
 
 class Hadal:

@@ -21,12 +21,13 @@ use hadal::data::questions::Questions;
 use hadal::data::world::Split;
 use hadal::error::{Error, Result};
 use hadal::model::params::parameters;
+use hadal::plot::raster::raster;
 use hadal::plot::{PlotOptions, Run, render};
 use hadal::serve::Served;
 use hadal::serve::ask::{Ask, Kind};
 use hadal::tokenizer::Tokenizer;
 use hadal::train::checkpoint::TrainerState;
-use hadal::train::journal::read_rows;
+use hadal::train::journal::read_stamped;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::fs::{read, write};
@@ -302,10 +303,10 @@ fn read_lora(at: &Path, bytes: &[u8]) -> Result<()> {
 
 fn read_metrics(at: &Path, bytes: &[u8]) -> Result<()> {
     put(at, "metrics.jsonl", bytes);
-    let run = Run::from_rows("run", &read_rows(at)?);
+    let run = Run::from_rows("run", &read_stamped(at)?);
     // A picture takes longer than all else.
     if bytes.iter().map(|&b| usize::from(b)).sum::<usize>().is_multiple_of(24) {
-        render(&[run], &PlotOptions::default());
+        raster(&render(&[run], &PlotOptions::default()));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use hadal::config::rope::{RopeScaling, RopeType};
 use hadal::kernels::state::RESULT_WORDS;
 use hadal::train::checkpoint::TrainerState;
 use hadal::train::rollout::{Answer, Rollout};
-use hadal::train::rows::{ExpertLoad, Numbers, Row, TrainRow, ValRow};
+use hadal::train::rows::{ExpertLoad, Numbers, Row, Stamped, TrainRow, ValRow};
 use safetensors::Dtype;
 use serde_json::json;
 
@@ -278,7 +278,8 @@ pub fn metrics() -> Vec<Vec<u8>> {
     let val =
         |step| Row::Val(ValRow { step, loss: 2.5, bits_per_byte: 1.25, token_accuracy: 0.5, ..ValRow::default() });
     let lines = |rows: &[Row]| {
-        rows.iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect::<String>().into_bytes()
+        let line = |row| Stamped { row, elapsed: 1.5, wall_time: 1.75e9 };
+        rows.iter().map(|row| serde_json::to_string(&line(row)).unwrap() + "\n").collect::<String>().into_bytes()
     };
     vec![lines(&[val(0), train(1), train(2), train(3), val(3)]), lines(&[train(1)])]
 }
