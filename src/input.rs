@@ -17,6 +17,17 @@ const LONGEST_TEXT: usize = 1 << 20;
 /// Characters of a name that a message shows.
 const SHOWN: usize = 40;
 
+/// What a file holds that Git LFS left in place of a large one begins with.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// What is wrong with such a file.
+pub const IS_POINTER: &str =
+    "is a pointer of Git LFS, not the file itself; fetch that by `git lfs pull` in the folder that was cloned";
+
+/// Whether a file that begins with `bytes` is what Git LFS leaves in place of a large one.
+pub fn is_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(POINTER)
+}
+
 /// Opens a regular file. Pipes and devices, which a reader might wait for or never see the end of, are not opened.
 pub fn open(path: &Path) -> Result<File> {
     let io = |e| Error::io(path, e);
@@ -37,6 +48,9 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     if bytes.len() as u64 > limit {
         return Err(Error::file(path, format!("is larger than {limit} bytes, more than such a file can need")));
+    }
+    if is_pointer(&bytes) {
+        return Err(Error::file(path, IS_POINTER));
     }
     Ok(bytes)
 }

@@ -5,33 +5,37 @@
 //! document or the turn of a chat; special tokens are placed by number.
 
 mod added;
+mod begin;
 mod bytes;
 mod chunk;
 mod component;
 mod file;
+mod lack;
+mod oniguruma;
+mod own;
+mod possessive;
 mod ranks;
+mod settings;
 mod train;
 mod words;
 mod write;
 
-pub use chunk::{piece, pieces};
+pub use chunk::{Cuts, piece};
 pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
 pub use write::{CHAT_TEMPLATE, CHATML};
 
 use crate::error::{Error, Result};
 use crate::quiet::quietly;
+use begin::Begin;
+use settings::Settings;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use tiktoken_rs::CoreBPE;
 
-/// The vocabulary of the embedded world: [`train_bpe`] on its stories.
-const WORLD: &str = include_str!("../assets/world_tokenizer.json");
-/// Ids of cl100k are below this; it has gaps among its special tokens.
-const CL100K_SIZE: u32 = 100_277;
-/// Name of the token that ends a text, where the vocabulary is not a file's.
-const END_OF_TEXT: &str = "<|endoftext|>";
+/// Goes up when the same file comes to make other tokens, so that tokens that were kept are made anew.
+const MEANING: u32 = 2;
 
 /// A vocabulary with its encoder and decoder. Clones share them.
 #[derive(Clone)]
@@ -40,6 +44,10 @@ pub struct Tokenizer {
     engine: Arc<Engine>,
     tokens: Arc<[Token]>,
     eos: u32,
+    begin: Arc<Begin>,
+    /// What stands beside the vocabulary.
+    settings: Arc<Settings>,
+    cuts: Cuts,
     /// The template of chats, where it is not the one that the special tokens speak for.
     template: Option<Arc<str>>,
 }
@@ -51,7 +59,13 @@ enum Engine {
     /// One of OpenAI's vocabularies, and the expression that cuts text before its merges; none for GPT-2's.
     Tiktoken(&'static CoreBPE, Option<&'static str>),
     /// A `tokenizer.json`.
-    File { tokenizer: Box<tokenizers::Tokenizer>, json: String, byte_level: bool },
+    File {
+        tokenizer: Box<tokenizers::Tokenizer>,
+        /// Where that marks the beginning of a text, one that does not, for what follows a cut.
+        middle: Option<Box<tokenizers::Tokenizer>>,
+        json: String,
+        byte_level: bool,
+    },
 }
 
 /// What an id stands for.
@@ -76,12 +90,10 @@ impl Tokenizer {
     /// If there is no such name or file, or the file is not a byte-pair tokenizer that is understood entirely.
     pub fn load(name: &str) -> Result<Tokenizer> {
         match name {
-            "world" => Self::from_json(name, WORLD).map_err(|e| Error::file(name, e)),
+            "world" => Self::world(),
             "byte" => Ok(Self::byte()),
-            "gpt2" => Ok(Self::tiktoken(name, tiktoken_rs::r50k_base_singleton(), 50_257, ranks::GPT2_PATTERN)),
-            "cl100k" => {
-                Ok(Self::tiktoken(name, tiktoken_rs::cl100k_base_singleton(), CL100K_SIZE, ranks::CL100K_PATTERN))
-            }
+            "gpt2" => Ok(Self::gpt2()),
+            "cl100k" => Ok(Self::cl100k()),
             _ => {
                 let path = Path::new(name);
                 if !path.exists() {
@@ -99,38 +111,18 @@ impl Tokenizer {
     /// # Errors
     /// What is wrong with it, in words that follow its name.
     pub fn from_json(name: &str, json: &str) -> std::result::Result<Tokenizer, String> {
-        file::parse(json, None).map(|loaded| Self::from_file(name, loaded))
+        file::parse(json, Settings::default()).map(|loaded| Self::from_file(name, loaded))
     }
 
     fn new(name: &str, engine: Engine, tokens: Vec<Token>, eos: u32) -> Tokenizer {
-        Tokenizer { name: name.into(), engine: Arc::new(engine), tokens: tokens.into(), eos, template: None }
-    }
-
-    /// One token a byte, and the end of text.
-    fn byte() -> Tokenizer {
-        let mut tokens: Vec<Token> = (0..=255u8).map(|b| Token::new([b], false)).collect();
-        tokens.push(Token::new(END_OF_TEXT.as_bytes(), true));
-        Self::new("byte", Engine::Byte, tokens, 256)
-    }
-
-    /// One of OpenAI's vocabularies; what its decoder does not know is an unused id.
-    fn tiktoken(name: &str, bpe: &'static CoreBPE, size: u32, pattern: Option<&'static str>) -> Tokenizer {
-        let mut special = vec![false; size as usize];
-        let mut eos = 0;
-        for token in bpe.special_tokens() {
-            for id in bpe.encode_with_special_tokens(token) {
-                special[id as usize] = true;
-                eos = if token == END_OF_TEXT { id } else { eos };
-            }
-        }
-        let bytes = |id| bpe.decode_bytes(&[id]).unwrap_or_default();
-        let tokens = (0..size).map(|id| Token::new(bytes(id), special[id as usize])).collect();
-        Self::new(name, Engine::Tiktoken(bpe, pattern), tokens, eos)
+        let (engine, begin) = (Arc::new(engine), Arc::new(Begin::with(eos)));
+        let (settings, cuts) = (Arc::default(), Cuts::default());
+        Tokenizer { name: name.into(), engine, tokens: tokens.into(), eos, begin, settings, cuts, template: None }
     }
 
     /// A checked file.
     fn from_file(name: &str, loaded: file::Loaded) -> Tokenizer {
-        let file::Loaded { tokenizer, json, byte_level, tokens, eos } = loaded;
+        let file::Loaded { tokenizer, middle, json, byte_level, tokens, eos, begin, settings } = loaded;
         let token = |entry: Option<file::Entry>| {
             let Some(file::Entry { text, added, special }) = entry else { return Token::default() };
             let bytes = match bytes::from_text(&text) {
@@ -140,8 +132,11 @@ impl Tokenizer {
             };
             Token::new(bytes, special)
         };
-        let engine = Engine::File { tokenizer: Box::new(tokenizer), json, byte_level };
-        Self::new(name, engine, tokens.into_iter().map(token).collect(), eos)
+        let (tokenizer, middle) = (Box::new(tokenizer), middle.map(Box::new));
+        let engine = Engine::File { tokenizer, middle, json, byte_level };
+        let plain = Self::new(name, engine, tokens.into_iter().map(token).collect(), eos);
+        let cuts = Cuts::between(plain.tokens.iter().filter(|token| !token.special).map(|token| &*token.bytes));
+        Tokenizer { begin: Arc::new(begin), settings: Arc::new(settings), cuts, ..plain }
     }
 
     /// The name or path that it was loaded by.
@@ -157,7 +152,7 @@ impl Tokenizer {
             Engine::Tiktoken(_, pattern) => pattern.hash(&mut hasher),
             Engine::File { json, .. } => json.hash(&mut hasher),
         }
-        self.eos.hash(&mut hasher);
+        (MEANING, self.eos, &self.begin.ids, self.cuts).hash(&mut hasher);
         self.tokens.iter().for_each(|token| (&token.bytes, token.special).hash(&mut hasher));
         hasher.finish()
     }
@@ -172,6 +167,52 @@ impl Tokenizer {
         self.eos
     }
 
+    /// The tokens that a text begins with, before its own: what transformers' `tokenizer(text)` puts there. None where
+    /// the tokenizer says so.
+    pub fn begin(&self) -> &[u32] {
+        &self.begin.ids
+    }
+
+    /// The tokens to begin a text by after the end of another one, or where none was: those of [`Tokenizer::begin`],
+    /// unless that is the very token that ends texts, which then parts them alone.
+    pub fn between(&self) -> &[u32] {
+        if self.begin() == [self.eos] { &[] } else { self.begin() }
+    }
+
+    /// The tokens of a text from its beginning, never none: the empty text is the token that begins texts, or the one
+    /// that ends them.
+    pub fn begun(&self, text: &str) -> Vec<u32> {
+        let ids = [self.begin(), &self.encode(text)].concat();
+        if ids.is_empty() { vec![self.bos().unwrap_or(self.eos)] } else { ids }
+    }
+
+    /// The BOS token; none where the tokenizer has none.
+    pub fn bos(&self) -> Option<u32> {
+        self.begin.bos
+    }
+
+    /// The texts of the tokens that play a part, by its name in `tokenizer_config.json`, as transformers hands them to
+    /// chat templates: `bos_token`, `eos_token`, and what else is given of `unk_token`, `sep_token`, `pad_token`,
+    /// `cls_token` and `mask_token`.
+    pub fn named_tokens(&self) -> Vec<(&'static str, String)> {
+        let own = [("bos_token", self.bos()), ("eos_token", Some(self.eos))];
+        let own = own.into_iter().filter_map(|(key, id)| Some((key, self.name_of(id?))));
+        let given = self.settings.all_named().filter(|(key, _)| !["bos_token", "eos_token"].contains(key));
+        own.chain(given.map(|(key, text)| (key, text.to_owned()))).collect()
+    }
+
+    /// The token that fills up the rows of a batch, where the tokenizer names one that it has.
+    pub fn pad(&self) -> Option<u32> {
+        let name = self.settings.named("pad_token")?;
+        self.tokens.iter().position(|token| *token.bytes == *name.as_bytes()).map(|id| id as u32)
+    }
+
+    /// The name of a special token.
+    fn name_of(&self, id: u32) -> String {
+        let token = self.tokens.get(id as usize);
+        token.map_or_else(String::new, |token| String::from_utf8_lossy(&token.bytes).into_owned())
+    }
+
     /// The token of that name, if it is a special one (such as `<|im_start|>`).
     pub fn special_id(&self, name: &str) -> Option<u32> {
         self.tokens.iter().position(|t| t.special && *t.bytes == *name.as_bytes()).map(|id| id as u32)
@@ -182,17 +223,27 @@ impl Tokenizer {
     /// Where a file's expression gives up on a piece of text, that piece is encoded byte by byte as far as the
     /// vocabulary has bytes.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        pieces(text).into_iter().flat_map(|piece| self.encode_piece(piece)).collect()
+        let pieces = chunk::pieces(text, self.cuts).into_iter().enumerate();
+        pieces.flat_map(|(i, piece)| self.encode_piece(piece, i == 0)).collect()
     }
 
-    /// The tokens of one of [`pieces`]: the unit of parallel work, and what [`Tokenizer::encode`] concatenates.
-    pub fn encode_piece(&self, piece: &str) -> Vec<u32> {
+    /// Where texts may be cut into pieces.
+    pub fn cuts(&self) -> Cuts {
+        self.cuts
+    }
+
+    /// The tokens of a [`piece`] of a text, its `first` or another: the unit of parallel work, and what
+    /// [`Tokenizer::encode`] concatenates.
+    pub fn encode_piece(&self, piece: &str, first: bool) -> Vec<u32> {
         let tried = match &*self.engine {
             Engine::Byte => return piece.bytes().map(u32::from).collect(),
             Engine::Tiktoken(bpe, None) => quietly(|| words::encode(piece, |word| bpe.encode_ordinary(word))),
             Engine::Tiktoken(bpe, Some(_)) => quietly(|| bpe.encode_ordinary(piece)),
-            Engine::File { tokenizer, .. } => quietly(|| tokenizer.encode_fast(piece, false))
-                .and_then(|r| r.map(|encoding| encoding.get_ids().to_vec()).map_err(|e| e.to_string())),
+            Engine::File { tokenizer, middle, .. } => quietly(|| {
+                let middle = middle.as_ref().filter(|_| !first);
+                middle.unwrap_or(tokenizer).encode_fast(piece, false)
+            })
+            .and_then(|r| r.map(|encoding| encoding.get_ids().to_vec()).map_err(|e| e.to_string())),
         };
         tried.unwrap_or_else(|_| {
             let mut table = [None; 256];
@@ -239,12 +290,11 @@ impl Tokenizer {
             Engine::Byte => ranks::GPT2_PATTERN,
             Engine::Tiktoken(_, pattern) => *pattern,
         };
-        let ordinary: Vec<Vec<u8>> =
-            self.tokens.iter().take_while(|t| !t.special && !t.bytes.is_empty()).map(|t| t.bytes.to_vec()).collect();
-        let special = self.tokens.iter().enumerate().filter(|(_, t)| t.special);
-        let special: Vec<(String, u32)> =
-            special.map(|(id, t)| (String::from_utf8_lossy(&t.bytes).into_owned(), id as u32)).collect();
-        ranks::tokenizer_json(&ordinary, &special, pattern).to_string()
+        let ordinary = (0..).zip(self.tokens.iter()).filter(|(_, t)| !t.special && !t.bytes.is_empty());
+        let ordinary: Vec<(u32, &[u8])> = ordinary.map(|(id, token)| (id, &*token.bytes)).collect();
+        let special = self.special_tokens();
+        let begin: Vec<(String, u32)> = self.begin().iter().map(|&id| (self.name_of(id), id)).collect();
+        ranks::tokenizer_json(&ordinary, &special, pattern, begin::post_processor(&begin)).to_string()
     }
 }
 

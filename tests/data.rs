@@ -251,7 +251,7 @@ fn the_written_tokenizer_file_encodes_as_the_original() {
             assert_eq!(read.decode(&ids), text);
             assert_eq!(read.byte_count(&ids), text.len());
             if !text.contains("<|") {
-                assert_eq!(outside.encode(text, true).unwrap().get_ids(), ids, "{name}: {text:?}");
+                assert_eq!(outside.encode(text, true).unwrap().get_ids(), original.begun(text), "{name}: {text:?}");
                 assert_eq!(outside.decode(&ids, false).unwrap(), text);
             }
         }

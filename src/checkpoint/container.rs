@@ -6,7 +6,7 @@
 use super::draft::Target;
 use super::mmap::map;
 use crate::error::{Error, Result};
-use crate::input::{Bounded, Text, one_line, quoted};
+use crate::input::{Bounded, IS_POINTER, Text, is_pointer, one_line, quoted};
 use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -62,6 +62,9 @@ impl Container {
     /// Maps `path` and checks its header.
     pub fn open(path: &Path) -> Result<Container> {
         let bytes = map(path)?;
+        if is_pointer(&bytes) {
+            return Err(Error::file(path, IS_POINTER));
+        }
         let unsound = |reason: String| Error::file(path, format!("is not a sound safetensors file: {reason}"));
         let entries = parse(&bytes).map_err(unsound)?;
         Ok(Container { path: path.to_owned(), bytes, entries })

@@ -15,10 +15,17 @@ use crate::model::lora::{adapted, is_adapter};
 use crate::model::params::{ParamSpec, parameters};
 use crate::terminal::{note, print};
 use crate::tokenizer::{CHAT_TEMPLATE, Tokenizer};
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Larger than any chat template, and than the file that older folders have it in.
 const LARGEST_TEMPLATE: u64 = 1 << 20;
+
+/// Larger than any description of a model or of generation.
+const LARGEST_SETTINGS: u64 = 1 << 20;
+/// The descriptions.
+const CONFIG: &str = "config.json";
+const GENERATION: &str = "generation_config.json";
 
 /// How the new folder is to be.
 pub(super) struct Conversion<'a> {
@@ -37,6 +44,7 @@ pub(super) fn convert(folder: &Path, source: &ModelConfig, config: &ModelConfig,
     let copied = new_folder(to.out, |new| {
         let copied = copy_weights(&weights, &parameters(config), to.stored, to.largest, new)?;
         write_own_config(new, config, to.stored)?;
+        keep_settings(folder, new, config)?;
         write_tokenizer(new, config, tokenizer.as_ref(), template.as_deref())?;
         Ok(copied)
     })?;
@@ -94,9 +102,29 @@ fn write_tokenizer(
     template: Option<&str>,
 ) -> Result<()> {
     if let Some(tokenizer) = tokenizer {
-        tokenizer.write_hf(new, config.max_position_embeddings, config.bos_token_id)?;
+        tokenizer.write_hf(new, config.max_position_embeddings, config.eos_token_id)?;
     }
     template.map_or(Ok(()), |template| replace_text(&new.join(CHAT_TEMPLATE), template))
+}
+
+/// Lays over what was written what the folder says of generation, and of tokens that the network does not know of.
+fn keep_settings(folder: &Path, new: &Path, config: &ModelConfig) -> Result<()> {
+    let write = |name: &str, keys| replace_text(&new.join(name), &format!("{:#}\n", Value::Object(keys)));
+    if let Some(path) = inside_if_there(folder, GENERATION)? {
+        let mut keys = read_json_object(&path, LARGEST_SETTINGS)?;
+        keys.entry("bos_token_id").or_insert(json!(config.bos_token_id));
+        keys.entry("eos_token_id").or_insert(json!(config.eos_token_id));
+        write(GENERATION, keys)?;
+    }
+    let Some(path) = inside_if_there(folder, CONFIG)? else { return Ok(()) };
+    let given = read_json_object(&path, LARGEST_SETTINGS)?;
+    let mut keys = read_json_object(&new.join(CONFIG), LARGEST_SETTINGS)?;
+    for key in ["eos_token_id", "pad_token_id"] {
+        if let Some(value) = given.get(key).filter(|value| !value.is_null()) {
+            keys.insert(key.to_owned(), value.clone());
+        }
+    }
+    write(CONFIG, keys)
 }
 
 /// Says what a new folder lacks for texts and chats.

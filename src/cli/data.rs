@@ -12,7 +12,6 @@ use crate::data::record::{Role, Turn};
 use crate::data::world::{Split, World, chat};
 use crate::error::{Error, Result};
 use crate::terminal::print;
-use crate::tokenizer::Tokenizer;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -141,7 +140,7 @@ fn sum(arithmetic: Arithmetic, n: u64, chat: bool) -> String {
 
 /// Reads all data as a run would, and says what is in it.
 fn count(args: DataArgs) -> Result<()> {
-    let tokenizer = Tokenizer::load(&args.tokenizer)?;
+    let tokenizer = super::vocabulary::load(&args.tokenizer, None)?;
     let config = DataConfig { text_field: args.text_field, token_type: args.token_type, ..DataConfig::default() };
     let corpus = Corpus::open(&args.path, &[], &config, &tokenizer, &Cache::of_user())?;
     let (totals, used, ids) = (corpus.totals(), corpus.used_ids(&tokenizer)?, tokenizer.used_ids());

@@ -59,7 +59,7 @@ fn base(out: &Path, folder: &Path, config: &Config, tokenizer: &Tokenizer) -> Re
             Ok(())
         })?;
         write_own_config(new, model, StoredType::F32)?;
-        tokenizer.write_hf(new, model.max_position_embeddings, model.bos_token_id)
+        tokenizer.write_hf(new, model.max_position_embeddings, model.eos_token_id)
     })?;
     Ok(base)
 }

@@ -34,6 +34,7 @@ mod story; // what a pipeline came to
 mod study;
 mod summary; // what a run is, in words
 mod train;
+mod vocabulary; // which tokenizer a run uses
 
 use crate::backend::{Backend, Device};
 use crate::checkpoint::folder::inside_if_there;
@@ -185,6 +186,7 @@ fn model_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
         return Err(Error::file(folder.join(TOKENIZER), "is missing; text needs the model's tokenizer"));
     };
     let tokenizer = Tokenizer::load(&path.to_string_lossy())?;
+    vocabulary::warn(&tokenizer);
     let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
     if tokens > rows {
         return Err(Error::file(&path, format!("has {tokens} tokens, but the model beside it has vocab_size {rows}")));

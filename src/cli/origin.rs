@@ -75,6 +75,17 @@ impl Origin {
         Config::resolve_changed(config.or(self.run.as_deref()), &change, sets)
     }
 
+    /// The folder of the weights.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether `name` is what the configuration takes over as the tokenizer of the weights.
+    pub(super) fn names(&self, name: &str) -> bool {
+        let run = self.run.as_deref().and_then(|run| Config::resolve(Some(run), &[]).ok());
+        run.map_or_else(|| Path::new(name) == self.folder.join(TOKENIZER), |run| run.data.tokenizer == name)
+    }
+
     /// A line for each key in which the network of `config` is another one than the weights were made for.
     ///
     /// Errors: the weights have other shapes.

@@ -5,6 +5,7 @@ use super::origin::Origin;
 use super::resume;
 use super::stage::Stage;
 use super::train::RunArgs;
+use super::vocabulary;
 use crate::chat::Encoder;
 use crate::config::given::{Given, given, names};
 use crate::config::{Config, effects};
@@ -57,7 +58,10 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
     let given = given(args.config.as_deref(), &args.set)?;
     let named = config.data.tokenizer.clone();
     apply(args, &given, origin.is_none() && own.is_none(), &mut config)?;
-    let mut tokenizer = Tokenizer::load(&config.data.tokenizer)?;
+    let kept = resume.then(|| vocabulary::of_checkpoint(out, &config.data.tokenizer)).flatten();
+    let inherited = origin.as_ref().filter(|origin| config.data.tokenizer == named && origin.names(&named));
+    let folder = kept.as_deref().or(inherited.map(Origin::folder));
+    let mut tokenizer = vocabulary::load(&config.data.tokenizer, folder)?;
     let asked = config.clone();
     stage.settle(&mut config, resume)?;
     effects::check(&asked, &config, &given, &args.shared)?.iter().for_each(note);
@@ -66,7 +70,10 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
         tokenizer = tokenizer.with_special(&sft.special_tokens())?;
     }
     // A vocabulary that is just that of the configuration's tokenizer follows the one that takes its place.
-    let replaced = config.data.tokenizer != named && config.model.vocab_size == Tokenizer::load(&named)?.vocab_size();
+    let rows = config.model.vocab_size;
+    let replaced = folder.is_none()
+        && config.data.tokenizer != named
+        && Tokenizer::load(&named).is_ok_and(|named| named.vocab_size() == rows);
     if config.model.vocab_size == 0 || replaced {
         config.model.vocab_size = tokenizer.vocab_size();
     }
@@ -76,7 +83,7 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
         config.model.vocab_size = config.model.vocab_size.max(tokenizer.vocab_size());
     }
     config.model.eos_token_id = encoder.as_ref().map_or(tokenizer.eos(), Encoder::end);
-    config.model.bos_token_id = tokenizer.eos();
+    config.model.bos_token_id = tokenizer.bos();
     config.validate()?;
     config.model.validate()?;
     let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);

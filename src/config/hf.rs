@@ -197,7 +197,7 @@ mod tests {
     fn a_written_configuration_reads_back_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ModelConfig { q_lora_rank: Some(24), norm_topk_prob: true, ..ModelConfig::default() };
-        config.bos_token_id = 5;
+        config.bos_token_id = Some(5);
         write_config(dir.path(), &config, StoredType::Bf16).unwrap();
         let (read, warnings) = read_config(dir.path()).unwrap();
         assert_eq!((read, warnings), (config, vec![]));

@@ -122,8 +122,8 @@ pub struct ModelConfig {
     pub embed_dropout: f64,
     /// Dropout rate on the attention's output projection, in training.
     pub resid_dropout: f64,
-    /// Token that begins a text.
-    pub bos_token_id: u32,
+    /// Token that begins a text, if there is one.
+    pub bos_token_id: Option<u32>,
     /// Token that ends a text.
     pub eos_token_id: u32,
 }
@@ -167,7 +167,7 @@ impl Default for ModelConfig {
             attention_dropout: 0.0,
             embed_dropout: 0.0,
             resid_dropout: 0.0,
-            bos_token_id: 0,
+            bos_token_id: None,
             eos_token_id: 0,
         }
     }

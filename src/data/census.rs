@@ -6,6 +6,7 @@ use super::problems::Problems;
 use super::reader::{Batch, Reader};
 use super::record::{self, Shape};
 use crate::error::{Error, Result};
+use crate::tokenizer::Cuts;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -28,7 +29,8 @@ pub struct Census {
 /// If the disk fails, or the lines are not as they were when they became tokens.
 pub fn count(files: &[Found], all: &mut BTreeMap<Shape, Census>) -> Result<()> {
     let meter = Meter::new("counting", &files[0].path, files.iter().map(|file| file.bytes).sum());
-    let (mut reader, mut batch, mut problems) = (Reader::new(files), Batch::default(), Problems::default());
+    let (mut reader, mut batch, mut problems) =
+        (Reader::new(files, Cuts::default()), Batch::default(), Problems::default());
     let mut counted = None;
     while reader.next(&mut batch, &mut problems)? {
         let read =

@@ -6,6 +6,7 @@ use super::problems::Problems;
 use super::reader::{Batch, Reader};
 use crate::error::{Error, Result};
 use crate::terminal::{note, printable};
+use crate::tokenizer::Cuts;
 use rayon::prelude::*;
 use std::path::PathBuf;
 
@@ -59,7 +60,7 @@ impl<'m, T: Send> Loader<'m, T> {
 
     fn read(&mut self, files: &[Found]) -> Result<Vec<T>> {
         self.counts.files += files.len();
-        let (mut reader, mut batch, mut all) = (Reader::new(files), Batch::default(), Vec::new());
+        let (mut reader, mut batch, mut all) = (Reader::new(files, Cuts::default()), Batch::default(), Vec::new());
         let make = self.make;
         while reader.next(&mut batch, &mut self.lines)? {
             let bytes = &batch.bytes;

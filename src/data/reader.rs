@@ -4,7 +4,7 @@ use super::files::{Found, Kind};
 use super::objects::Objects;
 use super::problems::Problems;
 use crate::error::{Error, Result};
-use crate::tokenizer::piece;
+use crate::tokenizer::{Cuts, piece};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -40,12 +40,14 @@ pub struct Part {
 
 /// What a part is.
 pub enum What {
-    /// Text that is cut as [`crate::tokenizer::pieces`] cuts it.
-    Piece,
+    /// Text that is cut as [`crate::tokenizer::piece`] cuts it; whether it is the first of its file.
+    Piece(bool),
     /// The line of this number.
     Line(u64),
     /// The object of this number, of those that lines do not tell apart.
     Object(u64),
+    /// The beginning of a text.
+    Start,
     /// The end of a text.
     End,
 }
@@ -56,7 +58,7 @@ impl What {
         match self {
             What::Line(number) => Some(format!("line {number}")),
             What::Object(number) => Some(format!("record {number}")),
-            What::Piece | What::End => None,
+            What::Piece(_) | What::Start | What::End => None,
         }
     }
 }
@@ -64,6 +66,7 @@ impl What {
 /// Reads files one after the other.
 pub struct Reader<'f> {
     files: &'f [Found],
+    cuts: Cuts,
     at: usize,
     open: Option<Open>,
 }
@@ -81,6 +84,10 @@ struct Open {
     searched: usize,
     /// Whether `rest` continues a line that is too long.
     skipping: bool,
+    /// Whether the beginning of the text was handed on.
+    begun: bool,
+    /// Whether none of its pieces was.
+    first: bool,
     ended: bool,
     /// Bytes that were read.
     read: u64,
@@ -89,9 +96,9 @@ struct Open {
 }
 
 impl<'f> Reader<'f> {
-    /// A reader of `files`, which hold text or JSON lines.
-    pub fn new(files: &'f [Found]) -> Reader<'f> {
-        Reader { files, at: 0, open: None }
+    /// A reader of `files`, which hold text that may be cut at `cuts`, or JSON lines.
+    pub fn new(files: &'f [Found], cuts: Cuts) -> Reader<'f> {
+        Reader { files, cuts, at: 0, open: None }
     }
 
     /// Fills `batch` with the next parts; false if there are none. A file with a problem that leaves its rest without a
@@ -113,7 +120,7 @@ impl<'f> Reader<'f> {
                     .map_err(|reason| Error::file(&found.path, reason))
                     .or_else(|e| problems.add(e).map(|()| false))?,
                 Kind::Lines => open.lines(found, self.at, batch, problems)?,
-                _ => open.text(found, self.at, batch).or_else(|e| problems.add(e).map(|()| false))?,
+                _ => open.text(found, self.at, self.cuts, batch).or_else(|e| problems.add(e).map(|()| false))?,
             };
             if read && open.ended && open.read != found.bytes {
                 problems.add(Error::file(&found.path, "changed while it was read; try again"))?;
@@ -138,8 +145,9 @@ impl Open {
     fn new(found: &Found) -> Result<Open> {
         let file = File::open(&found.path).map_err(|e| Error::io(&found.path, e))?;
         let (rest, offset, lines, searched) = (Vec::new(), 0, 0, 0);
-        let (skipping, ended, read, objects) = (false, false, 0, Objects::default());
-        Ok(Open { file, rest, offset, lines, searched, skipping, ended, read, objects })
+        let (skipping, begun, first, ended, read) = (false, false, true, false, 0);
+        let objects = Objects::default();
+        Ok(Open { file, rest, offset, lines, searched, skipping, begun, first, ended, read, objects })
     }
 
     fn read(&mut self, found: &Found) -> Result<()> {
@@ -158,7 +166,7 @@ impl Open {
         self.offset += n as u64;
     }
 
-    fn text(&mut self, found: &Found, number: usize, batch: &mut Batch) -> Result<bool> {
+    fn text(&mut self, found: &Found, number: usize, cuts: Cuts, batch: &mut Batch) -> Result<bool> {
         let text = match std::str::from_utf8(&self.rest) {
             Ok(text) => text,
             // A character that goes on in what was not read yet.
@@ -172,9 +180,12 @@ impl Open {
                 return Err(Error::file(&found.path, reason));
             }
         };
+        if !std::mem::replace(&mut self.begun, true) {
+            batch.push(number, What::Start, &[]);
+        }
         let mut start = 0;
-        while let Some(end) = piece(&text[start..], !self.ended) {
-            batch.push(number, What::Piece, &text.as_bytes()[start..start + end]);
+        while let Some(end) = piece(&text[start..], !self.ended, cuts) {
+            batch.push(number, What::Piece(std::mem::take(&mut self.first)), &text.as_bytes()[start..start + end]);
             start += end;
         }
         self.drop(start);
@@ -249,7 +260,8 @@ mod tests {
     fn a_line_of_a_gigabyte_of_text_passes_through_a_few_megabytes() {
         let dir = tempfile::tempdir().unwrap();
         let files = [zeros(dir.path(), "line.txt", Kind::Text, 1 << 30)];
-        let (mut reader, mut batch, mut problems) = (Reader::new(&files), Batch::default(), Problems::default());
+        let (mut reader, mut batch, mut problems) =
+            (Reader::new(&files, Cuts::default()), Batch::default(), Problems::default());
         let (mut bytes, mut pieces) = (0, 0);
         while reader.next(&mut batch, &mut problems).unwrap() {
             let rest = reader.open.as_ref().map_or(0, |open| open.rest.capacity());
@@ -258,7 +270,7 @@ mod tests {
             pieces += batch.parts.len();
         }
         assert_eq!((bytes, problems.count()), (1 << 30, 0));
-        assert_eq!(pieces, (1 << 30) / (16 << 10) + 1, "pieces of 16 KiB and the end");
+        assert_eq!(pieces, (1 << 30) / (16 << 10) + 2, "pieces of 16 KiB, the beginning and the end");
     }
 
     #[test]
@@ -268,7 +280,8 @@ mod tests {
         let mut end = std::fs::OpenOptions::new().append(true).open(&file.path).unwrap();
         std::io::Write::write_all(&mut end, b"\n{\"text\": \"good\"}\n").unwrap();
         let files = [file];
-        let (mut reader, mut batch, mut problems) = (Reader::new(&files), Batch::default(), Problems::default());
+        let (mut reader, mut batch, mut problems) =
+            (Reader::new(&files, Cuts::default()), Batch::default(), Problems::default());
         let mut lines = Vec::new();
         while reader.next(&mut batch, &mut problems).unwrap() {
             for part in &batch.parts {

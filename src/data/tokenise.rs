@@ -11,7 +11,7 @@ use super::record::{self, Shape};
 use super::tokens::{Store, Tokens, Width};
 use crate::config::data::AUTO;
 use crate::error::{Error, Result};
-use crate::tokenizer::{Tokenizer, pieces};
+use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -105,7 +105,8 @@ impl Tokenising<'_> {
         mut sink: impl FnMut(&[u32]) -> Result<()>,
     ) -> Result<Totals> {
         let meter = Meter::new("tokenising", &files[0].path, files.iter().map(|file| file.bytes).sum());
-        let (mut reader, mut batch, mut totals) = (Reader::new(files), Batch::default(), Totals::default());
+        let (mut reader, mut batch, mut totals) =
+            (Reader::new(files, self.tokenizer.cuts()), Batch::default(), Totals::default());
         let mut first = None;
         while reader.next(&mut batch, problems)? {
             let made: Vec<_> = batch.parts.par_iter().map(|part| self.part(part, &batch.bytes)).collect();
@@ -127,14 +128,15 @@ impl Tokenising<'_> {
     fn part(&self, part: &Part, bytes: &[u8]) -> std::result::Result<Made, String> {
         let bytes = &bytes[part.range.clone()];
         match part.what {
-            What::Piece => {
+            What::Piece(first) => {
                 let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-                Ok(Made { ids: self.tokenizer.encode_piece(text), bytes: text.len() as u64, ..Made::default() })
+                Ok(Made { ids: self.tokenizer.encode_piece(text, first), bytes: text.len() as u64, ..Made::default() })
             }
             What::Line(_) | What::Object(_) => {
                 let place = part.what.place().unwrap_or_default();
                 self.line(bytes).map_err(|reason| format!("{place} {reason}"))
             }
+            What::Start => Ok(Made { ids: self.tokenizer.between().to_vec(), ..Made::default() }),
             What::End => Ok(Made { ids: vec![self.tokenizer.eos()], documents: 1, ..Made::default() }),
         }
     }
@@ -151,7 +153,8 @@ impl Tokenising<'_> {
     }
 
     fn document(&self, text: &str, shape: Option<Shape>) -> Made {
-        let mut ids: Vec<u32> = pieces(text).into_iter().flat_map(|p| self.tokenizer.encode_piece(p)).collect();
+        let mut ids = self.tokenizer.between().to_vec();
+        ids.extend(self.tokenizer.encode(text));
         ids.push(self.tokenizer.eos());
         Made { ids, bytes: text.len() as u64, documents: 1, shape }
     }

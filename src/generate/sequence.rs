@@ -20,9 +20,7 @@ pub struct Request {
 impl Request {
     /// The continuation of a text, up to its end. An empty prompt means the start of a text.
     pub fn text(tokenizer: &Tokenizer, prompt: &str, max_tokens: usize, sampling: Sampling) -> Request {
-        let mut ids = vec![tokenizer.eos()];
-        ids.extend(tokenizer.encode(prompt));
-        Request { prompt: ids, max_tokens, stop: vec![tokenizer.eos()], sampling }
+        Request { prompt: tokenizer.begun(prompt), max_tokens, stop: vec![tokenizer.eos()], sampling }
     }
 }
 

@@ -48,6 +48,10 @@ impl Tokenizer {
             Some(Value::Array(list)) => list.extend(added),
             _ => root["added_tokens"] = added.collect(),
         }
-        file::parse(&root.to_string(), Some(&self.decode(&[self.eos])))
+        file::parse(&root.to_string(), (*self.settings).clone()).map(|loaded| file::Loaded {
+            eos: self.eos,
+            begin: (*self.begin).clone(),
+            ..loaded
+        })
     }
 }

@@ -1,9 +1,9 @@
 //! The parts of a `tokenizer.json` around its vocabulary: only kinds that are understood, and none that makes much of
 //! little: no text grows by more than a small factor, and no expression takes more than polynomial time.
 
+use super::oniguruma;
 use crate::input::quoted;
-use regex_syntax::ast::{self, AssertionKind, Ast, RepetitionKind};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const NORMALIZERS: &[&str] = &["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace"];
 const PRE_TOKENIZERS: &[&str] =
@@ -21,16 +21,44 @@ const LONGEST_CONTENT: usize = 4;
 const LONGEST_PREFIX: usize = 16;
 /// Bytes of an expression, several times the longest published one.
 const LONGEST_PATTERN: usize = 4096;
-/// The one look-ahead that is understood, as published vocabularies have it.
-const LAST_SPACES: &str = r"\s+(?!\S)";
-
-/// Checks normalizer, pre-tokenizer and decoder.
-pub fn check(root: &Map<String, Value>) -> Result<(), String> {
+/// Checks normalizer, pre-tokenizer and decoder, and puts their expressions into the words of the engine that runs here.
+pub fn translate(root: &mut Map<String, Value>) -> Result<(), String> {
     for (key, kinds) in [("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS), ("decoder", DECODERS)] {
         let mut tree = Tree { key, kinds, parts: 0, replaced: 0 };
-        tree.check(root.get(key).unwrap_or(&Value::Null))?;
+        tree.translate(root.get_mut(key).unwrap_or(&mut Value::Null))?;
     }
     Ok(())
+}
+
+/// Has the parts put no mark before a text; false if they put none.
+pub fn unmarked(root: &mut Map<String, Value>) -> bool {
+    let kinds = ["normalizer", "pre_tokenizer"].map(|key| root.get_mut(key).is_some_and(unmark));
+    kinds.contains(&true)
+}
+
+/// The same of a part and those inside of it. What `Prepend` puts there is left out by another that does nothing.
+fn unmark(part: &mut Value) -> bool {
+    let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
+    let marks = match kind {
+        "Prepend" => true,
+        "ByteLevel" => part["add_prefix_space"] == true,
+        "Metaspace" => part["prepend_scheme"] != "never" && part["add_prefix_space"] != false,
+        _ => false,
+    };
+    match (marks, kind) {
+        (false, _) => {}
+        (true, "Prepend") => *part = json!({"type": "Sequence", "normalizers": []}),
+        (true, "ByteLevel") => part["add_prefix_space"] = false.into(),
+        (true, _) => {
+            part["prepend_scheme"] = "never".into();
+            part.as_object_mut().and_then(|part| part.remove("add_prefix_space"));
+        }
+    }
+    let inner = ["normalizers", "pretokenizers"].map(|inner| {
+        let parts = part.get_mut(inner).and_then(Value::as_array_mut);
+        parts.into_iter().flatten().fold(false, |any, part| unmark(part) | any)
+    });
+    marks | inner.contains(&true)
 }
 
 /// A part and those inside it.
@@ -42,7 +70,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn check(&mut self, part: &Value) -> Result<(), String> {
+    fn translate(&mut self, part: &mut Value) -> Result<(), String> {
         let key = self.key;
         if part.is_null() {
             return Ok(());
@@ -66,80 +94,31 @@ impl Tree {
                 return Err(format!("{key}: {name} must be a text of up to {longest} bytes"));
             }
         }
-        let pattern = part.get("pattern");
-        let [regex, literal] = ["Regex", "String"].map(|name| pattern.and_then(|pattern| pattern.get(name)));
-        if [regex, literal].into_iter().flatten().any(|text| text.as_str().is_none_or(|t| t.len() > LONGEST_PATTERN)) {
-            return Err(format!("{key}: an expression must be a text of up to {LONGEST_PATTERN} bytes"));
-        }
-        if let Some(regex) = regex.and_then(Value::as_str).filter(|regex| !is_bounded(regex)) {
-            return Err(format!(
-                "{key}: the expression {} is not supported; of what needs backtracking only {LAST_SPACES} is, as an \
-                 alternative of its own",
-                quoted(regex)
-            ));
+        for kind in ["Regex", "String"] {
+            let Some(text) = part.get_mut("pattern").and_then(|pattern| pattern.get_mut(kind)) else { continue };
+            let Some(expression) = text.as_str().filter(|text| text.len() <= LONGEST_PATTERN) else {
+                return Err(format!("{key}: an expression must be a text of up to {LONGEST_PATTERN} bytes"));
+            };
+            if kind == "Regex" {
+                let refused = |reason| format!("{key}: the expression {}: {reason}", quoted(expression));
+                *text = oniguruma::translate(expression).map_err(refused)?.into();
+            }
         }
         for inner in ["normalizers", "pretokenizers", "decoders"] {
-            for part in part.get(inner).and_then(Value::as_array).into_iter().flatten() {
-                self.check(part)?;
+            for part in part.get_mut(inner).and_then(Value::as_array_mut).into_iter().flatten() {
+                self.translate(part)?;
             }
         }
         Ok(())
     }
 }
 
-/// Whether an expression runs without backtracking, but for an alternative [`LAST_SPACES`], which goes back over spaces
-/// once.
-fn is_bounded(pattern: &str) -> bool {
-    match pattern.split_once(LAST_SPACES) {
-        None => is_linear(pattern),
-        // Each side is whole by itself, so that the alternative is inside of nothing.
-        Some((before, after)) => {
-            (before.is_empty() || before.strip_suffix('|').is_some_and(is_linear))
-                && (after.is_empty() || after.strip_prefix('|').is_some_and(is_linear))
-        }
-    }
-}
-
-/// Whether an expression is one of the automaton's language, with the same meaning in the backtracking one's.
-fn is_linear(pattern: &str) -> bool {
-    ast::parse::Parser::new().parse(pattern).is_ok_and(|parsed| ast::visit(&parsed, Linear).is_ok())
-}
-
-/// Finds what parses as an automaton's but is the backtracking engine's.
-struct Linear;
-
-impl ast::Visitor for Linear {
-    type Output = ();
-    type Err = ();
-
-    fn finish(self) -> Result<(), ()> {
-        Ok(())
-    }
-
-    fn visit_pre(&mut self, part: &Ast) -> Result<(), ()> {
-        match part {
-            Ast::Assertion(place) => match place.kind {
-                AssertionKind::StartLine | AssertionKind::EndLine => Ok(()),
-                AssertionKind::StartText | AssertionKind::EndText => Ok(()),
-                _ => Err(()), // boundaries of words are looked for by backtracking
-            },
-            // `a++` holds on to what it has taken there, and repeats twice here.
-            Ast::Repetition(outer) => match &*outer.ast {
-                Ast::Repetition(_) if outer.op.kind == RepetitionKind::OneOrMore => Err(()),
-                _ => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn expressions_of_published_vocabularies_are_bounded_and_traps_are_not() {
+    fn expressions_of_published_vocabularies_are_understood() {
         for pattern in [
             r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
             super::super::ranks::CL100K_PATTERN.unwrap(),
@@ -155,25 +134,7 @@ mod tests {
             r"(?:a|b)+c{2,5}?",
             r"(a+)+$", // without a look-around it goes to an engine that is linear
         ] {
-            assert!(is_bounded(pattern), "{pattern}");
-        }
-        for pattern in [
-            "(",
-            r"(?=a)b",
-            r"(a)\1",
-            r"a++",
-            r"(?>a)b",
-            r"(?:\s+(?!\S)|\s)*x",
-            r"(a*)*\s+(?!\S)",
-            r"x\s+(?!\S)|y",
-            r"a|\s+(?!\S)b",
-            r"\bx",
-            r"(?<=a)b",
-            r"\s+(?!\S)|\s+(?!\S)|x(?!y)",
-            r"a?+",
-            r"a{2}+",
-        ] {
-            assert!(!is_bounded(pattern), "{pattern}");
+            assert!(oniguruma::translate(pattern).is_ok(), "{pattern}");
         }
     }
 
@@ -181,7 +142,7 @@ mod tests {
     fn parts_that_make_much_of_little_are_refused() {
         let replace = |content: &str| json!({"type": "Replace", "pattern": {"Regex": "."}, "content": content});
         let sequence = |n: usize, part: Value| json!({"type": "Sequence", "normalizers": vec![part; n]});
-        let judge = |part: Value| check(&Map::from_iter([("normalizer".to_owned(), part)]));
+        let judge = |part: Value| translate(&mut Map::from_iter([("normalizer".to_owned(), part)]));
         assert!(judge(sequence(4, replace("\u{2581}"))).is_ok());
         assert!(judge(sequence(5, replace("\u{2581}"))).unwrap_err().contains("replacements"));
         assert!(judge(sequence(16, json!({"type": "NFC"}))).unwrap_err().contains("parts"));

@@ -3,8 +3,9 @@
 //! The `tokenizers` crate trusts its input: several crafted files make it panic. So the JSON is checked first, part by
 //! part against a list of what is understood, and building and encoding run where a panic becomes an error.
 
+use super::begin::Begin;
 use super::component;
-use crate::checkpoint::folder::inside_if_there;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::input::{self, one_line, quoted};
 use crate::quiet::quietly;
@@ -37,6 +38,8 @@ const END_TOKENS: [&str; 8] = [
 pub struct Loaded {
     /// The built tokenizer: special tokens in text are plain text, nothing is padded, cut or added.
     pub tokenizer: tokenizers::Tokenizer,
+    /// Where that marks the beginning of a text, the same without, for what follows a cut.
+    pub middle: Option<tokenizers::Tokenizer>,
     /// The file as it should be written beside a model.
     pub json: String,
     /// Whether tokens are written in the alphabet of [`super::bytes`].
@@ -45,6 +48,10 @@ pub struct Loaded {
     pub tokens: Vec<Option<Entry>>,
     /// The id that ends a text.
     pub eos: u32,
+    /// What a text begins with.
+    pub begin: Begin,
+    /// What stands beside the file.
+    pub settings: Settings,
 }
 
 /// One token of a file.
@@ -58,35 +65,29 @@ pub struct Entry {
     pub special: bool,
 }
 
-/// Reads, checks and builds the file at `path`; a `tokenizer_config.json` beside it may name the end token.
+/// Reads, checks and builds the file at `path`; what stands beside it may name the end token and others.
 pub fn load(path: &Path) -> Result<Loaded> {
     let json = input::read_text(path, MAX_BYTES)?;
-    let fail = |reason: String| Error::file(path, reason);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let eos_name = match inside_if_there(folder, "tokenizer_config.json")? {
-        Some(beside) => {
-            let named = end_token_named(&input::read(&beside, MAX_BYTES)?);
-            named.map_err(|reason| Error::file(&beside, reason))?
-        }
-        None => None,
-    };
-    parse(&json, eos_name.as_deref()).map_err(fail)
+    parse(&json, Settings::beside(folder)?).map_err(|reason: String| Error::file(path, reason))
 }
 
-/// Checks and builds a tokenizer from the text of its file; `eos_name` is the end token where it is known.
-pub fn parse(json: &str, eos_name: Option<&str>) -> std::result::Result<Loaded, String> {
+/// Checks and builds a tokenizer from the text of its file and of what stands beside it.
+pub fn parse(json: &str, settings: Settings) -> std::result::Result<Loaded, String> {
     let mut object = input::json_object(json.as_bytes())?;
     let tokens = check(&object)?;
     // Sequences are cut and framed by this program, never by the file.
-    for key in ["truncation", "padding", "post_processor"] {
+    for key in ["truncation", "padding"] {
         object.insert(key.into(), Value::Null);
     }
+    let framing = object.insert("post_processor".into(), Value::Null).unwrap_or_default();
     let byte_level = object.get("decoder").is_some_and(mentions_byte_level);
-    let clean = Value::Object(object).to_string();
-    let mut tokenizer = quietly(|| tokenizers::Tokenizer::from_bytes(&clean))
-        .map_err(|panic| format!("cannot be built: {}", one_line(&panic)))?
-        .map_err(|e| format!("cannot be built: {}", one_line(&e)))?;
+    let mut here = object.clone();
+    component::translate(&mut here)?;
+    let mut tokenizer = build(&Value::Object(here.clone()))?;
     tokenizer.set_encode_special_tokens(true);
+    let mut middle = component::unmarked(&mut here).then(|| build(&Value::Object(here))).transpose()?;
+    middle.iter_mut().for_each(|middle| middle.set_encode_special_tokens(true));
     for (id, entry) in tokens.iter().enumerate() {
         if let Some(entry) = entry.as_ref().filter(|e| e.added)
             && tokenizer.token_to_id(&entry.text) != Some(id as u32)
@@ -98,7 +99,7 @@ pub fn parse(json: &str, eos_name: Option<&str>) -> std::result::Result<Loaded, 
         }
     }
     let find = |name: &str| tokens.iter().position(|t| t.as_ref().is_some_and(|t| t.text == name));
-    let eos = match eos_name {
+    let eos = match settings.named("eos_token") {
         Some(name) => find(name)
             .ok_or_else(|| format!("lacks {}, which tokenizer_config.json names as eos_token", quoted(name)))?,
         None => END_TOKENS.iter().find_map(|name| find(name)).ok_or(format!(
@@ -106,14 +107,17 @@ pub fn parse(json: &str, eos_name: Option<&str>) -> std::result::Result<Loaded, 
             END_TOKENS[0]
         ))?,
     };
-    Ok(Loaded { tokenizer, json: json.into(), byte_level, tokens, eos: eos as u32 })
+    let eos = eos as u32;
+    let begin = Begin::of(&framing, &settings, &tokens, eos)?;
+    object.insert("post_processor".into(), begin.written(framing, &tokens));
+    let json = Value::Object(object).to_string();
+    Ok(Loaded { tokenizer, middle, json, byte_level, tokens, eos, begin, settings })
 }
 
-/// The `eos_token` of a `tokenizer_config.json`: a string, or an object with `content`.
-fn end_token_named(config: &[u8]) -> std::result::Result<Option<String>, String> {
-    let config = input::json_object(config)?;
-    let text = |token: &Value| token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned);
-    Ok(config.get("eos_token").and_then(text))
+fn build(file: &Value) -> std::result::Result<tokenizers::Tokenizer, String> {
+    quietly(|| tokenizers::Tokenizer::from_bytes(file.to_string()))
+        .map_err(|panic| format!("cannot be built: {}", one_line(&panic)))?
+        .map_err(|e| format!("cannot be built: {}", one_line(&e)))
 }
 
 /// Checks every part of the file and lists its tokens by id.
@@ -139,7 +143,6 @@ fn check(root: &Map<String, Value>) -> std::result::Result<Vec<Option<Entry>>, S
     {
         return Err(format!("model.unk_token {} is not in the vocabulary", quoted(unknown)));
     }
-    component::check(root)?;
     let size = vocab.values().max().map_or(0, |&id| id as usize + 1);
     let mut tokens = vec![None; size];
     for (text, id) in &vocab {
@@ -254,10 +257,10 @@ mod tests {
 
     #[test]
     fn a_sound_file_is_read_and_its_special_token_is_not_made_from_text() {
-        let loaded = parse(&sound().to_string(), None).unwrap();
+        let loaded = parse(&sound().to_string(), Settings::default()).unwrap();
         assert_eq!((loaded.eos, loaded.tokens.len(), loaded.byte_level), (3, 4, true));
         assert_eq!(loaded.tokenizer.encode("abba</s>", false).unwrap().get_ids(), [2, 1, 0]);
-        assert_eq!(parse(&sound().to_string(), Some("ab")).unwrap().eos, 2);
+        assert_eq!(parse(&sound().to_string(), Settings::of(&[("eos_token", "ab")])).unwrap().eos, 2);
     }
 
     #[test]
@@ -292,7 +295,7 @@ mod tests {
         for (at, value, reason) in cases {
             let mut root = sound();
             *root.pointer_mut(at).unwrap() = value.clone();
-            let error = parse(&root.to_string(), None).err().unwrap_or_default();
+            let error = parse(&root.to_string(), Settings::default()).err().unwrap_or_default();
             assert!(error.contains(reason), "{at} {value}: {error:?}");
         }
         for (key, value) in
@@ -300,10 +303,17 @@ mod tests {
         {
             let mut root = sound();
             root["model"][key] = value;
-            assert!(parse(&root.to_string(), None).err().unwrap_or_default().contains(key));
+            assert!(parse(&root.to_string(), Settings::default()).err().unwrap_or_default().contains(key));
         }
-        assert!(parse("[", None).is_err() && parse("[]", None).is_err() && parse(&"[".repeat(9000), None).is_err());
-        assert!(parse(&sound().to_string(), Some("<gone>")).err().unwrap().contains("tokenizer_config.json"));
+        for broken in ["[", "[]", &"[".repeat(9000)] {
+            assert!(parse(broken, Settings::default()).is_err());
+        }
+        assert!(
+            parse(&sound().to_string(), Settings::of(&[("eos_token", "<gone>")]))
+                .err()
+                .unwrap()
+                .contains("tokenizer_config.json")
+        );
     }
 
     #[test]
@@ -314,7 +324,7 @@ mod tests {
                 let mut bytes = text.clone().into_bytes();
                 bytes[at] = byte;
                 let changed = String::from_utf8(bytes).unwrap();
-                if let Ok(loaded) = parse(&changed, None) {
+                if let Ok(loaded) = parse(&changed, Settings::default()) {
                     let ids = loaded.tokenizer.encode("abba ab</s>", false).unwrap();
                     loaded.tokenizer.decode(ids.get_ids(), false).unwrap();
                 }

@@ -12,15 +12,21 @@ pub const CL100K_PATTERN: Option<&str> = Some(concat!(
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 ));
 
-/// A byte-level `tokenizer.json` of `tokens` (place = id), the special tokens `special` and the expression `pattern`.
-pub fn tokenizer_json(tokens: &[Vec<u8>], special: &[(String, u32)], pattern: Option<&str>) -> Value {
-    let ranks: HashMap<&[u8], u32> = tokens.iter().enumerate().map(|(id, token)| (&token[..], id as u32)).collect();
+/// A byte-level `tokenizer.json` of `tokens` by id, which is their rank, the special tokens `special`, the expression `pattern` and
+/// the `post_processor`.
+pub fn tokenizer_json(
+    tokens: &[(u32, &[u8])],
+    special: &[(String, u32)],
+    pattern: Option<&str>,
+    post_processor: Value,
+) -> Value {
+    let ranks: HashMap<&[u8], u32> = tokens.iter().map(|&(id, token)| (token, id)).collect();
     let mut vocab = serde_json::Map::new();
     let mut merges = Vec::new();
-    for (id, token) in tokens.iter().enumerate() {
+    for &(id, token) in tokens {
         vocab.insert(bytes::to_text(token), json!(id));
         if token.len() > 1
-            && let Some((left, right)) = parents(token, id as u32, &ranks)
+            && let Some((left, right)) = parents(token, id, &ranks)
         {
             merges.push(json!([bytes::to_text(left), bytes::to_text(right)]));
         }
@@ -41,7 +47,7 @@ pub fn tokenizer_json(tokens: &[Vec<u8>], special: &[(String, u32)], pattern: Op
     };
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": byte_level(true),
+        "pre_tokenizer": pre_tokenizer, "post_processor": post_processor, "decoder": byte_level(true),
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
@@ -51,7 +57,7 @@ pub fn tokenizer_json(tokens: &[Vec<u8>], special: &[(String, u32)], pattern: Op
 }
 
 /// A special token as `tokenizer.json` lists it.
-fn added_token(content: &str, id: u32) -> Value {
+pub fn added_token(content: &str, id: u32) -> Value {
     json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true})
 }

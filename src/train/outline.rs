@@ -47,7 +47,7 @@ impl Outline {
             Goal::Reward { .. } => reward_config_files(config, StoredType::F32, padding(config, tokenizer)).to_vec(),
             _ => own_config_files(config, StoredType::F32).to_vec(),
         };
-        texts.extend(tokenizer.hf_files(config.max_position_embeddings, config.bos_token_id));
+        texts.extend(tokenizer.hf_files(config.max_position_embeddings, config.eos_token_id));
         // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them.
         let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
         let state = TrainerState { result: result.try_into().ok(), history: session.history()?, ..state.clone() };
@@ -88,7 +88,8 @@ impl Outline {
 /// The token that a reward model's batches are filled up with: any but the one that ends an answer.
 fn padding(config: &ModelConfig, tokenizer: &Tokenizer) -> u32 {
     let (eos, end) = (tokenizer.eos(), config.eos_token_id);
-    if eos == end { u32::from(end == 0) } else { eos }
+    let other = if eos == end { u32::from(end == 0) } else { eos };
+    tokenizer.pad().filter(|&pad| pad != end && (pad as usize) < config.vocab_size).unwrap_or(other)
 }
 
 /// The parameters that a checkpoint of `session` holds.

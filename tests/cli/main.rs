@@ -1,6 +1,7 @@
 //! The program as its user meets it: every command on good input, and what each kind of bad input is answered with.
 
 mod alignment; // preferences and rewards
+mod begins; // the tokens that texts begin with
 mod bench; // measurements
 mod chat; // conversations, and a server that cannot begin
 mod corpora; // the user's data
@@ -29,6 +30,7 @@ mod shells; // completions and manual pages
 #[cfg(unix)]
 mod stops; // signals
 mod study; // runs that differ in one thing
+mod travels; // what goes along with a model from folder to folder
 mod written; // preferences and questions as files
 
 use assert_cmd::Command;

@@ -14,7 +14,10 @@ folder of larger reference models if it is there:
 - models that transformers cannot represent: refused with exit code 2, and written with --force.
 
 At last a short training run is exported: its tokenizer gives back texts, its chat template is rendered, and its logits
-are compared. Ends with status 1 if anything differs.
+are compared. And from text to text: what `hadal sample` says greedily is what transformers says of the export, for the
+embedded vocabulary, GPT-2's, one whose texts begin with another token than they end with, and one in the style of
+Llama's; also of folders that transformers wrote, imported or not, and of prompts in a batch. Ends with status 1 if
+anything differs.
 """
 
 import argparse
@@ -27,7 +30,8 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -103,6 +107,11 @@ class Hadal:
         assert done.returncode == code, f"{arguments}: {done.returncode}: {done.stderr}"
         return done.stderr
 
+    def says(self, *arguments):
+        done = subprocess.run([self.program, *map(str, arguments)], cwd=self.at, capture_output=True, text=True)
+        assert done.returncode == 0, f"{arguments}: {done.returncode}: {done.stderr}"
+        return done.stdout
+
     def copy(self, command, source, *flags):
         out = Path(tempfile.mkdtemp(dir=self.at)) / "out"
         self(command, source, "--out", out, *flags)
@@ -160,18 +169,119 @@ def a_run(hadal):
     tokenizer = AutoTokenizer.from_pretrained(out)
     text = "One morning, naïve  words\n\tand <|im_end|> 12345 \U0001f600"
     ids = tokenizer("One morning the baker met the miller.")["input_ids"]
-    check("a run: its tokenizer gives back a text", tokenizer.decode(ids) == "One morning the baker met the miller.")
-    again = tokenizer.decode(tokenizer(text)["input_ids"], clean_up_tokenization_spaces=False)
+    check("a run: texts begin with its EOS token", ids[0] == tokenizer.eos_token_id == tokenizer.bos_token_id)
+    said = tokenizer.decode(ids, skip_special_tokens=True)
+    check("a run: its tokenizer gives back a text", said == "One morning the baker met the miller.")
+    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+    again = tokenizer.decode(plain, clean_up_tokenization_spaces=False)
     check("a run: its tokenizer gives back an odd text", again == text)
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}, {"role": "user", "content": "?"}]
     rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     turns = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in chat)
     check("a run: its chat template", rendered == turns + "<|im_start|>assistant\n", repr(rendered))
+    tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+    alone = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    check("a run: chats get no token before them", tokens == alone and tokens[0] != tokenizer.bos_token_id)
     inputs = torch.tensor([ids])
     found = answers(load(out), inputs)
     (checkpoint,) = (hadal.at / "run/checkpoints").glob("step-*")
     same("a run beside its own checkpoint", found, answers(load(checkpoint), inputs))
     near("a run, hadal dump", dumped(hadal, "run", inputs), found[0])
+
+
+SPECIAL = ["<s>", "</s>", "<x>"]  # ids 0, 1, 2
+WORDS = ["the cat sat on the mat and the dog ran to the house", "one morning a bird sang; the river was cold."] * 50
+PROMPTS = ["", "the cat", "one morning a", "The dog's naïve 12 river", "  two  spaces\n"]
+
+
+def bytes_vocabulary():
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    kind = {"special_tokens": SPECIAL, "show_progress": False, "initial_alphabet": alphabet}
+    made.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=340, **kind))
+    return json.loads(made.to_str())
+
+
+def marked_vocabulary():
+    """In the style of Llama's: spaces are marks, one before the text, and bytes stand in for unknown characters."""
+    made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    special = SPECIAL + ["<unk>"] + [f"<0x{i:02X}>" for i in range(256)]
+    made.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False))
+    file = json.loads(made.to_str())
+    file["added_tokens"] = [token for token in file["added_tokens"] if not token["content"].startswith("<0x")]
+    file["pre_tokenizer"] = None
+    mark = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    file["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, mark]}
+    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    parts = [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]
+    file["decoder"] = {"type": "Sequence", "decoders": parts}
+    return file
+
+
+def tokenizer_folder(at, file, **keys):
+    at.mkdir()
+    (at / "tokenizer.json").write_text(json.dumps(file))
+    (at / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"} | keys))
+    return at
+
+
+@torch.no_grad()
+def texts(hadal, name, model, folder):
+    """From text to text: what `hadal sample` of `model` says, and transformers of `folder`, one by one and as a batch."""
+    tokenizer, network = AutoTokenizer.from_pretrained(folder), load(folder)
+    equal, batched = 0, 0
+    for prompt in PROMPTS:
+        said = json.loads(hadal.says("sample", model, "--prompt", prompt, "--temperature", "0", "--tokens", GREEDY,
+                                     "--json", "--backend", "cpu"))
+        given = tokenizer(prompt, return_tensors="pt")
+        ids = given["input_ids"].long()
+        if ids.shape[1] == 0:
+            ids = torch.tensor([[tokenizer.bos_token_id]])
+        out = network.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=GREEDY)[0]
+        new = out[ids.shape[1] :].tolist()
+        ends = network.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        kept = [token for token in new if token not in ends]
+        whole = tokenizer.decode(out, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        good = said["tokens"] == kept and said["prompt"] + said["text"] == whole
+        equal += good
+        if not good:
+            print(f"        {prompt!r}: hadal {said['tokens']} {said['text']!r}, transformers {kept} {whole!r}")
+    check(f"{name}: text to text", equal == len(PROMPTS), f"{equal} of {len(PROMPTS)} prompts")
+    if tokenizer.pad_token is not None:
+        write = pipeline("text-generation", model=network, tokenizer=tokenizer, batch_size=2)
+        kind = {"do_sample": False, "max_new_tokens": GREEDY, "return_full_text": True}
+        alone = [write(prompt, **kind)[0]["generated_text"] for prompt in PROMPTS[1:]]
+        batched = [each[0]["generated_text"] for each in write(PROMPTS[1:], **kind)]
+        check(f"{name}: a batch", alone == batched, f"padded with {tokenizer.pad_token}")
+
+
+def from_text_to_text(hadal):
+    """Vocabularies of every kind, trained for a few steps and exported; and a folder that transformers wrote."""
+    (hadal.at / "words.txt").write_text("\n".join(WORDS))
+    small = ["hidden_size=32", "num_hidden_layers=2", "num_attention_heads=2"]
+    small = [word for key in small for word in ("--set", f"model.{key}")]
+    small += ["--set", "data.val_fraction=0", "--set", "train.sequence_length=64", "--set", "train.micro_batch=4"]
+    folders = {
+        "bytes": tokenizer_folder(hadal.at / "bytes", bytes_vocabulary()),
+        "Llama's style": tokenizer_folder(hadal.at / "marked", marked_vocabulary(), unk_token="<unk>"),
+    }
+    named = {"world": "world", "gpt2": "gpt2", **folders}
+    for number, (name, tokenizer) in enumerate(named.items()):
+        run = f"texts-{number}"
+        hadal("train", "--data", "words.txt", "--tokenizer", tokenizer, "--steps", "8", "--out", run, "--backend", "cpu",
+              "--set", "schedule.warmup_steps=1", *small)
+        out = hadal.copy("export", run)
+        texts(hadal, name, run, out)
+        if name in folders:
+            again = hadal.at / f"saved-{number}"
+            load(out).save_pretrained(again)
+            AutoTokenizer.from_pretrained(out).save_pretrained(again)
+            texts(hadal, f"{name}, saved by transformers", again, again)
+            texts(hadal, f"{name}, and imported", again, hadal.copy("import", again))
 
 
 def main():
@@ -193,6 +303,7 @@ def main():
         for name, folder in folders.items():
             case(hadal, name, folder.resolve())
         a_run(hadal)
+        from_text_to_text(hadal)
     print(f"{len(failures)} differences" + "".join(f"\n    {name}" for name in failures))
     sys.exit(bool(failures))
 

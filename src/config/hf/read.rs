@@ -84,14 +84,14 @@ impl Keys {
     }
 
     /// A token id: one number, or a list whose first counts.
-    fn token(&mut self, key: &str, default: u32, vocab_size: usize) -> Result<u32> {
+    fn token(&mut self, key: &str, vocab_size: usize) -> Result<Option<u32>> {
         if let Some(Value::Array(ids)) = self.map.get(key) {
             let first = ids.first().cloned().unwrap_or(Value::Null);
             self.warnings.push(format!("{key:?} lists several tokens; the first is taken"));
             self.map.insert(key.to_owned(), first);
         }
-        let id = self.optional(key, "a token's number")?.unwrap_or(default);
-        if id as usize >= vocab_size {
+        let id = self.optional(key, "a token's number")?;
+        if let Some(id) = id.filter(|&id: &u32| id as usize >= vocab_size) {
             self.warnings.push(format!("{key:?} is {id}, but the vocabulary ends before {vocab_size}"));
         }
         Ok(id)
@@ -191,8 +191,8 @@ fn read_shapes(keys: &mut Keys) -> Result<ModelConfig> {
         first_k_dense_replace: keys.size_or("first_k_dense_replace", 0)?,
         moe_layer_freq: keys.size_or("moe_layer_freq", 1)?,
         tie_word_embeddings: keys.flag_or("tie_word_embeddings", false)?,
-        bos_token_id: keys.token("bos_token_id", 1, vocab_size)?,
-        eos_token_id: keys.token("eos_token_id", 2, vocab_size)?,
+        bos_token_id: keys.token("bos_token_id", vocab_size)?,
+        eos_token_id: keys.token("eos_token_id", vocab_size)?.unwrap_or(2),
         ..ModelConfig::default()
     })
 }
@@ -258,7 +258,7 @@ mod tests {
         let (old, warnings) = read(json!({})).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!((old.rope_theta, old.q_lora_rank, old.n_group), (5000.0, None, 1));
-        assert_eq!((old.bos_token_id, old.eos_token_id), (1, 2));
+        assert_eq!((old.bos_token_id, old.eos_token_id), (None, 2));
         let rope = json!({"rope_theta": 5000.0, "rope_type": "default"});
         let (new, warnings) = read(json!({"rope_theta": null, "rope_parameters": rope, "dtype": "float32"})).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");

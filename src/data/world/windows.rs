@@ -14,10 +14,11 @@ pub enum Split {
     Val,
 }
 
-/// The windows of one world and split: `<|endoftext|>` story `<|endoftext|>` story ..., cut at a length.
+/// The windows of one world and split, cut at a length: each story between the tokens that begin and end a text, which
+/// for the embedded vocabularies are one, `<|endoftext|>` story `<|endoftext|>` story ...
 ///
-/// A window begins with the end token, so that the whole first story is predicted and a model can be asked to begin
-/// one from nothing.
+/// A window begins with such a token, so that the whole first story is predicted and a model can be asked to begin one
+/// from nothing.
 pub struct Windows {
     /// The world.
     pub world: World,
@@ -44,13 +45,16 @@ impl Windows {
     fn fill(&self, i: u64) -> (Vec<u32>, Vec<(usize, Story)>) {
         let size = self.length + 1;
         let first = (i << STORY_BITS) & !VAL_BIT | if self.split == Split::Val { VAL_BIT } else { 0 };
-        let mut ids = vec![self.tokenizer.eos()];
+        let mut ids = self.tokenizer.begun("");
         let mut stories = Vec::new();
         for j in 0.. {
             if ids.len() >= size {
                 break;
             }
             let story = self.world.story(first.wrapping_add(j));
+            if j > 0 {
+                ids.extend(self.tokenizer.between());
+            }
             let start = ids.len();
             ids.extend(self.tokenizer.encode(&story.text));
             ids.push(self.tokenizer.eos());
