@@ -8,6 +8,7 @@ use hadal::data::preferences::Preferences;
 use hadal::error::Result;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::lessons::{Lessons, PairLessons};
+use hadal::train::place::Place;
 use hadal::train::references::References;
 use hadal::train::rows::Row;
 use hadal::train::start::{self, Source};
@@ -22,7 +23,7 @@ fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn Fn())
     let pairs = Preferences::open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed)?;
     let (pairs, resume) = (if config.dpo.is_some() { pairs } else { pairs.whole() }, run.exists());
     let mut machine = source.machine()?;
-    let mut journal = Journal::create(run, config, resume)?;
+    let mut journal = Journal::create(Place::of(run, resume)?, config)?;
     let state = match resume {
         true => start::resume(source, config, &mut machine.session, &mut journal, &mut |_| ())?,
         false => start::begin(source, config, &mut machine.session)?,
