@@ -34,6 +34,7 @@ mod story; // what a pipeline came to
 mod study;
 mod summary; // what a run is, in words
 mod train;
+mod typed; // what somebody is typing
 
 use crate::backend::{Backend, Device};
 use crate::checkpoint::folder::inside_if_there;
