@@ -1,7 +1,8 @@
 // The next token of each row with a slot, whose tokens so far are history[slot, ..= position]. The logits of these are
 // penalised in place, once each; then temperature, top-k, top-p of what that leaves, min-p, and the first token in
 // order of id at which the cumulative weight passes a random share of the whole; at temperature 0 the largest logit. Of
-// equals the lower id is kept. Overwrites tokens, moves positions on, appends to history where there is room.
+// equals the lower id is kept. Of logits that are not all finite nothing is drawn: the token is 0xffffffff, which the
+// embedding leaves out. Overwrites tokens, moves positions on, appends to history where there is room.
 // One workgroup a row. Reference: src/reference/draw_token.rs.
 //
 // Nothing is sorted: what is kept are the tokens whose key is above an edge, and of those on the edge the first few. An
@@ -37,6 +38,11 @@ var<workgroup> place: u32;
 fn key(x: f32) -> u32 {
     let bits = select(bitcast<u32>(x), 0u, x == 0.0);
     return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+
+// Whether an exponent is that of an infinity or of no number.
+fn endless(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) == 0x7f800000u;
 }
 
 // Sums over the workgroup, the same tree on every adapter.
@@ -181,7 +187,10 @@ fn penalise(lane: u32, first: u32, slot: u32, position: u32, penalty: f32) {
                 let bit = 1u << (token % 32u);
                 if ((atomicOr(&seen[(token - base) / 32u], bit) & bit) == 0u) {
                     let x = logits[first + token];
-                    logits[first + token] = select(x * penalty, x / penalty, x > 0.0);
+                    let penalised = select(x * penalty, x / penalty, x > 0.0);
+                    // A penalty makes no finite logit infinite, and hides none that is.
+                    let bounded = clamp(penalised, -3.4028234e38, 3.4028234e38);
+                    logits[first + token] = select(bounded, x, endless(x));
                 }
             }
         }
@@ -190,7 +199,7 @@ fn penalise(lane: u32, first: u32, slot: u32, position: u32, penalty: f32) {
     }
 }
 
-// The largest key of the row with its first token.
+// The largest key of the row with its first token. A logit that is not finite has the largest of all keys.
 fn largest(lane: u32, row: Row) -> vec2<u32> {
     var found = vec2(0u, 0xffffffffu);
     // Not in order of id, but as memory lies: ties are settled by the ids themselves.
@@ -199,7 +208,7 @@ fn largest(lane: u32, row: Row) -> vec2<u32> {
         let x#{k} = logits[row.first + min(t + #{k * THREADS}u, p.known - 1u)];
 #end
 #for k in 0..16
-        let own#{k} = key(x#{k});
+        let own#{k} = select(key(x#{k}), 0xffffffffu, endless(x#{k}));
         if (t + #{k * THREADS}u < p.known && (own#{k} > found.x || found.y == 0xffffffffu)) {
             found = vec2(own#{k}, t + #{k * THREADS}u);
         }
@@ -311,7 +320,7 @@ fn main(
         draw(lane, row, kept, min_p, f32(random >> 8u) / 16777216.0, most.y);
     }
     if (lane == 0u) {
-        let token = select(result, most.y, temperature == 0.0);
+        let token = select(select(result, most.y, temperature == 0.0), 0xffffffffu, most.x == 0xffffffffu);
         tokens[index] = token;
         if (position + 1u < p.capacity) {
             history[slot * p.capacity + position + 1u] = token;

@@ -14,6 +14,8 @@ use std::path::Path;
 const MOST_VALUES: usize = 1 << 21;
 /// Bytes of a string or key in JSON: more than any chat template has.
 const LONGEST_TEXT: usize = 1 << 20;
+/// Stands before the text of files of some systems, and is no part of it.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Characters of a name that a message shows.
 const SHOWN: usize = 40;
 

@@ -218,6 +218,12 @@ impl Tokenizer {
         self.tokens.iter().position(|t| t.special && *t.bytes == *name.as_bytes()).map(|id| id as u32)
     }
 
+    /// The name of a special token.
+    pub fn special_name(&self, id: u32) -> Option<&str> {
+        let token = self.tokens.get(id as usize).filter(|token| token.special)?;
+        std::str::from_utf8(&token.bytes).ok()
+    }
+
     /// The tokens of `text`. Names of special tokens in it are plain text.
     ///
     /// Where a file's expression gives up on a piece of text, that piece is encoded byte by byte as far as the

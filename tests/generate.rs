@@ -108,6 +108,79 @@ fn long_sequences_attend_to_every_tile_of_their_keys() {
     assert!(error < 1e-5, "{error:e}");
 }
 
+/// Rotation that stretches with the length is plain in sequences within the model's positions, the last of them too.
+#[test]
+fn positions_that_stretch_with_the_length_stay_as_they_are_within_the_models_own() {
+    let known = fixtures().into_iter().find(|fixture| fixture.config.rope_scaling.kind == RopeType::Dynamic).unwrap();
+    for capacity in [13, 16] {
+        let config = ModelConfig { max_position_embeddings: 16, ..known.config.clone() };
+        let fixture = Fixture::new("dynamic", config, models::NO_LIMIT);
+        let options = GeneratorOptions { capacity, ..OPTIONS };
+        let (error, _) = follow(&fixture, &mut cpu::<f64>(&fixture, options), &[3, 1, 16, 4, 1, 5, 9], 9);
+        assert!(error < 2e-6, "{capacity}: {error:e}");
+    }
+}
+
+/// A fixture whose logits overflow, or are no numbers, for one token of the vocabulary.
+fn endless(weight: f64) -> Fixture {
+    let mut fixture = long();
+    let width = fixture.config.hidden_size;
+    let head = fixture.params.get_mut("lm_head.weight").unwrap();
+    head[3 * width..4 * width].fill(weight);
+    fixture
+}
+
+fn refuses_to_draw(generator: &mut Generator) {
+    for sampling in
+        [Sampling::greedy(), Sampling { temperature: 0.7, repetition_penalty: 1e300, ..Sampling::default() }]
+    {
+        let reason = generator.generate(&[request(&[3, 1], 4, sampling)]).unwrap_err();
+        assert!(reason.exit_code() == 7 && reason.to_string().contains("logits are not finite"), "{reason}");
+        assert!(generator.is_idle());
+    }
+}
+
+#[test]
+fn logits_that_are_not_finite_draw_nothing_and_are_said() {
+    // The sums overflow to both sides, or hold a number that is none.
+    for weight in [3e38, -3e38, f64::NAN] {
+        refuses_to_draw(&mut cpu::<f32>(&endless(weight), OPTIONS));
+    }
+    // A penalty alone makes nothing infinite.
+    let mut sound = cpu::<f32>(&long(), OPTIONS);
+    let hard = Sampling { repetition_penalty: 1e300, ..Sampling::default() };
+    assert_eq!(sound.generate(&[request(&[3, 1], 4, hard)]).unwrap()[0].tokens.len(), 4);
+}
+
+#[test]
+fn an_adapter_refuses_to_draw_from_such_logits_too() {
+    let Some(gpu) = common::gpu() else { return };
+    for weight in [3e38, -3e38, f64::NAN] {
+        let fixture = endless(weight);
+        let decoder = decoder(&fixture, OPTIONS);
+        let executor = GpuExecutor::new(gpu.clone(), &decoder.tensors, &decoder.recordings, &Allowed::portable());
+        let mut generator = Generator::on(decoder, Box::new(executor.unwrap()));
+        load(&fixture, &mut generator);
+        refuses_to_draw(&mut generator);
+    }
+}
+
+#[test]
+fn draws_follow_from_seed_prompt_and_number_whatever_else_is_asked_for() {
+    let sampling = Sampling { seed: 5, ..Sampling::default() };
+    let all = |prompts: &[&[u32]], choices| {
+        let prompts: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
+        let requests = Request::all(&prompts, choices, (4, &[9]), &sampling);
+        requests.into_iter().map(|request| request.sampling.seed).collect::<Vec<u64>>()
+    };
+    let [first, second, third] = all(&[&[1, 2]], 3)[..] else { panic!("three") };
+    assert_eq!(all(&[&[7], &[1, 2], &[1, 2]], 1)[1..], [first, second], "equal prompts are one with more choices");
+    assert_eq!(all(&[&[1, 2], &[7], &[1, 2]], 1), [first, all(&[&[7]], 1)[0], second]);
+    let others = [5u64, 6, 7].map(|seed| Sampling { seed, ..sampling.clone() }.of_sequence(&[1, 2], 0).seed);
+    let apart: std::collections::HashSet<u64> = [first, second, third].into_iter().chain(others).collect();
+    assert_eq!((apart.len(), others[0]), (5, first), "choices of a seed are not those of the next seeds");
+}
+
 #[test]
 fn a_spoilt_cache_would_be_seen() {
     let mut fixture = long();

@@ -2,8 +2,12 @@
 
 #[path = "serve/client.rs"]
 mod client;
+#[path = "serve/habits.rs"]
+mod habits;
 #[path = "serve/refusals.rs"]
 mod refusals;
+#[path = "common/says.rs"]
+mod says;
 
 use client::{Server, asking, collect};
 use serde_json::{Value, json};

@@ -132,13 +132,19 @@ impl Encoder {
         }
     }
 
-    /// The tokens of a conversation up to where the assistant is to answer.
+    /// The tokens of a conversation up to where the assistant is to answer; where the last message is its own, up to
+    /// the end of what that says, so that it goes on.
     ///
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn prompt(&self, turns: &[Turn]) -> std::result::Result<Vec<u32>, String> {
         let mut encoded = Encoded::default();
-        for segment in self.template.segments(turns, true)? {
+        let goes_on = turns.last().is_some_and(|turn| turn.role == Role::Assistant);
+        let mut segments = self.template.segments(turns, !goes_on)?;
+        if goes_on {
+            segments.pop(); // what ends the message
+        }
+        for segment in segments {
             match segment {
                 Segment::Content(_, text) => encoded.push(&self.tokenizer.encode(text), false),
                 Segment::Frame(text) => self.frame(&text, &mut encoded, false, false),

@@ -3,20 +3,24 @@
 use super::convert::chat_template;
 use super::sample::SamplingArgs;
 use super::serve::{ContextArgs, generator};
+use super::typed::Typed;
 use super::{DeviceArgs, existing, model_config, model_tokenizer, positive};
 use crate::chat::{Encoder, Template};
+use crate::config::hf::end_tokens;
 use crate::config::sft::SftMask;
 use crate::config::train::Precision;
 use crate::data::record::{Role, Turn};
 use crate::error::{Error, Result};
-use crate::generate::{CHUNK, Event, Finish, Generator, GeneratorOptions, Request, Sampling, Text};
+use crate::generate::{CHUNK, Event, Finish, Generator, GeneratorOptions, Request, Sampling, Text, ends};
+use crate::input::BYTE_ORDER_MARK;
 use crate::stop::Interrupt;
 use crate::terminal::{note, print, print_part, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::with_model;
 use clap::Args;
-use rustyline::DefaultEditor;
+use rustyline::Editor;
 use rustyline::error::ReadlineError;
+use rustyline::history::DefaultHistory;
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Read, Write};
@@ -31,8 +35,8 @@ const HELP: &str = "\
 /save FILE       appends the conversation to FILE as a line of JSON, which hadal sft takes as data
 /system TEXT     sets what the model is told before the conversation; without TEXT, nothing
 /temperature X   divides the logits; 0 takes the most probable token
-/quit            leaves, as Ctrl-D and a second Ctrl-C do
-Ctrl-C stops an answer. A message that begins with a slash is written with two.";
+/quit            leaves, as Ctrl-D does, and Ctrl-C twice on an empty line
+Ctrl-C stops an answer, or clears the line. A message that begins with a slash is written with two.";
 
 #[derive(Args, Debug)]
 pub(super) struct ChatArgs {
@@ -42,7 +46,7 @@ pub(super) struct ChatArgs {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// New tokens of an answer at most; by default as many as there is room for
-    #[arg(long, value_parser = positive())]
+    #[arg(long, visible_aliases = ["max-tokens", "max-new-tokens"], value_parser = positive())]
     tokens: Option<usize>,
     #[command(flatten)]
     context: ContextArgs,
@@ -67,11 +71,13 @@ struct Talk {
     generator: Generator,
     encoder: Encoder,
     tokenizer: Tokenizer,
+    /// Tokens that end an answer.
+    ends: Vec<u32>,
     system: Option<String>,
     turns: Vec<Turn>,
     most: usize,
     sampling: Sampling,
-    /// Answers that were given: each draws with a seed of its own.
+    /// Answers that were given: each draws random numbers of its own.
     answers: u64,
     /// Ctrl-C, where somebody types.
     interrupt: Option<Interrupt>,
@@ -79,7 +85,7 @@ struct Talk {
 
 pub(super) fn run(args: ChatArgs) -> Result<()> {
     let sampling = args.sampling.settings()?;
-    let (tokenizer, encoder, capacity, generator) = with_model(&existing(&args.model)?, |folder| {
+    let (tokenizer, encoder, ends, capacity, generator) = with_model(&existing(&args.model)?, |folder| {
         let config = model_config(folder)?;
         let tokenizer = model_tokenizer(folder, &config)?;
         let encoder =
@@ -87,13 +93,16 @@ pub(super) fn run(args: ChatArgs) -> Result<()> {
         let capacity = args.context.tokens(&config)?;
         let options = GeneratorOptions { slots: 1, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
         let generator = generator(folder, &config, options, (&args.device, args.precision))?;
-        Ok((tokenizer, encoder, capacity, generator))
+        let ends = ends(folder, &tokenizer, Some(&encoder))?;
+        warn_of_plain_text(folder, &encoder)?;
+        Ok((tokenizer, encoder, ends, capacity, generator))
     })?;
     let typed = std::io::stdin().is_terminal();
     let talk = Talk {
         generator,
         encoder,
         tokenizer,
+        ends,
         system: args.system,
         turns: Vec::new(),
         most: args.tokens.unwrap_or(capacity),
@@ -121,10 +130,25 @@ pub(super) fn encoder(folder: &Path, tokenizer: &Tokenizer) -> std::result::Resu
     })
 }
 
+/// Says so where the model's files name other ends than that of an answer: it then has seen no conversation.
+fn warn_of_plain_text(folder: &Path, encoder: &Encoder) -> Result<()> {
+    let named = end_tokens(folder)?;
+    if named.is_empty() || named.contains(&encoder.end()) {
+        return Ok(());
+    }
+    let end = encoder.tokenizer().special_name(encoder.end()).map(printable).unwrap_or_default();
+    note(format_args!(
+        "warning: the model was taught plain text, it seems, and no conversations: its config.json does not name {end} \
+         as an end; hadal sft teaches it to chat"
+    ));
+    Ok(())
+}
+
 /// Lines of somebody who types: what is wrong with one is said, and the next may come.
 fn type_lines(mut talk: Talk) -> Result<()> {
     let fail = |e: ReadlineError| Error::io("the terminal", std::io::Error::other(e.to_string()));
-    let mut editor = DefaultEditor::new().map_err(fail)?;
+    let mut editor = Editor::<Typed, DefaultHistory>::new().map_err(fail)?;
+    editor.set_helper(Some(Typed::default()));
     note("/help lists commands");
     let mut pressed = false;
     loop {
@@ -139,6 +163,7 @@ fn type_lines(mut talk: Talk) -> Result<()> {
                     Err(error) => note(error),
                 }
             }
+            Err(ReadlineError::Interrupted) if editor.helper().is_some_and(|typed| typed.any()) => pressed = false,
             Err(ReadlineError::Interrupted) if !pressed => {
                 pressed = true;
                 note("once more, or Ctrl-D, to leave");
@@ -152,6 +177,7 @@ fn type_lines(mut talk: Talk) -> Result<()> {
 /// Lines of a file or another program: what is wrong with one ends it all.
 fn read_lines(mut talk: Talk) -> Result<()> {
     let mut input = std::io::stdin().lock();
+    let mut first = true;
     loop {
         let mut bytes = Vec::new();
         let read = input.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut bytes);
@@ -164,6 +190,8 @@ fn read_lines(mut talk: Talk) -> Result<()> {
         }
         let line =
             String::from_utf8(bytes).map_err(|_| Error::file("standard input", "has a line that is not UTF-8"))?;
+        let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| std::mem::take(&mut first)).unwrap_or(&line);
+        first = false;
         if talk.line(line.trim_end_matches(['\n', '\r']))? == Next::Leave {
             return Ok(());
         }
@@ -185,9 +213,12 @@ impl Talk {
         match name {
             "quit" | "exit" => return Ok(Next::Leave),
             "help" => note(HELP),
-            "reset" => self.turns.clear(),
+            "reset" => {
+                self.turns.clear();
+                note("the conversation is forgotten");
+            }
             "save" => self.save(rest)?,
-            "system" => self.system = Some(rest.to_owned()).filter(|text| !text.is_empty()),
+            "system" => self.instruct(rest),
             "temperature" => self.warm(rest)?,
             _ => return Err(Error::Usage(format!("there is no command /{name}; /help lists them"))),
         }
@@ -200,12 +231,23 @@ impl Talk {
         system.chain(self.turns.iter().cloned()).collect()
     }
 
+    fn instruct(&mut self, text: &str) {
+        self.system = Some(text.to_owned()).filter(|text| !text.is_empty());
+        match &self.system {
+            Some(text) => note(format_args!("the model is told from now on: {}", printable(text))),
+            None => note("the model is told nothing before the conversation"),
+        }
+    }
+
     fn save(&self, file: &str) -> Result<()> {
         if file.is_empty() {
             return Err(Error::Usage("/save needs the name of a file".to_owned()));
         }
         let (path, messages) = (Path::new(file), self.messages());
         super::output(path)?;
+        if self.turns.is_empty() {
+            return Err(Error::Usage("there is no conversation to save yet".to_owned()));
+        }
         let object = |turn: &Turn| json!({"role": turn.role.name(), "content": turn.content});
         let line = json!({"messages": messages.iter().map(object).collect::<Vec<_>>()});
         let opened = OpenOptions::new().create(true).append(true).open(path);
@@ -219,6 +261,7 @@ impl Talk {
         let sampling = Sampling { temperature: text.parse().map_err(|_| wrong())?, ..self.sampling.clone() };
         sampling.validate(|name| format!("/{name}"))?;
         self.sampling = sampling;
+        note(format_args!("the temperature is {}", self.sampling.temperature));
         Ok(())
     }
 
@@ -250,15 +293,15 @@ impl Talk {
     /// Prints the answer to a prompt while it is drawn.
     fn answer(&mut self, prompt: Vec<u32>) -> Result<String> {
         let taken = prompt.len();
-        let sampling = Sampling { seed: self.sampling.seed.wrapping_add(self.answers), ..self.sampling.clone() };
+        let sampling = self.sampling.of_sequence(&prompt, self.answers);
         self.answers += 1;
-        let stop = vec![self.encoder.end(), self.tokenizer.eos()];
+        let mut answer = Printed::new(&self.tokenizer, &prompt);
+        let stop = self.ends.clone();
         let begin = Instant::now();
         let number = self.generator.submit(Request { prompt, max_tokens: self.most, stop, sampling })?;
         if let Some(interrupt) = &self.interrupt {
             interrupt.take(); // pressed while nothing was under way
         }
-        let mut answer = Printed::new(&self.tokenizer);
         while !self.generator.is_idle() {
             for event in self.generator.advance()? {
                 answer.take(event)?;
@@ -289,8 +332,8 @@ struct Printed {
 }
 
 impl Printed {
-    fn new(tokenizer: &Tokenizer) -> Printed {
-        let (text, escaped) = (Text::new(tokenizer, &[]), std::io::stdout().is_terminal());
+    fn new(tokenizer: &Tokenizer, prompt: &[u32]) -> Printed {
+        let (text, escaped) = (Text::new(tokenizer, prompt, &[]), std::io::stdout().is_terminal());
         Printed { text, said: String::new(), tokens: 0, finish: None, escaped }
     }
 
@@ -303,7 +346,7 @@ impl Printed {
             }
             Event::Done { finish, .. } => {
                 self.finish = Some(finish);
-                Ok(())
+                finish.name().map(drop)
             }
         }
     }

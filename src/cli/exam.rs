@@ -8,7 +8,7 @@ use crate::config::sft::SftConfig;
 use crate::config::task::TaskKind;
 use crate::config::{Config, Kind};
 use crate::error::Result;
-use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
+use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling, ends};
 use crate::terminal::{note, print};
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::with_model;
@@ -54,10 +54,11 @@ pub(super) fn sit(folder: &Path, run: &Config, device: &Device) -> Result<Option
         note(format_args!("no exam: its questions take more than {most} tokens, as many as the model takes"));
         return Ok(None);
     }
+    let ends = ends(folder, &tokenizer, Some(&encoder))?;
     let request = |prompt: &Vec<u32>| Request {
         prompt: prompt.clone(),
         max_tokens: exam.longest.min(most - prompt.len()),
-        stop: vec![encoder.end()],
+        stop: ends.clone(),
         sampling: Sampling::greedy(),
     };
     let requests: Vec<Request> = exam.prompts.iter().map(request).collect();

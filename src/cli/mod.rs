@@ -34,6 +34,7 @@ mod story; // what a pipeline came to
 mod study;
 mod summary; // what a run is, in words
 mod train;
+mod typed; // what somebody is typing
 mod vocabulary; // which tokenizer a run uses
 
 use crate::backend::{Backend, Device};

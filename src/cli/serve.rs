@@ -5,8 +5,8 @@ use super::{DeviceArgs, bytes, existing, load_weights, model_config, model_token
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
-use crate::generate::{CHUNK, Generator, GeneratorOptions};
-use crate::serve::{Limits, Served, now, run as serve};
+use crate::generate::{CHUNK, Generator, GeneratorOptions, ends};
+use crate::serve::{Hosts, Limits, Served, now, run as serve};
 use crate::stop::Stop;
 use crate::terminal::{note, printable};
 use crate::train::checkpoint::with_model;
@@ -44,6 +44,9 @@ pub(super) struct ServeArgs {
     /// Largest body of a request
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = bytes)]
     max_body: u64,
+    /// Write a line on standard error for each request: what was asked, the status, and what was drawn or is wrong
+    #[arg(short, long)]
+    verbose: bool,
     /// What weights, activations and the cache are stored as
     #[arg(long, value_enum, default_value = "auto")]
     precision: Precision,
@@ -70,6 +73,7 @@ impl ContextArgs {
         let longest = config.max_position_embeddings;
         match self.context {
             None => Ok(longest.min(CONTEXT)),
+            Some(1) => Err(Error::Usage("--context 1 has room for a prompt or its answer, not for both".to_owned())),
             Some(tokens) if tokens <= longest => Ok(tokens),
             Some(tokens) => {
                 let reason = format!("--context {tokens} is more than the {longest} tokens that the model takes");
@@ -116,8 +120,10 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
     if let Err(reason) = &encoder {
         note(format_args!("/v1/chat/completions will be refused: {}", printable(reason)));
     }
+    let ends = ends(&folder, &tokenizer, encoder.as_ref().ok())?;
+    let hosts = Hosts::new(&args.host, address.ip().is_loopback());
     note(format_args!("{} of {capacity} tokens a sequence listens on http://{address}/v1", printable(&name)));
-    let served = Served { name, tokenizer, encoder, capacity, created: now() };
+    let served = Served { name, tokenizer, encoder, ends, capacity, created: now(), hosts, verbose: args.verbose };
     let limits = Limits { places: args.slots + args.queue, max_body: args.max_body };
     serve(generator, served, listener, limits, move || stop.requested().is_some())
 }

@@ -1,9 +1,11 @@
 //! `config.json` of a Hugging Face folder: what transformers' `DeepseekV2ForCausalLM` reads and writes.
 
+mod generation; // how a model is drawn from, and what ends its answers
 mod read; // old and new key styles to a validated `ModelConfig`
 mod represent; // what transformers has no word for
 mod rope; // the keys of position scaling
 
+pub use generation::{GENERATION_CONFIG, end_tokens, read_generation};
 use read::LARGEST_FILE;
 pub use read::{parse_config, read_config};
 pub use represent::{check_representable, nearest};
@@ -128,7 +130,7 @@ fn files(c: &ModelConfig, keys: &Value) -> [(&'static str, String); 2] {
         "temperature": 1.0,
         "top_p": 1.0,
     });
-    [("config.json", format!("{keys:#}\n")), ("generation_config.json", format!("{generation:#}\n"))]
+    [("config.json", format!("{keys:#}\n")), (GENERATION_CONFIG, format!("{generation:#}\n"))]
 }
 
 /// Every key, in the older style that all versions of transformers read.

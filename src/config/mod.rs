@@ -25,6 +25,7 @@ use lora::LoraConfig;
 use model::ModelConfig;
 use reward::{RewardConfig, RewardKind};
 use rollout::{GrpoConfig, PpoConfig, RolloutConfig};
+use rope::RopeType;
 use serde::{Deserialize, Serialize};
 use sft::SftConfig;
 use std::path::Path;
@@ -185,6 +186,14 @@ impl Config {
                 "train.sequence_length",
                 format!("is {length}, and must be at most model.max_position_embeddings, which is {limit}"),
             ));
+        }
+        let (dynamic, limit) = (self.model.rope_scaling.kind == RopeType::Dynamic, self.model.max_position_embeddings);
+        if self.kind().draws() && dynamic && length > limit {
+            let reason = format!(
+                "is {length}; a model with dynamic positions draws answers within model.max_position_embeddings, which \
+                 is {limit}, since what it keeps of tokens is rotated for one length"
+            );
+            return Err(Error::config("train.sequence_length", reason));
         }
         Ok(())
     }

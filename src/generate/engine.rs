@@ -170,7 +170,8 @@ impl Engine {
     /// was drawn too much has arrived, so that others who read later meet their own. Where requests of before are under
     /// way, these go on, and nothing is said of them.
     ///
-    /// Errors: as [`Engine::submit`], and then nothing is begun; the device fails, and then [`Engine::reset`] is next.
+    /// Errors: as [`Engine::submit`], and then nothing is begun; logits are not finite, or the device fails, and then
+    /// [`Engine::reset`] is next.
     pub fn generate(&mut self, executor: &mut dyn Executor, requests: &[Request]) -> Result<Vec<Completion>> {
         Ok(self.generate_while(executor, requests, || true)?.unwrap_or_default())
     }
@@ -188,23 +189,33 @@ impl Engine {
         let mut completions = vec![Completion::default(); requests.len()];
         while !self.is_idle() {
             if !go_on() {
-                self.waiting.clear();
-                self.active.fill_with(|| None);
-                self.changed = true;
-                self.land(executor, 0, &mut Vec::new())?;
-                return Ok(None);
+                return self.forget_all(executor).map(|()| None);
             }
             for event in self.advance(executor)? {
                 let at = event.number().checked_sub(first).map(|at| at as usize); // their numbers are in a row
                 let Some(completion) = at.and_then(|at| completions.get_mut(at)) else { continue };
                 match event {
                     Event::Token { token, .. } => completion.tokens.push(token),
-                    Event::Done { finish, .. } => completion.finish = finish,
+                    Event::Done { finish, .. } => {
+                        if let Err(error) = finish.name() {
+                            self.forget_all(executor)?;
+                            return Err(error);
+                        }
+                        completion.finish = finish;
+                    }
                 }
             }
         }
         self.land(executor, 0, &mut Vec::new())?;
         Ok(Some(completions))
+    }
+
+    /// Forgets every request; nothing is on its way afterwards.
+    fn forget_all(&mut self, executor: &mut dyn Executor) -> Result<()> {
+        self.waiting.clear();
+        self.active.fill_with(|| None);
+        self.changed = true;
+        self.land(executor, 0, &mut Vec::new())
     }
 
     /// Takes in as many tokens of prompts as a pass has rows, and draws the first token of prompts that end in it.

@@ -9,15 +9,17 @@
 //! An [`Engine`] works on whatever executor has its decoder, as that of a training program does; a [`Generator`] has
 //! one of its own.
 
+mod ends;
 mod engine;
 mod sampling;
 mod sequence;
 mod text;
 
+pub use ends::{ends, ends_of};
 pub use engine::Engine;
 pub use sampling::Sampling;
 pub use sequence::{Completion, Event, Finish, Request};
-pub use text::Text;
+pub use text::{Text, continued};
 
 use crate::backend::Device;
 use crate::config::model::ModelConfig;

@@ -1,5 +1,6 @@
 //! How the next token is drawn from the logits.
 
+use crate::data::shuffle::mix;
 use crate::error::{Error, Result};
 use crate::kernels::draw_token::{KEY, MIN_P, REPETITION, TEMPERATURE, TOP_K, TOP_P, WORDS};
 
@@ -17,7 +18,8 @@ pub struct Sampling {
     pub top_p: f64,
     /// Drops tokens with less than this share of the largest probability; 0 drops none.
     pub min_p: f64,
-    /// Of the random numbers, which depend on it and on the position alone.
+    /// Of the random numbers of one sequence, which depend on it and on the position alone: of several sequences each
+    /// has its own, as [`Sampling::of_sequence`] makes them.
     pub seed: u64,
 }
 
@@ -31,6 +33,14 @@ impl Sampling {
     /// The most probable token, always.
     pub fn greedy() -> Self {
         Sampling { temperature: 0.0, ..Sampling::default() }
+    }
+
+    /// The same settings with random numbers for sequence number `number` of those that continue `prompt`. They follow
+    /// from these three alone, whatever else is drawn at the same time, and those of one seed have nothing in common
+    /// with those of the next.
+    pub fn of_sequence(&self, prompt: &[u32], number: u64) -> Sampling {
+        let told = prompt.iter().fold(mix(self.seed), |told, &token| mix(told ^ u64::from(token)));
+        Sampling { seed: mix(told ^ mix(number)), ..self.clone() }
     }
 
     /// Refuses settings that leave nothing to draw from; `spell` makes of a setting's name what the user wrote.
@@ -61,7 +71,8 @@ impl Sampling {
         words[TOP_K] = self.top_k.min(u32::MAX as usize) as u32;
         words[TOP_P] = (self.top_p as f32).to_bits();
         words[MIN_P] = (self.min_p as f32).to_bits();
-        words[REPETITION] = (self.repetition_penalty as f32).to_bits();
+        // As f32 the extremes would be 0 and infinity, and of a logit of 0 no number.
+        words[REPETITION] = (self.repetition_penalty as f32).clamp(f32::MIN_POSITIVE, f32::MAX).to_bits();
         (words[KEY], words[KEY + 1]) = (self.seed as u32, (self.seed >> 32) as u32);
         words
     }

@@ -1,8 +1,9 @@
 //! What is asked for, and how far it is.
 
 use super::Sampling;
-use crate::kernels::draw_token::WORDS;
-use crate::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::kernels::draw_token::{NO_TOKEN, WORDS};
+use std::collections::HashMap;
 
 /// A sequence to be continued.
 #[derive(Clone, Debug)]
@@ -18,9 +19,24 @@ pub struct Request {
 }
 
 impl Request {
-    /// The continuation of a text, up to its end. An empty prompt means the start of a text.
-    pub fn text(tokenizer: &Tokenizer, prompt: &str, max_tokens: usize, sampling: Sampling) -> Request {
-        Request { prompt: tokenizer.begun(prompt), max_tokens, stop: vec![tokenizer.eos()], sampling }
+    /// `choices` continuations of each of `prompts`, those of one after the other: of up to `max_tokens` that end by
+    /// `stop`. Every sequence draws random numbers of its own, the same as it would draw alone; equal prompts count as
+    /// one prompt with more choices.
+    pub fn all(
+        prompts: &[Vec<u32>],
+        choices: usize,
+        (max_tokens, stop): (usize, &[u32]),
+        sampling: &Sampling,
+    ) -> Vec<Request> {
+        let mut drawn: HashMap<&[u32], u64> = HashMap::new();
+        let each = prompts.iter().flat_map(|prompt| (0..choices).map(move |_| prompt));
+        each.map(|prompt| {
+            let number = drawn.entry(prompt).or_default();
+            let sampling = sampling.of_sequence(prompt, *number);
+            *number += 1;
+            Request { prompt: prompt.clone(), max_tokens, stop: stop.to_vec(), sampling }
+        })
+        .collect()
     }
 }
 
@@ -32,7 +48,27 @@ pub enum Finish {
     /// It has as many tokens as were asked for, or as there is room for.
     #[default]
     Length,
+    /// The model's logits are not finite, so that nothing could be drawn.
+    NotFinite,
 }
+
+impl Finish {
+    /// Its name where answers are reported: `stop` or `length`.
+    ///
+    /// # Errors
+    /// If the answer ended by a failure.
+    pub fn name(self) -> Result<&'static str> {
+        match self {
+            Finish::Stop(_) => Ok("stop"),
+            Finish::Length => Ok("length"),
+            Finish::NotFinite => Err(Error::Numerics(NOT_FINITE.to_owned())),
+        }
+    }
+}
+
+/// What is said of logits that are not finite.
+const NOT_FINITE: &str = "the model's logits are not finite, so no token can be drawn; if they overflow in mixed \
+                          precision alone, f32 helps (--precision f32, or train.precision=f32 of a run)";
 
 /// What a sequence got.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,6 +151,9 @@ impl Sequence {
     pub(super) fn receive(&mut self, token: u32) -> (Option<Event>, Option<Finish>) {
         if self.request.max_tokens == 0 {
             return (None, Some(Finish::Length));
+        }
+        if token == NO_TOKEN {
+            return (None, Some(Finish::NotFinite));
         }
         if self.request.stop.contains(&token) {
             return (None, Some(Finish::Stop(token)));

@@ -20,6 +20,9 @@ pub struct Params {
     pub capacity: u32,
 }
 
+/// The token of a row whose logits are not all finite: none can be drawn, and no vocabulary has this one.
+pub const NO_TOKEN: u32 = u32::MAX;
+
 /// Words of a row's settings.
 pub const WORDS: usize = 8;
 /// f32: divides the logits; 0 takes the most probable token.

@@ -108,9 +108,11 @@ impl Decoder {
         Decoder { config: config.clone(), weights, cache, prefill, decode }
     }
 
-    /// Writes what never changes.
+    /// Writes what never changes. Rotation that stretches with the length (`dynamic`) is that of sequences within the
+    /// model's positions: what is kept of tokens is rotated for one length, and no longer sequence may be asked for.
     pub fn prepare(&self, executor: &mut dyn Executor) -> Result<()> {
-        let table = positions::table(&self.config, self.cache.capacity, self.cache.capacity);
+        let length = self.cache.capacity.min(self.config.max_position_embeddings);
+        let table = positions::table(&self.config, self.cache.capacity, length);
         executor.upload(self.cache.rope_table, &table)
     }
 }

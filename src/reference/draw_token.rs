@@ -2,7 +2,7 @@
 
 use super::Real;
 use super::random::random_u32;
-use crate::kernels::draw_token::{KEY, MIN_P, Params, REPETITION, TEMPERATURE, TOP_K, TOP_P, WORDS};
+use crate::kernels::draw_token::{KEY, MIN_P, NO_TOKEN, Params, REPETITION, TEMPERATURE, TOP_K, TOP_P, WORDS};
 use crate::kernels::latent_attention::NO_SLOT;
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 ///
 /// First the logits of tokens in the history are penalised in place, once each: a positive one is divided by the
 /// repetition penalty, another multiplied with it (Keskar and others, 2019). The random number is a function of the
-/// row's key and position alone.
+/// row's key and position alone. Of logits that are not all finite nothing is drawn: the token is [`NO_TOKEN`].
 /// Shapes: logits (rows, classes); settings (rows, [`WORDS`]); slots, positions, tokens (rows); history (slots,
 /// capacity).
 pub fn draw_token<F: Real>(
@@ -28,6 +28,9 @@ pub fn draw_token<F: Real>(
             (slot != NO_SLOT).then(|| {
                 let position = position as usize;
                 penalise(&mut logits[..p.known as usize], &history[slot as usize * capacity..][..=position], settings);
+                if logits[..p.known as usize].iter().any(|z| !z.is_finite()) {
+                    return NO_TOKEN;
+                }
                 let u = f64::from(random_u32(settings[KEY], settings[KEY + 1], position as u32, 0) >> 8);
                 draw(&logits[..p.known as usize], settings, F::of(u / f64::from(1 << 24)))
             })
@@ -54,7 +57,10 @@ fn penalise<F: Real>(logits: &mut [F], history: &[u32], settings: &[u32]) {
     seen.dedup();
     for token in seen {
         let z = &mut logits[token as usize];
-        *z = if *z > F::zero() { *z / F::of(penalty.into()) } else { *z * F::of(penalty.into()) };
+        let penalised = if *z > F::zero() { *z / F::of(penalty.into()) } else { *z * F::of(penalty.into()) };
+        // A penalty makes no finite logit infinite, and hides none that is.
+        let largest = F::of(f32::MAX.into());
+        *z = if z.is_finite() { penalised.max(-largest).min(largest) } else { penalised };
     }
 }
 

@@ -2,18 +2,20 @@
 
 use super::ask::{Ask, Kind};
 use super::engine::{Replies, What};
+use super::line::Line;
 use super::refusal::Refusal;
 use super::{Served, now};
-use crate::generate::{Finish, Text};
+use crate::generate::{Request, Text};
 use hyper::StatusCode;
 use hyper::body::{Body, Bytes, Frame};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// One of the sequences of an answer.
-struct Choice {
+pub struct Choice {
     text: Text,
     /// What it has said, where that is sent as a whole.
     said: String,
@@ -31,13 +33,21 @@ pub struct Answer {
     usage: bool,
     choices: Vec<Choice>,
     replies: Replies,
+    line: Arc<Line>,
+}
+
+/// What `ask` is answered with, before anything is drawn.
+pub fn choices(ask: &Ask, served: &Served) -> Vec<Choice> {
+    let choice = |request: &Request| {
+        let text = Text::new(&served.tokenizer, &request.prompt, &ask.stops);
+        Choice { text, said: String::new(), tokens: 0, finish: None }
+    };
+    ask.requests.iter().map(choice).collect()
 }
 
 impl Answer {
-    /// The answer of so many choices to `ask`; `replies` says what its sequences get.
-    pub fn new(ask: &Ask, choices: usize, replies: Replies, served: &Served) -> Answer {
-        let choice =
-            |_| Choice { text: Text::new(&served.tokenizer, &ask.stops), said: String::new(), tokens: 0, finish: None };
+    /// The answer to `ask` of these [`choices`]; `replies` says what its sequences get, `line` is told of it.
+    pub fn new(ask: &Ask, choices: Vec<Choice>, replies: Replies, served: &Served, line: Arc<Line>) -> Answer {
         let prefix = if ask.kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
         Answer {
             kind: ask.kind,
@@ -46,8 +56,9 @@ impl Answer {
             model: served.name.clone(),
             prompt_tokens: ask.prompt_tokens,
             usage: ask.usage,
-            choices: (0..choices).map(choice).collect(),
+            choices,
             replies,
+            line,
         }
     }
 
@@ -99,13 +110,10 @@ impl Answer {
                 Ok(text)
             }
             What::Done(finish) => {
-                choice.finish = Some(match finish {
-                    Finish::Stop(_) => "stop",
-                    Finish::Length => "length",
-                });
+                choice.finish = Some(finish.name().map_err(|error| failed(error.to_string()))?);
                 Ok(choice.text.finish())
             }
-            What::Failed(reason) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_failed", reason)),
+            What::Failed(reason) => Err(failed(reason)),
         }
     }
 
@@ -118,6 +126,21 @@ impl Answer {
     fn counts(&self) -> Value {
         let (prompt, drawn) = (self.prompt_tokens, self.choices.iter().map(|choice| choice.tokens).sum::<usize>());
         json!({"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn})
+    }
+}
+
+fn failed(reason: String) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_failed", reason)
+}
+
+impl Drop for Answer {
+    /// Says what was drawn, also for a client that has gone.
+    fn drop(&mut self) {
+        let (prompt, drawn) = (self.prompt_tokens, self.choices.iter().map(|choice| choice.tokens).sum::<usize>());
+        let mut ends: Vec<&str> = self.choices.iter().map(|choice| choice.finish.unwrap_or("cancelled")).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        self.line.say(format!("{prompt} tokens in, {drawn} out, {}", ends.join(" and ")));
     }
 }
 

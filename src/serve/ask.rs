@@ -2,10 +2,9 @@
 
 use super::Served;
 use super::fields::Fields;
+use super::messages::chat;
 use super::refusal::Refusal;
-use crate::data::record::{Role, Turn};
 use crate::generate::{Request, Sampling};
-use crate::input::quoted;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -13,6 +12,8 @@ use serde_json::{Value, json};
 const MOST_STOPS: usize = 16;
 /// Bytes of one of them: each token is compared with all of their beginnings.
 const LONGEST_STOP: usize = 256;
+/// Highest temperature, as OpenAI has it: beyond it a client means something else.
+const HOTTEST: f64 = 2.0;
 /// Tokens of a completion that says nothing about it, as OpenAI has it.
 const COMPLETION_TOKENS: usize = 16;
 
@@ -47,9 +48,9 @@ impl Ask {
     pub fn read(kind: Kind, body: &[u8], served: &Served, most: usize) -> Result<Ask, Refusal> {
         let mut fields = Fields::read(body)?;
         check_model(&mut fields, served)?;
-        let (prompts, end) = match kind {
-            Kind::Completion => (prompts(&mut fields, served)?, served.tokenizer.eos()),
-            Kind::Chat => chat(&mut fields, served)?,
+        let prompts = match kind {
+            Kind::Completion => prompts(&mut fields, served)?,
+            Kind::Chat => vec![chat(&mut fields, served)?],
         };
         let sampling = sampling(&mut fields)?;
         let max_tokens = max_tokens(&mut fields, kind)?.unwrap_or(served.capacity);
@@ -65,16 +66,9 @@ impl Ask {
                 format_args!("asks for more than the {most} sequences that fit at a time"),
             ));
         }
-        let mut ids = vec![end];
-        ids.extend(Some(served.tokenizer.eos()).filter(|&eos| eos != end));
-        let request = |prompt: &Vec<u32>, i: u64| {
-            let sampling = Sampling { seed: sampling.seed.wrapping_add(i), ..sampling.clone() };
-            Request { prompt: prompt.clone(), max_tokens, stop: ids.clone(), sampling }
-        };
-        let requests = prompts.iter().flat_map(|prompt| (0..n as u64).map(move |i| (prompt, i)));
         Ok(Ask {
             kind,
-            requests: requests.map(|(prompt, i)| request(prompt, i)).collect(),
+            requests: Request::all(&prompts, n, (max_tokens, &served.ends), &sampling),
             prompt_tokens: prompts.iter().map(Vec::len).sum(),
             stops,
             stream,
@@ -99,13 +93,13 @@ fn check_model(fields: &mut Fields, served: &Served) -> Result<(), Refusal> {
 fn prompts(fields: &mut Fields, served: &Served) -> Result<Vec<Vec<u32>>, Refusal> {
     let wrong = || Refusal::field("prompt", "must be a string, a list of strings, or tokens");
     let prompts = match fields.take("prompt").ok_or_else(|| Refusal::field("prompt", "is missing"))? {
-        Value::String(text) => vec![started(&text, served)],
+        Value::String(text) => vec![served.tokenizer.begun(&text)],
         Value::Array(list) => match list.first() {
             None => return Err(Refusal::field("prompt", "is an empty list")),
             Some(Value::Number(_)) => vec![tokens(&list, served)?],
             Some(_) => {
                 let each = list.iter().map(|item| match item {
-                    Value::String(text) => Ok(started(text, served)),
+                    Value::String(text) => Ok(served.tokenizer.begun(text)),
                     Value::Array(list) => tokens(list, served),
                     _ => Err(wrong()),
                 });
@@ -117,11 +111,6 @@ fn prompts(fields: &mut Fields, served: &Served) -> Result<Vec<Vec<u32>>, Refusa
     prompts.iter().try_for_each(|prompt| fits("prompt", prompt, served)).map(|()| prompts)
 }
 
-/// The tokens of a text from its start.
-fn started(text: &str, served: &Served) -> Vec<u32> {
-    Request::text(&served.tokenizer, text, 0, Sampling::default()).prompt
-}
-
 fn tokens(list: &[Value], served: &Served) -> Result<Vec<u32>, Refusal> {
     let known = served.tokenizer.vocab_size();
     let id = |value: &Value| value.as_u64().filter(|&id| id < known as u64).map(|id| id as u32);
@@ -130,7 +119,7 @@ fn tokens(list: &[Value], served: &Served) -> Result<Vec<u32>, Refusal> {
 }
 
 /// Refuses a prompt that leaves no room for an answer.
-fn fits(name: &str, prompt: &[u32], served: &Served) -> Result<(), Refusal> {
+pub(super) fn fits(name: &str, prompt: &[u32], served: &Served) -> Result<(), Refusal> {
     let (tokens, capacity) = (prompt.len(), served.capacity);
     match tokens {
         0 => Err(Refusal::field(name, "has no token")),
@@ -140,52 +129,6 @@ fn fits(name: &str, prompt: &[u32], served: &Served) -> Result<(), Refusal> {
             Err(Refusal { code: Some("context_length_exceeded"), ..Refusal::field(name, reason) })
         }
     }
-}
-
-/// `messages` up to where the assistant is to answer, and the token that ends its answer.
-fn chat(fields: &mut Fields, served: &Served) -> Result<(Vec<Vec<u32>>, u32), Refusal> {
-    let encoder = served.encoder.as_ref().map_err(|reason| {
-        let message = format!("the model cannot chat: {reason}");
-        Refusal::new(StatusCode::BAD_REQUEST, "model_cannot_chat", message)
-    })?;
-    let Some(messages) = fields.take("messages") else { return Err(Refusal::field("messages", "is missing")) };
-    let turns = match messages {
-        Value::Array(list) if !list.is_empty() => {
-            list.iter().enumerate().map(|(i, message)| turn(i, message)).collect::<Result<Vec<_>, _>>()?
-        }
-        _ => return Err(Refusal::field("messages", "must be a list with at least one message")),
-    };
-    let refuse = |reason| Refusal::field("messages", format_args!("cannot be written: the chat template {reason}"));
-    let prompt = encoder.prompt(&turns).map_err(refuse)?;
-    fits("messages", &prompt, served)?;
-    Ok((vec![prompt], encoder.end()))
-}
-
-/// A message; its content is a text, or a list of parts of text.
-fn turn(i: usize, message: &Value) -> Result<Turn, Refusal> {
-    let refuse = |what: &str, reason: String| Refusal::field(&format!("messages[{i}]{what}"), reason);
-    let Value::Object(message) = message else { return Err(refuse("", "must be an object".to_owned())) };
-    if let Some(key) = message.keys().find(|key| !["role", "content", "name"].contains(&key.as_str())) {
-        return Err(refuse("", format!("has {}, which is not supported", quoted(key))));
-    }
-    let role = match message.get("role").and_then(Value::as_str) {
-        Some("system" | "developer") => Role::System,
-        Some("user") => Role::User,
-        Some("assistant") => Role::Assistant,
-        Some(other) => return Err(refuse(".role", format!("is {}; use system, user or assistant", quoted(other)))),
-        None => return Err(refuse(".role", "must be system, user or assistant".to_owned())),
-    };
-    let part = |part: &Value| {
-        let text = part.get("text").and_then(Value::as_str);
-        text.filter(|_| part.get("type").and_then(Value::as_str) == Some("text")).map(str::to_owned)
-    };
-    let content = match message.get("content") {
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(Value::Array(parts)) => parts.iter().map(part).collect(),
-        _ => None,
-    };
-    let content = content.ok_or_else(|| refuse(".content", "must be a string, or a list of parts of text".to_owned()));
-    Ok(Turn::new(role, content?))
 }
 
 /// How tokens are drawn; without `seed`, each time anew.
@@ -205,6 +148,10 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, Refusal> {
         min_p: fields.number("min_p", 0.0)?,
         seed,
     };
+    if sampling.temperature > HOTTEST {
+        let reason = format!("is {}; it must be from 0 to {HOTTEST}", sampling.temperature);
+        return Err(Refusal::field("temperature", reason));
+    }
     sampling.validate(str::to_owned).map_err(|error| {
         let message = error.to_string();
         let param = message.split(' ').next().map(str::to_owned);

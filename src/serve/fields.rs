@@ -27,6 +27,8 @@ impl Fields {
             let message = format!("the body {reason}");
             Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", message)
         };
+        // As in files: some systems write a byte-order mark before any text.
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         json_object(body).map(Fields).map_err(refuse)
     }
 
@@ -58,25 +60,40 @@ impl Fields {
 
     /// Refuses a field of OpenAI's that is not supported, unless it has one of the values that ask for nothing.
     pub fn unsupported(&mut self, name: &str, neutral: &[Value]) -> Result<(), Refusal> {
+        self.only(name, neutral, "is not supported by this server; leave it out")
+    }
+
+    /// Refuses a field for this reason, unless it has one of the values that change nothing.
+    pub fn only(&mut self, name: &str, neutral: &[Value], reason: &str) -> Result<(), Refusal> {
         match self.take(name) {
-            Some(value) if !neutral.contains(&value) => Err(Refusal {
-                code: Some("unsupported_parameter"),
-                ..Refusal::field(name, "is not supported by this server; leave it out")
-            }),
+            Some(value) if !neutral.contains(&value) => {
+                Err(Refusal { code: Some("unsupported_parameter"), ..Refusal::field(name, reason) })
+            }
             _ => Ok(()),
         }
     }
 
-    /// Refuses what nobody took.
+    /// Refuses what nobody took. Null asks for nothing, whatever the field.
     pub fn end(mut self) -> Result<(), Refusal> {
         WITHOUT_EFFECT.iter().for_each(|name| drop(self.take(name)));
-        match self.0.keys().next() {
-            Some(name) => Err(Refusal {
+        match self.0.iter().find(|(_, value)| !value.is_null()) {
+            Some((name, _)) => Err(Refusal {
                 code: Some("unknown_parameter"),
                 param: Some(name.chars().take(40).collect()),
                 ..Refusal::field(&quoted(name), "is no field that this server knows; leave it out")
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether a value asks for nothing: null, or an empty text, list or object.
+pub fn asks_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
     }
 }

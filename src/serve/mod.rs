@@ -1,8 +1,8 @@
 //! A model behind HTTP, by the interface of OpenAI's that clients know.
 //!
 //! In reading order: `engine` (the thread that owns the model), `http` and `patient` (connections and their limits),
-//! `site` (what is at which address), `fields` and `ask` (what a client asks for), `answer` (what it gets), `refusal`
-//! (or why not).
+//! `site` (what is at which address), `host` (by which name it is asked), `fields`, `ask` and `messages` (what a client
+//! asks for), `answer` (what it gets), `refusal` (or why not), `line` (what is noted of it).
 //!
 //! Everything that comes by a connection is hostile: it is read within limits of size and time, and refused by a status
 //! from 400 on with one sentence.
@@ -11,10 +11,15 @@ mod answer;
 pub mod ask;
 mod engine;
 mod fields;
+mod host;
 mod http;
+mod line;
+mod messages;
 mod patient;
 pub mod refusal;
 mod site;
+
+pub use host::Hosts;
 
 use crate::chat::Encoder;
 use crate::error::{Error, Result};
@@ -37,10 +42,16 @@ pub struct Served {
     pub tokenizer: Tokenizer,
     /// How it is told conversations, or why it cannot chat.
     pub encoder: std::result::Result<Encoder, String>,
+    /// Tokens that end an answer.
+    pub ends: Vec<u32>,
     /// Tokens of a sequence, prompt and answer together.
     pub capacity: usize,
     /// When the server began, in seconds since 1970.
     pub created: u64,
+    /// By which names it may be asked.
+    pub hosts: Hosts,
+    /// Whether each request gets a line on standard error.
+    pub verbose: bool,
 }
 
 /// How much is taken.

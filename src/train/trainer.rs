@@ -20,7 +20,7 @@ use crate::checkpoint::draft::{Disk, SystemDisk};
 use crate::config::Config;
 use crate::data::prefetch::prefetch;
 use crate::error::{Error, Result};
-use crate::generate::{Generator, Request, Sampling};
+use crate::generate::{Generator, Request, Sampling, continued, ends_of};
 use crate::model::lora::is_adapter;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
@@ -336,10 +336,18 @@ impl<'a> Trainer<'a> {
             sampler.load_parameter(number, &values)?;
         }
         let prompt = &self.config.train.sample_prompt;
-        let sampling = Sampling { seed: self.config.train.seed ^ step, ..Sampling::default() };
-        let request = Request::text(self.tokenizer, prompt, SAMPLE_TOKENS, sampling);
-        let drawn = sampler.generate(&[request])?;
-        let drawn: String = drawn.iter().map(|completion| self.tokenizer.decode(&completion.tokens)).collect();
+        let sampling = Sampling { seed: self.config.train.seed, ..Sampling::default() };
+        let request = Request {
+            sampling: sampling.of_sequence(&[], step),
+            prompt: self.tokenizer.begun(prompt),
+            max_tokens: SAMPLE_TOKENS,
+            stop: ends_of(self.tokenizer, [self.config.model.eos_token_id]),
+        };
+        let drawn = match sampler.generate(std::slice::from_ref(&request)) {
+            Err(Error::Numerics(reason)) => return self.say(&format!("step {step}: no sample: {reason}")),
+            drawn => drawn?,
+        };
+        let drawn: String = drawn.iter().map(|one| continued(self.tokenizer, &request.prompt, &one.tokens)).collect();
         let text = format!("{prompt}{drawn}");
         self.journal.sample(step, &text);
         self.say(&format!("step {step}: sample: {}", printable(&text.trim().replace('\n', " "))));

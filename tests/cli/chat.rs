@@ -23,7 +23,17 @@ fn messages_are_answered_and_commands_obeyed() {
     let done = talk(at.path(), &[], script);
     assert_eq!(done.code, 0, "{}", done.err);
     assert_eq!(done.err.matches(" tokens/s]").count(), 3, "{}", done.err);
-    assert!(done.err.contains("5 messages are in talk.jsonl") && done.err.contains("Ctrl-C"), "{}", done.err);
+    for words in [
+        "5 messages are in talk.jsonl",
+        "Ctrl-C",
+        "the conversation is forgotten",
+        "the model is told from now on: Be kind.",
+        "the model is told nothing",
+        "the temperature is 0",
+        "was taught plain text, it seems, and no conversations",
+    ] {
+        assert!(done.err.contains(words), "{}", done.err);
+    }
     let saved = fs::read_to_string(at.path().join("talk.jsonl")).unwrap();
     let lines: Vec<Value> = saved.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let said = |line: &Value| -> Vec<(String, String)> {
@@ -46,7 +56,7 @@ fn messages_are_answered_and_commands_obeyed() {
 fn a_script_ends_at_what_cannot_be_done() {
     let at = tempfile::tempdir().unwrap();
     let long = "Mara ".repeat(100);
-    let lines: [(Vec<u8>, &str); 9] = [
+    let lines: [(Vec<u8>, &str); 10] = [
         (format!("{long}\nnext\n").into(), "there is room for 64 with the answer; /reset begins a new one"),
         (b"/dance\nnext\n".to_vec(), "no command /dance"),
         (b"/temperature hot\n".to_vec(), "/temperature needs a number"),
@@ -54,6 +64,7 @@ fn a_script_ends_at_what_cannot_be_done() {
         (b"/temperature NaN\n".to_vec(), "/temperature is NaN"),
         (b"/save\n".to_vec(), "name of a file"),
         (b"/save none/talk\n".to_vec(), "not a folder"),
+        (b"/system Be kind.\n/save talk\n".to_vec(), "no conversation to save"),
         (b"a\xff\n".to_vec(), "not UTF-8"),
         (vec![b'a'; (1 << 20) + 1], "line of more than"),
     ];

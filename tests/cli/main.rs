@@ -7,6 +7,7 @@ mod chat; // conversations, and a server that cannot begin
 mod corpora; // the user's data
 mod device; // what needs an adapter
 mod drawn; // GRPO and PPO
+mod ends; // what ends an answer
 mod events; // for TensorBoard
 mod export; // models out to transformers and in from it
 mod files; // models and tensor files, sound and broken

@@ -23,8 +23,8 @@ use hadal::error::{Error, Result};
 use hadal::model::params::parameters;
 use hadal::plot::raster::raster;
 use hadal::plot::{PlotOptions, Run, render};
-use hadal::serve::Served;
 use hadal::serve::ask::{Ask, Kind};
+use hadal::serve::{Hosts, Served};
 use hadal::tokenizer::Tokenizer;
 use hadal::train::checkpoint::TrainerState;
 use hadal::train::journal::read_stamped;
@@ -317,7 +317,8 @@ fn read_request(_: &Path, bytes: &[u8]) -> Result<()> {
         let tokenizer = Tokenizer::load("world").unwrap();
         let template = Template::chatml(&tokenizer).unwrap();
         let encoder = Ok(Encoder::new(template, tokenizer.clone(), SftMask::default()).unwrap());
-        Served { name: "m".to_owned(), encoder, tokenizer, capacity: 256, created: 0 }
+        let (name, hosts, ends) = ("m".to_owned(), Hosts::new("127.0.0.1", true), vec![tokenizer.eos()]);
+        Served { name, encoder, tokenizer, ends, capacity: 256, created: 0, hosts, verbose: false }
     });
     let by = |kind| Ask::read(kind, bytes, &SERVED, 128);
     let ask = by(Kind::Chat).or_else(|_| by(Kind::Completion)).map_err(|refusal| Error::Usage(refusal.message))?;

@@ -191,6 +191,7 @@ pub fn whole(completion: &Completion) -> Vec<u32> {
     let end = match completion.finish {
         Finish::Stop(token) => Some(token),
         Finish::Length => None,
+        Finish::NotFinite => panic!("logits are not finite"),
     };
     completion.tokens.iter().copied().chain(end).collect()
 }

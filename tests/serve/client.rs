@@ -61,6 +61,11 @@ impl Server {
     pub fn start(model: &str, more: &[&str]) -> Server {
         let mut command = hadal(models());
         command.args(["serve", model, "--backend", "cpu", "--port", "0"]).args(more);
+        Server::begin(command)
+    }
+
+    /// Begins what `command` serves.
+    pub fn begin(mut command: Command) -> Server {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
@@ -89,7 +94,7 @@ impl Server {
     }
 
     pub fn get(&self, path: &str) -> Reply {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes())
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())
     }
 
     pub fn post(&self, path: &str, body: &str) -> Reply {
@@ -155,7 +160,8 @@ impl Drop for Server {
 
 /// The bytes of a request with a body of JSON.
 pub fn posting(path: &str, body: &str) -> Vec<u8> {
-    let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n");
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n");
     format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::Write;
 
 /// Bodies that are refused with status 400, and what the refusal says; the first word is the field at fault.
-const WRONG_COMPLETIONS: [(&str, &str); 38] = [
+const WRONG_COMPLETIONS: [(&str, &str); 39] = [
     ("", "not valid JSON"),
     ("{", "not valid JSON"),
     ("[]", "not an object"),
@@ -27,6 +27,7 @@ const WRONG_COMPLETIONS: [(&str, &str); 38] = [
     (r#"{"prompt": "a", "max_tokens": 1.5}"#, "max_tokens must"),
     (r#"{"prompt": "a", "max_tokens": "9"}"#, "max_tokens must"),
     (r#"{"prompt": "a", "temperature": -1}"#, "temperature is -1"),
+    (r#"{"prompt": "a", "temperature": 5}"#, "temperature is 5; it must be from 0 to 2"),
     (r#"{"prompt": "a", "temperature": "hot"}"#, "temperature must"),
     (r#"{"prompt": "a", "temperature": 1e999}"#, "not valid JSON"),
     (r#"{"prompt": "a", "top_p": 0}"#, "top_p is 0"),
@@ -47,7 +48,7 @@ const WRONG_COMPLETIONS: [(&str, &str); 38] = [
     (r#"{"prompt": "a", "\u001b[2J": 1}"#, "no field"),
 ];
 
-const WRONG_CHATS: [(&str, &str); 14] = [
+const WRONG_CHATS: [(&str, &str); 18] = [
     ("{}", "messages is missing"),
     (r#"{"messages": []}"#, "messages must"),
     (r#"{"messages": "hi"}"#, "messages must"),
@@ -57,7 +58,17 @@ const WRONG_CHATS: [(&str, &str); 14] = [
     (r#"{"messages": [{"role": "user"}]}"#, "messages[0].content must"),
     (r#"{"messages": [{"role": "user", "content": 5}]}"#, "messages[0].content must"),
     (r#"{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}"#, "messages[0].content must"),
-    (r#"{"messages": [{"role": "user", "content": "a", "tool_calls": []}]}"#, "messages[0] has"),
+    (r#"{"messages": [{"role": "user", "content": "a", "tool_calls": [{}]}]}"#, "messages[0] has"),
+    (r#"{"messages": [{"role": "assistant", "content": "a", "refusal": "no"}]}"#, "messages[0] has"),
+    (
+        r#"{"messages": [{"role": "user", "content": "a"}], "continue_final_message": true}"#,
+        "continue_final_message does",
+    ),
+    (
+        r#"{"messages": [{"role": "assistant", "content": "a"}], "add_generation_prompt": true}"#,
+        "add_generation_prompt d",
+    ),
+    (r#"{"messages": [{"role": "user", "content": "a"}], "reasoning_effort": "low"}"#, "reasoning_effort"),
     (r#"{"messages": [{"role": "user", "content": "a"}], "tools": [{}]}"#, "tools is not supported"),
     (r#"{"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}}"#, "response"),
     (r#"{"messages": [{"role": "user", "content": "a"}], "logprobs": true}"#, "logprobs is not supported"),
@@ -94,13 +105,21 @@ fn what_is_wrong_with_a_body_is_said() {
 #[test]
 fn other_addresses_methods_and_types_are_refused() {
     let server = Server::start("world", &["--context", "64"]);
-    for path in ["/", "/v1", "/v1/embeddings", "/v1/models/other", "/%00", "/../../etc/passwd"] {
+    for path in ["/v1", "/v1/embeddings", "/v1/models/other", "/%00", "/../../etc/passwd"] {
         assert_eq!(server.get(path).status, 404, "{path}");
     }
     let other = server.post(COMPLETIONS, r#"{"model": "other", "prompt": "a"}"#);
     assert!(other.status == 404 && other.json()["error"]["code"] == "model_not_found", "{other:?}");
-    for (path, method) in [(CHAT, "GET"), (COMPLETIONS, "OPTIONS"), ("/health", "POST"), ("/v1/models", "DELETE")] {
-        let reply = server.send(format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes());
+    for (path, method) in [
+        (CHAT, "GET"),
+        (COMPLETIONS, "OPTIONS"),
+        ("/health", "POST"),
+        ("/v1/models", "DELETE"),
+        (CHAT, "HEAD"),
+        ("/", "POST"),
+    ] {
+        let reply =
+            server.send(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes());
         assert!(reply.status == 405 && reply.headers.contains("\r\nallow: "), "{reply:?}");
     }
     // As a page of another site could send it.
@@ -109,11 +128,33 @@ fn other_addresses_methods_and_types_are_refused() {
 }
 
 #[test]
+fn a_page_whose_name_leads_here_is_refused() {
+    let server = Server::start("world", &["--context", "64"]);
+    let asked = |host: &str| {
+        let asking = String::from_utf8(posting(COMPLETIONS, r#"{"prompt": "a", "max_tokens": 1}"#)).unwrap();
+        server.send(asking.replace("host: localhost\r\n", host).as_bytes()).status
+    };
+    for host in ["127.0.0.1:8000", "[::1]:8000", "localhost:1", "LOCALHOST", "10.1.2.3"] {
+        assert_eq!(asked(&format!("host: {host}\r\n")), 200, "{host}");
+    }
+    for host in ["evil.example", "evil.example:8000", "localhost.evil.example"] {
+        assert_eq!(asked(&format!("host: {host}\r\n")), 403, "{host}");
+    }
+    assert_eq!(asked("host: localhost\r\nhost: evil.example\r\n"), 403);
+    let whole = "GET http://evil.example/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert_eq!(server.send(whole.as_bytes()).status, 403);
+    assert_eq!(server.send(b"GET /health HTTP/1.0\r\n\r\n").status, 200, "an old client names none");
+    let open = Server::start("world", &["--context", "64", "--host", "0.0.0.0"]);
+    assert_eq!(open.send(b"GET /health HTTP/1.1\r\nhost: box.lan\r\nconnection: close\r\n\r\n").status, 200);
+}
+
+#[test]
 fn what_is_too_large_or_no_http_hurts_nobody() {
     let server = Server::start("world", &["--context", "64", "--max-body", "10KiB"]);
     let body = json!({"prompt": "a".repeat(20_000)}).to_string();
     assert_eq!(server.post(COMPLETIONS, &body).status, 413);
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     assert_eq!(server.send(chunked.as_bytes()).status, 413);
     // Bodies that were not sent, and never will be.
@@ -150,7 +191,7 @@ fn what_is_too_large_or_no_http_hurts_nobody() {
 #[ignore = "waits for limits of time, half a minute"]
 fn who_is_too_slow_is_closed() {
     let server = Server::start("world", &["--context", "4096"]);
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let dripping = |begin: String, drop: &str| {
         let (mut stream, begun) = (server.connect(), std::time::Instant::now());
         stream.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
