@@ -2,6 +2,7 @@
 //! preferences between answers, and questions for rewards.
 
 mod columns; // what stands beside the keys of a shape
+mod forms; // public forms of chats, as transformers writes and encodes them
 mod labels; // ids and targets, by hand
 #[path = "../common/models.rs"]
 mod models;
