@@ -11,6 +11,7 @@ mod chunk;
 mod component;
 mod file;
 mod lack;
+mod marked;
 mod oniguruma;
 mod own;
 mod possessive;
@@ -21,6 +22,7 @@ mod words;
 mod write;
 
 pub use chunk::{Cuts, piece};
+pub use marked::{Marked, Placed};
 pub use train::{MIN_VOCAB, SPECIAL_TOKENS, train_bpe};
 pub use write::{CHAT_TEMPLATE, CHATML};
 

@@ -1,13 +1,21 @@
 //! A conversation as tokens, and which of them a model is to learn.
 //!
-//! Frames and contents are encoded each by itself: a name of a special token is one token in a frame of the template,
-//! and plain text in what a message says, so nobody can forge the end of a turn.
+//! The template's text is encoded as a whole, as transformers does it: a token may begin in a frame and end in what a
+//! message says. But a name of a special token is one token in a frame of the template alone, and plain text in what a
+//! message says, so nobody can forge the end of a turn.
+//!
+//! A model learns what it has to generate: all that follows the text of the prompt that asks for an answer, up to the
+//! token that ends it; or what the template itself says is generated. It generates after the tokens of the prompt, so
+//! where these are not the first tokens of the whole (a token would reach over the prompt's end), the text is encoded
+//! in two parts there.
 
-use super::template::{Segment, Template};
+use super::template::Template;
+use super::written::Written;
 use crate::config::sft::SftMask;
 use crate::data::record::{Role, Turn};
 use crate::error::{Error, Result};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Marked, Placed, Tokenizer};
+use std::ops::Range;
 
 /// A conversation's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,11 +27,6 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    fn push(&mut self, ids: &[u32], counted: bool) {
-        self.ids.extend(ids);
-        self.counted.resize(self.ids.len(), counted);
-    }
-
     /// Targets that count.
     pub fn targets(&self) -> usize {
         self.counted.iter().skip(1).filter(|&&counted| counted).count()
@@ -33,11 +36,18 @@ impl Encoded {
 /// Encodes conversations by one template, tokenizer and mask.
 pub struct Encoder {
     template: Template,
-    tokenizer: Tokenizer,
+    marked: Marked,
     mask: SftMask,
-    /// The special tokens by name, the longest first.
-    special: Vec<(String, u32)>,
     end: u32,
+    lead: String,
+}
+
+/// An answer in a conversation's text: the bytes that the prompt for it ends at, and those of what it says.
+struct Answer {
+    begin: usize,
+    content: Range<usize>,
+    /// Where the next message begins to say something, or the text ends.
+    next: usize,
 }
 
 impl Encoder {
@@ -47,19 +57,21 @@ impl Encoder {
     /// If the template fails on a plain conversation, ends no answer with a special token of the vocabulary, or, for
     /// the seed's mask, is not ChatML.
     pub fn new(template: Template, tokenizer: Tokenizer, mask: SftMask) -> Result<Encoder> {
-        let mut special = tokenizer.special_tokens();
-        special.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.cmp(b)));
+        let marked = Marked::new(tokenizer, template.source())?;
         let probe = [Turn::new(Role::User, "a"), Turn::new(Role::Assistant, "b")];
         let fail = |reason: String| Error::config("sft.chat_template", format!("{}: it {reason}", template.name()));
-        let segments = template.segments(&probe, false).map_err(fail)?;
-        let Some(Segment::Frame(after)) = segments.last() else { unreachable!("segments end with a frame") };
-        let first = split(after, &special).into_iter().find_map(|part| part.err());
+        let (written, prompts) = template.write_answers(&probe, &[1]).map_err(fail)?;
+        let placed = marked.encode(&written.text, &plain(&written), &[]);
+        let answers = answers(&written, &[1], &prompts);
+        let lead = answers.first().map_or("", |answer| &written.text[answer.begin..answer.content.start]).to_owned();
+        let after = |one: &&Placed| answers.first().is_some_and(|answer| one.bytes.start >= answer.content.end);
+        let end = placed.iter().filter(after).find(|one| marked.is_special(one.id)).map(|one| one.id);
         let reason = "ends no answer with a special token of the vocabulary, by which a model could stop";
-        let end = first.ok_or_else(|| fail(reason.to_owned()))?;
+        let end = end.ok_or_else(|| fail(reason.to_owned()))?;
         if mask == SftMask::Seed && !template.is_chatml() {
             return Err(Error::config("sft.sft_mask", "is \"seed\", which is for ChatML alone; leave out one of both"));
         }
-        Ok(Encoder { template, tokenizer, mask, special, end })
+        Ok(Encoder { template, marked, mask, end, lead })
     }
 
     /// The token that ends an answer.
@@ -69,12 +81,23 @@ impl Encoder {
 
     /// The vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        self.marked.tokenizer()
     }
 
     /// The template.
     pub fn template(&self) -> &Template {
         &self.template
+    }
+
+    /// What a generated text says: without what the template writes between its prompt and an answer, which a model
+    /// generates as well.
+    pub fn said<'t>(&self, generated: &'t str) -> &'t str {
+        generated.strip_prefix(self.lead.as_str()).unwrap_or(generated)
+    }
+
+    /// Tokens that a model generates to say `text`, the one that ends it included.
+    pub fn length_of(&self, text: &str) -> usize {
+        self.tokenizer().encode(&format!("{}{text}", self.lead)).len() + 1
     }
 
     /// The tokens of a conversation. What the assistant says and is to be learnt counts, up to the token that ends it.
@@ -90,46 +113,67 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn encode_from(&self, turns: &[Turn], first: usize) -> std::result::Result<Encoded, String> {
-        let counts = |turn: usize| turn >= first && turns[turn].role == Role::Assistant && turns[turn].learnt;
-        let segments = self.template.segments(turns, false)?;
-        let mut encoded = Encoded::default();
-        let mut answered = false; // the frame follows an answer that its first special token ends
-        for (i, segment) in segments.iter().enumerate() {
-            match segment {
-                Segment::Content(turn, text) => {
-                    answered = counts(*turn);
-                    encoded.push(&self.tokenizer.encode(text), answered);
+        let counts = |turn: &Turn| turn.role == Role::Assistant && turn.learnt;
+        let numbers: Vec<usize> = (first..turns.len()).filter(|&i| counts(&turns[i])).collect();
+        let (written, prompts) = self.template.write_answers(turns, &numbers)?;
+        let answers = answers(&written, &numbers, &prompts);
+        let placed = self.place(&written, &answers);
+        let mut counted = vec![false; placed.len()];
+        let mut count = |bytes: &Range<usize>, whole: bool| {
+            let from = placed.partition_point(|one| one.bytes.end < bytes.start);
+            for (one, counted) in placed.iter().zip(&mut counted).skip(from) {
+                if one.bytes.start >= bytes.end {
+                    break;
                 }
-                Segment::Frame(text) => {
-                    let next = segments.get(i + 1);
-                    let answer = matches!(next, Some(Segment::Content(turn, _)) if counts(*turn));
-                    self.frame(text, &mut encoded, std::mem::take(&mut answered), answer);
-                }
+                *counted |= one.bytes.end > bytes.start || (whole && one.bytes.start >= bytes.start);
+            }
+        };
+        if self.template.generates() {
+            let all = numbers.len() == turns.iter().filter(|turn| turn.role == Role::Assistant).count();
+            let of = |bytes: &Range<usize>| answers.iter().any(|a| bytes.start < a.next && a.begin < bytes.end);
+            written.generated.iter().filter(|bytes| all || of(bytes)).for_each(|bytes| count(bytes, false));
+        } else {
+            for answer in &answers {
+                count(&(self.begin(&written.text, answer)..self.stop(answer, &placed)), true);
             }
         }
-        Ok(encoded)
+        Ok(Encoded { ids: placed.into_iter().map(|one| one.id).collect(), counted })
     }
 
-    /// Encodes a frame: `ends` an answer, and `begins` one.
-    fn frame(&self, text: &str, encoded: &mut Encoded, mut ends: bool, begins: bool) {
-        let parts = split(text, &self.special);
-        let last = parts.len();
-        for (i, part) in parts.into_iter().enumerate() {
-            match part {
-                Err(id) => encoded.push(&[id], std::mem::take(&mut ends)),
-                Ok(text) => {
-                    let ids = self.tokenizer.encode(text);
-                    // The seed's loss begins behind the role.
-                    let role = if begins && i + 1 == last && self.mask == SftMask::Seed {
-                        self.tokenizer.encode(text.trim_end()).len().min(ids.len())
-                    } else {
-                        ids.len()
-                    };
-                    encoded.push(&ids[..role], ends);
-                    encoded.push(&ids[role..], true);
-                }
-            }
+    /// Where the answer begins to count; the seed's loss begins behind the role.
+    fn begin(&self, text: &str, answer: &Answer) -> usize {
+        match self.mask {
+            SftMask::Answers => answer.begin,
+            SftMask::Seed => text[..answer.content.start].trim_end().len(),
         }
+    }
+
+    /// Where the answer stops to count: behind the token that ends it, if one does before the next message.
+    fn stop(&self, answer: &Answer, placed: &[Placed]) -> usize {
+        let from = placed.partition_point(|one| one.bytes.end <= answer.content.end);
+        let frame = placed[from..].iter().take_while(|one| one.bytes.start < answer.next);
+        let end = frame.into_iter().find(|one| self.marked.is_special(one.id));
+        end.map_or(answer.content.end, |one| one.bytes.end)
+    }
+
+    /// The tokens of a conversation in which each answer follows the tokens that the prompt for it has.
+    fn place(&self, written: &Written, answers: &[Answer]) -> Vec<Placed> {
+        let plain = plain(written);
+        let whole = self.marked.encode(&written.text, &plain, &[]);
+        let mut cuts: Vec<usize> = answers.iter().map(|answer| answer.begin).collect();
+        cuts.dedup();
+        if cuts.is_empty() {
+            return whole;
+        }
+        let parts = self.marked.encode(&written.text, &plain, &cuts);
+        // The tokens before a cut, back to the special token before it: what stands behind those is the same in both.
+        let before = |placed: &[Placed], cut: usize| -> Vec<u32> {
+            let end = placed.partition_point(|one| one.bytes.start < cut);
+            let back = placed[..end].iter().rev().take_while(|one| !self.marked.is_special(one.id));
+            back.map(|one| one.id).collect()
+        };
+        cuts.retain(|&cut| before(&whole, cut) != before(&parts, cut));
+        if cuts.is_empty() { whole } else { self.marked.encode(&written.text, &plain, &cuts) }
     }
 
     /// The tokens of a conversation up to where the assistant is to answer; where the last message is its own, up to
@@ -138,19 +182,13 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn prompt(&self, turns: &[Turn]) -> std::result::Result<Vec<u32>, String> {
-        let mut encoded = Encoded::default();
         let goes_on = turns.last().is_some_and(|turn| turn.role == Role::Assistant);
-        let mut segments = self.template.segments(turns, !goes_on)?;
-        if goes_on {
-            segments.pop(); // what ends the message
+        let mut written = self.template.write(turns, !goes_on)?;
+        if let (true, Some((_, last))) = (goes_on, written.contents.last()) {
+            written.text.truncate(last.end); // what ends the message
         }
-        for segment in segments {
-            match segment {
-                Segment::Content(_, text) => encoded.push(&self.tokenizer.encode(text), false),
-                Segment::Frame(text) => self.frame(&text, &mut encoded, false, false),
-            }
-        }
-        Ok(encoded.ids)
+        let placed = self.marked.encode(&written.text, &plain(&written), &[]);
+        Ok(placed.into_iter().map(|one| one.id).collect())
     }
 
     /// Cuts a conversation on the right to `most` tokens. By the seed's mask an answer that is cut does not count.
@@ -166,26 +204,25 @@ impl Encoder {
     }
 }
 
-/// Text of a template as text and special tokens, in order.
-fn split<'t>(text: &'t str, special: &[(String, u32)]) -> Vec<std::result::Result<&'t str, u32>> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let found = special.iter().filter_map(|(name, id)| Some((rest.find(name.as_str())?, name.len(), *id)));
-        // The first, and of those that begin at one place the longest, which stands first.
-        match found.min_by_key(|(at, _, _)| *at) {
-            Some((at, length, id)) => {
-                if at > 0 {
-                    parts.push(Ok(&rest[..at]));
-                }
-                parts.push(Err(id));
-                rest = &rest[at + length..];
-            }
-            None => {
-                parts.push(Ok(rest));
-                rest = "";
-            }
-        }
+/// What of a text messages say.
+fn plain(written: &Written) -> Vec<Range<usize>> {
+    written.contents.iter().map(|(_, bytes)| bytes.clone()).collect()
+}
+
+/// The answers that the messages `numbers` are, in the order of the text; `prompts` are the last frames of the prompts
+/// that they answer.
+fn answers(written: &Written, numbers: &[usize], prompts: &[Option<String>]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for (i, (number, content)) in written.contents.iter().enumerate() {
+        let Ok(place) = numbers.binary_search(number) else { continue };
+        let start = i.checked_sub(1).map_or(0, |before| written.contents[before].1.end);
+        let frame = &written.text[start..content.start];
+        // As far as the prompt and the frame are the same.
+        let prompt = prompts[place].as_deref().unwrap_or(frame);
+        let same = frame.chars().zip(prompt.chars()).take_while(|(a, b)| a == b);
+        let begin = start + same.map(|(c, _)| c.len_utf8()).sum::<usize>();
+        let next = written.contents.get(i + 1).map_or(written.text.len(), |(_, next)| next.start);
+        answers.push(Answer { begin, content: content.clone(), next });
     }
-    parts
+    answers
 }

@@ -57,7 +57,7 @@ impl Exam {
             for (i, exchange) in chat.into_iter().enumerate() {
                 let prompt = encoder.prompt(&turns[..2 * i + 1]);
                 let prompt = prompt.map_err(|e| Error::config("sft.chat_template", e))?;
-                let answer = encoder.tokenizer().encode(&exchange.answer).len() + 1;
+                let answer = encoder.length_of(&exchange.answer);
                 if prompt.len() + answer <= most {
                     longest = longest.max(answer);
                     prompts.push(prompt);

@@ -1,23 +1,26 @@
 //! How a conversation is written: ChatML, or a Jinja template of the user's, which is read as hostile.
 //!
 //! A template is never run on its own over a conversation: its text would not tell what is a mark and what somebody
-//! wrote. It is rendered with a placeholder for each message's content, and must give each of them back once and in
-//! order; what stands between is the template's, and only there are names of special tokens special tokens. That the
-//! contents put in their places make the text that the template makes of the conversation itself is checked as well, so
-//! a template that looks into contents, or changes them other than by trimming their ends, is refused.
+//! wrote. It is rendered with a placeholder for each message's content, and must give each of them back once; what
+//! stands between is the template's, and only there are names of special tokens special tokens. That the contents put
+//! in their places make the text that the template makes of the conversation itself is checked as well, so a template
+//! that looks into contents, or changes them other than by trimming their ends, is refused.
 
-use crate::data::record::Turn;
+use super::written::{GENERATED, PLACEHOLDER, Skeleton, Written};
+use super::{python, tags};
+use crate::data::record::{Role, Turn};
 use crate::error::{Error, Result};
-use crate::input::{one_line, quoted, read_text};
+use crate::input::{one_line, quoted};
 use crate::quiet::quietly;
 use crate::tokenizer::{CHATML, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{Environment, ErrorKind, context};
-use std::path::Path;
+use minijinja::{Environment, ErrorKind, State};
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Largest template, in bytes: several times the largest published one.
-const MAX_BYTES: u64 = 64 << 10;
+const MAX_BYTES: usize = 64 << 10;
 /// What rendering may cost: one for an instruction and for every 64 bytes that are made. Published templates need some
 /// hundreds a message.
 const FUEL: u64 = 1 << 20;
@@ -25,26 +28,22 @@ const FUEL: u64 = 1 << 20;
 /// level for every other byte at most, and as the values that it makes, a level for every few of [`FUEL`]. What of the
 /// stack is not needed takes no memory.
 const STACK: usize = 256 << 20;
-/// Stands before and after the number of a message in place of its content: no text has these characters, which stay
-/// unassigned for ever.
-const PLACEHOLDER: [char; 2] = ['\u{10fffe}', '\u{10ffff}'];
+/// Different frames before answers of one conversation for which the prompts are written.
+const MOST_FRAMES: usize = 64;
+/// What a template is called inside of its environment.
+const NAME: &str = "chat";
+/// The variable that holds the time.
+const NOW: &str = "__now";
 
 /// A checked template.
 pub struct Template {
     environment: Environment<'static>,
     name: String,
     source: String,
-    /// What `bos_token` and `eos_token` stand for: texts begin with the token that ends them.
-    end: String,
-}
-
-/// A part of a conversation's text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment<'t> {
-    /// Text of the template, in which names of special tokens are special tokens.
-    Frame(String),
-    /// What the message of this number says.
-    Content(usize, &'t str),
+    /// Special tokens by the names that templates know them by.
+    named: Vec<(&'static str, String)>,
+    /// Whether it says what the assistant generates.
+    generates: bool,
 }
 
 /// A message as templates see it.
@@ -58,31 +57,35 @@ impl Template {
         Self::parse("ChatML", CHATML, tokenizer)
     }
 
-    /// The template in the file `path`.
+    /// The template with the text `source`; `name` is for errors.
     ///
     /// # Errors
-    /// If it cannot be read, or is no Jinja template.
-    pub fn open(path: &Path, tokenizer: &Tokenizer) -> Result<Template> {
-        let source = read_text(path, MAX_BYTES)?;
-        Self::parse(&path.to_string_lossy(), &source, tokenizer)
-    }
-
-    /// The template with the text `source`; `name` is for errors.
+    /// If it is no Jinja template.
     pub fn parse(name: &str, source: &str, tokenizer: &Tokenizer) -> Result<Template> {
+        let fail = |reason: String| Error::file(name, format!("is no chat template: {reason}"));
+        let source = tags::lines(source);
+        if source.len() > MAX_BYTES || source.contains(PLACEHOLDER) || source.contains(GENERATED) {
+            let reason = format!("it has more than {MAX_BYTES} bytes, or characters that never stand for anything");
+            return Err(fail(reason));
+        }
+        let rewritten = tags::rewrite(&source);
         let mut environment = Environment::new();
         // As transformers sets it.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|e| Error::file(name, one_line(&e)))?);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        let raise = |message: String| -> std::result::Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        };
-        environment.add_function("raise_exception", raise);
-        let read = || environment.add_template_owned("chat", source.to_owned()).map_err(|e| one_line(&e));
-        deeply(read).map_err(|e| Error::file(name, format!("is no chat template: {e}")))?;
-        let end = tokenizer.decode(&[tokenizer.eos()]);
-        Ok(Template { environment, name: name.to_owned(), source: source.to_owned(), end })
+        python::add(&mut environment);
+        environment.add_function("raise_exception", python::raise);
+        environment.add_function("strftime_now", |state: &State, format: &str| {
+            python::strftime(state.lookup(NOW).and_then(|now| now.as_i64()).unwrap_or_default(), format)
+        });
+        let [begin, end] = GENERATED;
+        environment.add_filter(tags::GENERATION, move |text: String| format!("{begin}{text}{end}"));
+        let generates = rewritten.contains(tags::GENERATION);
+        let read = || environment.add_template_owned(NAME, rewritten).map_err(|e| one_line(&e));
+        deeply(read).map_err(fail)?;
+        let named = tokenizer.named_tokens();
+        Ok(Template { environment, name: name.to_owned(), source, named, generates })
     }
 
     /// What it is called in errors.
@@ -100,62 +103,106 @@ impl Template {
         self.source == CHATML
     }
 
-    /// The text of a conversation; with `prompt`, up to where the assistant is to go on.
+    /// Whether it says itself, by tags of generation, what the assistant generates.
+    pub fn generates(&self) -> bool {
+        self.generates
+    }
+
+    /// A conversation as text; with `prompt`, up to where the assistant is to go on.
     ///
     /// # Errors
     /// Why it cannot be made, in words that follow "the chat template".
-    pub fn render(&self, turns: &[Turn], prompt: bool) -> std::result::Result<String, String> {
-        self.of(turns.iter().map(|turn| message(turn, &turn.content)).collect(), prompt)
+    pub fn write(&self, turns: &[Turn], prompt: bool) -> std::result::Result<Written, String> {
+        self.run(|now| self.written(turns, prompt, now))
     }
 
-    fn of(&self, messages: Vec<Value>, prompt: bool) -> std::result::Result<String, String> {
-        let end = &self.end;
-        let context = context! { messages, add_generation_prompt => prompt, bos_token => end, eos_token => end };
-        let template = self.environment.get_template("chat").map_err(|e| one_line(&e))?;
-        let render = || {
-            template.render(context).map_err(|e| match e.kind() {
-                ErrorKind::OutOfFuel => "goes on without end, or makes too much text".to_owned(),
-                _ => format!("fails: {}", one_line(&e)),
-            })
-        };
-        if self.is_chatml() { render() } else { deeply(render) }
-    }
-
-    /// The parts of that text.
+    /// The same, and for each of the messages `answers` what the prompt that it answers writes after the last message:
+    /// the frame that the answer follows. None where there is no such prompt.
     ///
     /// # Errors
-    /// As [`Template::render`], or if the text does not tell what belongs to which message.
-    pub fn segments<'t>(&self, turns: &'t [Turn], prompt: bool) -> std::result::Result<Vec<Segment<'t>>, String> {
-        let [before, after] = PLACEHOLDER;
-        let marks: Vec<String> = (0..turns.len()).map(|i| format!("{before}{i}{after}")).collect();
-        let messages = turns.iter().zip(&marks).map(|(turn, mark)| message(turn, mark));
-        let skeleton = self.of(messages.collect(), prompt)?;
-        let text = self.render(turns, prompt)?;
-        let mut frames = Vec::new();
-        let mut rest = skeleton.as_str();
-        for (i, mark) in marks.iter().enumerate() {
-            let Some((frame, after)) = rest.split_once(mark.as_str()) else {
-                return Err(format!("does not give message {} back once and in its place", i + 1));
+    /// As [`Template::write`].
+    pub fn write_answers(
+        &self,
+        turns: &[Turn],
+        answers: &[usize],
+    ) -> std::result::Result<(Written, Vec<Option<String>>), String> {
+        self.run(|now| {
+            let written = self.written(turns, false, now)?;
+            // Where the frame before an answer is one that was seen, so is that of its prompt.
+            let mut seen: HashMap<&str, Option<String>> = HashMap::new();
+            let mut last = |&answer: &usize| {
+                let prompt = || {
+                    let skeleton = self.skeleton(&turns[..answer], true, &|_| true, now).ok();
+                    skeleton.and_then(|mut skeleton| skeleton.frames.pop())
+                };
+                let few = seen.len() < MOST_FRAMES;
+                let frame = written.frame(answer).filter(|frame| few || seen.contains_key(frame))?;
+                seen.entry(frame).or_insert_with(prompt).clone()
             };
-            frames.push(frame);
-            rest = after;
+            let frames = answers.iter().map(&mut last).collect();
+            Ok((written, frames))
+        })
+    }
+
+    /// Runs `f` where a template of the user's may go deep, with the time of now, which all of it sees.
+    fn run<T: Send>(
+        &self,
+        f: impl FnOnce(i64) -> std::result::Result<T, String> + Send,
+    ) -> std::result::Result<T, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) as i64;
+        if self.is_chatml() { f(now) } else { deeply(|| f(now)) }
+    }
+
+    fn written(&self, turns: &[Turn], prompt: bool, now: i64) -> std::result::Result<Written, String> {
+        let text = self.render(turns.iter().map(|turn| message(turn, &turn.content)).collect(), prompt, now)?;
+        let fit = |skeleton: Skeleton| skeleton.fit(turns, &text);
+        let changed = match fit(self.skeleton(turns, prompt, &|_| true, now)?) {
+            Ok(written) => return Ok(written),
+            Err(changed) => changed,
+        };
+        // A template may leave out what says nothing.
+        let bare = |turn: &Turn| turn.content.is_empty() && turn.role != Role::Assistant;
+        if turns.iter().any(bare)
+            && let Ok(Ok(written)) = self.skeleton(turns, prompt, &|turn| !bare(turn), now).map(fit)
+        {
+            return Ok(written);
         }
-        if frames.iter().chain([&rest]).any(|frame| frame.contains(PLACEHOLDER)) {
-            return Err("gives a message back more than once, or in another place".to_owned());
-        }
-        for trim in [false, true] {
-            let content = |turn: &'t Turn| if trim { turn.content.trim() } else { turn.content.as_str() };
-            let mut segments = Vec::new();
-            for (i, (frame, turn)) in frames.iter().zip(turns).enumerate() {
-                segments.push(Segment::Frame((*frame).to_owned()));
-                segments.push(Segment::Content(i, content(turn)));
-            }
-            segments.push(Segment::Frame(rest.to_owned()));
-            if written(&segments) == text {
-                return Ok(segments);
-            }
-        }
-        Err(format!("changes what messages say, such as {}", quoted(turns.first().map_or("", |t| &t.content))))
+        let content = turns.get(changed).map_or("", |turn| &turn.content);
+        Err(format!("changes what messages say, such as {}", quoted(content)))
+    }
+
+    /// The text with placeholders for the contents of those messages that are `placed`.
+    fn skeleton(
+        &self,
+        turns: &[Turn],
+        prompt: bool,
+        placed: &dyn Fn(&Turn) -> bool,
+        now: i64,
+    ) -> std::result::Result<Skeleton, String> {
+        let [before, after] = PLACEHOLDER;
+        let marked = turns.iter().enumerate().map(|(i, turn)| match placed(turn) {
+            true => message(turn, &format!("{before}{i}{after}")),
+            false => message(turn, &turn.content),
+        });
+        let text = self.render(marked.collect(), prompt, now)?;
+        let placed: Vec<bool> = turns.iter().map(placed).collect();
+        Skeleton::read(&text, &placed)
+    }
+
+    fn render(&self, messages: Vec<Value>, prompt: bool, now: i64) -> std::result::Result<String, String> {
+        let mut values = vec![
+            ("messages", Value::from(messages)),
+            ("add_generation_prompt", Value::from(prompt)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            (NOW, Value::from(now)),
+        ];
+        values.extend(self.named.iter().map(|(name, token)| (*name, Value::from(token.as_str()))));
+        let template = self.environment.get_template(NAME).map_err(|e| one_line(&e))?;
+        template.render(Value::from_pairs(values)).map_err(|e| match e.kind() {
+            ErrorKind::OutOfFuel => "goes on without end, or makes too much text".to_owned(),
+            _ => format!("fails: {}", one_line(&e)),
+        })
     }
 }
 
@@ -166,13 +213,4 @@ fn deeply<T: Send>(f: impl FnOnce() -> std::result::Result<T, String> + Send) ->
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || quietly(f));
         thread.map_err(short)?.join().unwrap_or_else(|_| Err("it panicked".to_owned())).and_then(|done| done)
     })
-}
-
-/// The text of segments.
-fn written(segments: &[Segment<'_>]) -> String {
-    let text = |segment: &Segment<'_>| match segment {
-        Segment::Frame(text) => text.clone(),
-        Segment::Content(_, text) => (*text).to_owned(),
-    };
-    segments.iter().map(text).collect()
 }

@@ -1,10 +1,10 @@
 //! `hadal chat`
 
-use super::convert::chat_template;
 use super::sample::SamplingArgs;
 use super::serve::{ContextArgs, generator};
 use super::typed::Typed;
 use super::{DeviceArgs, existing, model_config, model_tokenizer, positive};
+use crate::chat::folder::own_template;
 use crate::chat::{Encoder, Template};
 use crate::config::hf::end_tokens;
 use crate::config::sft::SftMask;
@@ -115,8 +115,8 @@ pub(super) fn run(args: ChatArgs) -> Result<()> {
 
 /// How the model in `folder` is told conversations: by its own template, else by ChatML; or why it cannot chat.
 pub(super) fn encoder(folder: &Path, tokenizer: &Tokenizer) -> std::result::Result<Encoder, String> {
-    let made = match chat_template(folder) {
-        Ok(Some(source)) => Template::parse("its chat template", &source, tokenizer),
+    let made = match own_template(folder) {
+        Ok(Some(source)) => source.template(tokenizer),
         Ok(None) if tokenizer.chat_template().is_some() => Template::chatml(tokenizer),
         Ok(None) => {
             let reason = "its vocabulary has no tokens for turns; hadal sft gives it some and teaches it to chat";
@@ -317,7 +317,7 @@ impl Talk {
         if finish == Some(Finish::Length) && taken + tokens >= capacity {
             note(format_args!("all {capacity} tokens of the context are full; /reset begins a new conversation"));
         }
-        Ok(said)
+        Ok(self.encoder.said(&said).to_owned())
     }
 }
 

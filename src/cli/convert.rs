@@ -2,6 +2,7 @@
 
 use super::summary::grouped;
 use super::{TOKENIZER, model_tokenizer, open_weights};
+use crate::chat::folder::own_template;
 use crate::checkpoint::adapters::{ADAPTERS, Adapters};
 use crate::checkpoint::copy::copy_weights;
 use crate::checkpoint::disk::replace_text;
@@ -10,16 +11,13 @@ use crate::checkpoint::weights::{Weights, write_weights};
 use crate::config::hf::{StoredType, write_own_config};
 use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
-use crate::input::{read_json_object, read_text};
+use crate::input::read_json_object;
 use crate::model::lora::{adapted, is_adapter};
 use crate::model::params::{ParamSpec, parameters};
 use crate::terminal::{note, print};
 use crate::tokenizer::{CHAT_TEMPLATE, Tokenizer};
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// Larger than any chat template, and than the file that older folders have it in.
-const LARGEST_TEMPLATE: u64 = 1 << 20;
 
 /// Larger than any description of a model or of generation.
 const LARGEST_SETTINGS: u64 = 1 << 20;
@@ -40,7 +38,7 @@ pub(super) struct Conversion<'a> {
 pub(super) fn convert(folder: &Path, source: &ModelConfig, config: &ModelConfig, to: &Conversion<'_>) -> Result<()> {
     check_free(to.out)?;
     let (weights, tokenizer) = open_all(folder, source)?;
-    let template = chat_template(folder)?;
+    let template = own_template(folder)?.map(|own| own.text);
     let copied = new_folder(to.out, |new| {
         let copied = copy_weights(&weights, &parameters(config), to.stored, to.largest, new)?;
         write_own_config(new, config, to.stored)?;
@@ -71,7 +69,7 @@ pub(super) fn convert_adapters(
         return Err(Error::file(folder, reason));
     };
     let (weights, tokenizer) = open_all(folder, source)?;
-    let template = chat_template(folder)?;
+    let template = own_template(folder)?.map(|own| own.text);
     let pairs: Vec<ParamSpec> = adapted(source, &adapters.lora).into_iter().filter(is_adapter).collect();
     new_folder(to.out, |new| {
         let mut largest = 0.0f32;
@@ -150,14 +148,4 @@ fn open_all(folder: &Path, config: &ModelConfig) -> Result<(Weights, Option<Toke
         (Err(a), Err(b)) => Err(Error::Usage(format!("{a}; {b}"))),
         (Err(e), _) | (_, Err(e)) => Err(e),
     }
-}
-
-/// The folder's own chat template: a file, or in older folders a key of `tokenizer_config.json`.
-pub(super) fn chat_template(folder: &Path) -> Result<Option<String>> {
-    if let Some(path) = inside_if_there(folder, CHAT_TEMPLATE)? {
-        return read_text(&path, LARGEST_TEMPLATE).map(Some);
-    }
-    let Some(path) = inside_if_there(folder, "tokenizer_config.json")? else { return Ok(None) };
-    let mut keys = read_json_object(&path, LARGEST_TEMPLATE)?;
-    Ok(keys.remove("chat_template").and_then(|template| template.as_str().map(str::to_owned)))
 }

@@ -2,8 +2,9 @@
 
 use super::{load_weights, model_config, model_tokenizer};
 use crate::backend::Device;
+use crate::chat::Encoder;
 use crate::chat::exam::{Exam, Scores};
-use crate::chat::{Encoder, Template};
+use crate::chat::folder::{Source, own_template};
 use crate::config::sft::SftConfig;
 use crate::config::task::TaskKind;
 use crate::config::{Config, Kind};
@@ -17,13 +18,19 @@ use std::path::Path;
 /// Questions that are answered at a time.
 const SLOTS: usize = 32;
 
-/// What makes tokens of conversations, as `sft` says.
-pub(super) fn encoder(sft: &SftConfig, tokenizer: &Tokenizer) -> Result<Encoder> {
-    let template = match &sft.chat_template {
-        Some(path) => Template::open(path, tokenizer)?,
-        None => Template::chatml(tokenizer)?,
-    };
-    Encoder::new(template, tokenizer.clone(), sft.sft_mask)
+/// How a new run writes conversations: as `sft` says, else by the template of the model in `folder`, else by ChatML.
+pub(super) fn template(sft: &SftConfig, folder: Option<&Path>) -> Result<Source> {
+    match &sft.chat_template {
+        Some(path) if sft.names_chatml() && !path.exists() => Ok(Source::chatml()),
+        Some(path) => Source::open(path),
+        None => Ok(folder.map(own_template).transpose()?.flatten().unwrap_or_else(Source::chatml)),
+    }
+}
+
+/// What makes tokens of conversations for the model in `folder`: by its own template, else as `sft` says.
+pub(super) fn encoder(sft: &SftConfig, tokenizer: &Tokenizer, folder: &Path) -> Result<Encoder> {
+    let own = own_template(folder)?.map_or_else(|| template(sft, None), Ok)?;
+    Encoder::new(own.template(tokenizer)?, tokenizer.clone(), sft.sft_mask)
 }
 
 /// Whether a run learns from the embedded world's chats or questions, whose exam it can sit.
@@ -47,7 +54,7 @@ pub(super) fn sit(folder: &Path, run: &Config, device: &Device) -> Result<Option
     let Some(sft) = run.sft.as_ref().filter(|_| is_of_world(run)) else { return Ok(None) };
     let config = model_config(folder)?;
     let tokenizer = model_tokenizer(folder, &config)?;
-    let encoder = encoder(sft, &tokenizer)?;
+    let encoder = encoder(sft, &tokenizer, folder)?;
     let most = config.max_position_embeddings;
     let exam = Exam::new(run.data.world_seed, &encoder, most)?;
     if exam.prompts.is_empty() {
@@ -68,6 +75,7 @@ pub(super) fn sit(folder: &Path, run: &Config, device: &Device) -> Result<Option
     let mut generator = Generator::new(&config, options, device)?;
     load_weights(folder, &config, |fill| generator.load(fill))?;
     let completions = generator.generate(&requests)?;
-    let answers: Vec<String> = completions.iter().map(|completion| tokenizer.decode(&completion.tokens)).collect();
+    let said = |tokens: &[u32]| encoder.said(&tokenizer.decode(tokens)).to_owned();
+    let answers: Vec<String> = completions.iter().map(|completion| said(&completion.tokens)).collect();
     Ok(Some(exam.mark(&answers)))
 }

@@ -5,6 +5,7 @@ use super::{Fill, TOKENIZER, existing, model_config};
 use crate::checkpoint::folder::inside_if_there;
 use crate::config::Config;
 use crate::config::model::ModelConfig;
+use crate::config::sft::SftConfig;
 use crate::error::{Error, Result};
 use crate::model::params::ParamSpec;
 use crate::train::checkpoint::model_folder;
@@ -66,8 +67,9 @@ impl Origin {
                 config.data.tokenizer = run.data.tokenizer.clone();
                 config.model.embed_dropout = run.model.embed_dropout;
                 config.model.resid_dropout = run.model.resid_dropout;
-                // Conversations are written as the model knows them, unless the configuration says otherwise.
-                config.sft = config.sft.take().or(run.sft.clone());
+                // Conversations are written as the model knows them, which the template beside it says.
+                let sft = run.sft.clone().map(|sft| SftConfig { chat_template: None, ..sft });
+                config.sft = config.sft.take().or(sft);
             } else if let Some(file) = &file {
                 config.data.tokenizer = file.to_string_lossy().into_owned();
             }

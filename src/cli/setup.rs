@@ -7,12 +7,14 @@ use super::stage::Stage;
 use super::train::RunArgs;
 use super::vocabulary;
 use crate::chat::Encoder;
+use crate::chat::folder::{Source, own_template};
 use crate::config::given::{Given, given, names};
 use crate::config::{Config, effects};
 use crate::data::check_local;
 use crate::error::{Error, Result};
 use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
+use crate::train::checkpoint::model_folder;
 use std::path::Path;
 
 /// What a run is made of before it opens its data.
@@ -23,6 +25,21 @@ pub(super) struct Setup {
     pub tokenizer: Tokenizer,
     /// Makes tokens of conversations.
     pub encoder: Option<Encoder>,
+}
+
+/// The chat template of a run. A resumed one has it in its checkpoints, and needs its file no more.
+fn template(config: &Config, out: &Path, resume: bool) -> Result<Option<Source>> {
+    let checkpoint = if resume { model_folder(out).ok() } else { None };
+    let folder = checkpoint.as_deref().or(config.train.model.as_deref());
+    match &config.sft {
+        Some(sft) => {
+            let gone = sft.chat_template.as_ref().is_some_and(|path| !path.exists());
+            let own = if gone { checkpoint.as_deref().map(own_template).transpose()?.flatten() } else { None };
+            own.map_or_else(|| exam::template(sft, folder), Ok).map(Some)
+        }
+        // Text alone is learnt from, and the template is kept.
+        None => Ok(folder.map(own_template).transpose()?.flatten()),
+    }
 }
 
 /// Applies the flags of a run to its configuration. A `fresh` one has no tokenizer that it must keep.
@@ -66,8 +83,9 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
     stage.settle(&mut config, resume)?;
     effects::check(&asked, &config, &given, &args.shared)?.iter().for_each(note);
     config = config.located()?;
-    if let Some(sft) = &config.sft {
-        tokenizer = tokenizer.with_special(&sft.special_tokens())?;
+    let template = template(&config, out, resume)?;
+    if let (Some(sft), Some(template)) = (&config.sft, &template) {
+        tokenizer = tokenizer.with_special(&sft.special_tokens(template.is_chatml()))?;
     }
     // A vocabulary that is just that of the configuration's tokenizer follows the one that takes its place.
     let rows = config.model.vocab_size;
@@ -77,9 +95,16 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
     if config.model.vocab_size == 0 || replaced {
         config.model.vocab_size = tokenizer.vocab_size();
     }
-    let encoder = config.sft.as_ref().map(|sft| exam::encoder(sft, &tokenizer)).transpose()?;
-    if let Some(encoder) = &encoder {
-        tokenizer = tokenizer.with_chat_template(encoder.template().source());
+    let encoder = match (&config.sft, &template) {
+        (Some(sft), Some(template)) => {
+            Some(Encoder::new(template.template(&tokenizer)?, tokenizer.clone(), sft.sft_mask)?)
+        }
+        _ => None,
+    };
+    if let Some(template) = &template {
+        tokenizer = tokenizer.with_chat_template(&template.text);
+    }
+    if encoder.is_some() {
         config.model.vocab_size = config.model.vocab_size.max(tokenizer.vocab_size());
     }
     config.model.eos_token_id = encoder.as_ref().map_or(tokenizer.eos(), Encoder::end);

@@ -26,7 +26,7 @@ pub(super) struct StageArgs {
 /// Shorter ways to set keys that only these stages have.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct StageFlags {
-    /// File of a Jinja chat template; by default that of the model, or ChatML
+    /// File of a Jinja chat template, or chatml; by default the model's own, or ChatML where it has none
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
     /// Lines of the data that may be unusable, and are left out; none by default

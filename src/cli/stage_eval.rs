@@ -48,7 +48,7 @@ pub(super) fn run(args: &EvalArgs, folder: &Path, mut config: Config) -> Result<
         config.rollout.iter_mut().for_each(|rollout| rollout.eval_prompts = usize::MAX);
     }
     let tokenizer = model_tokenizer(folder, &config.model)?;
-    let encoder = config.sft.as_ref().map(|sft| exam::encoder(sft, &tokenizer)).transpose()?;
+    let encoder = config.sft.as_ref().map(|sft| exam::encoder(sft, &tokenizer, folder)).transpose()?;
     let material = Material::open(&config, &tokenizer, encoder)?;
     let material = if other { material.held_out() } else { material };
     let device = args.device.open(Precision::F32)?;

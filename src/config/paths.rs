@@ -18,7 +18,7 @@ impl Config {
         for path in self.data.path.iter_mut().chain(&mut self.data.val_path) {
             *path = located(path)?;
         }
-        let template = self.sft.as_mut().and_then(|sft| sft.chat_template.as_mut());
+        let template = self.sft.as_mut().filter(|sft| !sft.names_chatml()).and_then(|sft| sft.chat_template.as_mut());
         let judge = self.reward.as_mut().and_then(|reward| reward.model.as_mut());
         for path in [template, judge, self.train.model.as_mut()].into_iter().flatten() {
             *path = located(path)?;

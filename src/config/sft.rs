@@ -22,22 +22,27 @@ pub struct SftConfig {
     pub sft_mask: SftMask,
     /// Whether several conversations share a row, each as if it were alone, rather than one a row; default true.
     pub packing: bool,
-    /// File of a Jinja chat template; ChatML if absent.
+    /// File of a Jinja chat template, or `chatml`; if absent the model's own, or ChatML where it has none.
     pub chat_template: Option<PathBuf>,
     /// Special tokens that the vocabulary is given where it lacks them: their ids follow its own, and the embedding and
     /// the head grow if they have too few rows. If absent `<|im_start|>` and `<|im_end|>` for ChatML, none for another
-    /// template.
+    /// template, which a model's vocabulary suits.
     pub special_tokens: Option<Vec<String>>,
     /// Lines of the data that may be unusable, and are left out; one more ends the run before it begins; default 0.
     pub max_bad_lines: usize,
 }
 
 impl SftConfig {
-    /// The special tokens that the vocabulary must have.
-    pub fn special_tokens(&self) -> Vec<&str> {
+    /// Whether the template is named as ChatML, not by a file.
+    pub fn names_chatml(&self) -> bool {
+        self.chat_template.as_ref().is_some_and(|path| path.as_os_str() == "chatml")
+    }
+
+    /// The special tokens that the vocabulary must have, where conversations are written as ChatML or not.
+    pub fn special_tokens(&self, chatml: bool) -> Vec<&str> {
         match &self.special_tokens {
             Some(names) => names.iter().map(String::as_str).collect(),
-            None if self.chat_template.is_none() => vec!["<|im_start|>", "<|im_end|>"],
+            None if chatml => vec!["<|im_start|>", "<|im_end|>"],
             None => Vec::new(),
         }
     }

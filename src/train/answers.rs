@@ -113,7 +113,8 @@ impl<'a> Answers<'a> {
         let Some(completions) = self.engine.generate_while(executor, &requests, goes_on)? else { return Ok(None) };
         let (drawing, began) = (began.elapsed().as_secs_f64(), Instant::now());
         let tokenizer = self.encoder.tokenizer();
-        let texts: Vec<String> = completions.iter().map(|one| tokenizer.decode(&one.tokens)).collect();
+        let text = |one: &Completion| self.encoder.said(&tokenizer.decode(&one.tokens)).to_owned();
+        let texts: Vec<String> = completions.iter().map(text).collect();
         let end = self.encoder.end();
         let whole = |(prompt, one): (&Vec<u32>, &Completion)| [prompt.as_slice(), &one.tokens, &[end]].concat();
         let sequences: Vec<Vec<u32>> = prompts.iter().zip(&completions).map(whole).collect();

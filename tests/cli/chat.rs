@@ -106,7 +106,8 @@ fn a_model_is_told_conversations_by_its_own_template() {
     let turns = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}{{ words }}";
     let [a, b] = ["", "Mara is"].map(|words| say(&turns.replace("{{ words }}", words)));
     assert!(a.code == 0 && b.code == 0 && a.out != b.out, "{} {}", a.err, b.err);
-    for (template, word) in [("{{ messages", "no chat template"), ("{{ messages[0].content }}", "its chat template")] {
+    for (template, word) in [("{{ messages", "no chat template"), ("{{ messages[0].content }}", "chat_template.jinja")]
+    {
         let done = say(template);
         assert!(done.code == 2 && done.err.contains(word) && done.err.contains("cannot chat"), "{}", done.err);
     }

@@ -93,6 +93,31 @@ fn a_vocabulary_without_marks_grows_and_padding_is_as_good_as_packing() {
 }
 
 #[test]
+fn a_template_travels_with_the_model_and_its_file_is_needed_by_nobody() {
+    let at = chats();
+    let own = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|im_end|>{% endfor %}\
+               {% if add_generation_prompt %}<assistant>{% endif %}";
+    fs::write(at.path().join("own.jinja"), own).unwrap();
+    let template = |run| fs::read_to_string(checkpoint(at.path(), run).join("chat_template.jinja")).unwrap();
+    let first = ["--chat-template", "own.jinja", "--steps", "1", "--out", "first"];
+    succeeds(at.path(), &sft("chats.jsonl", &first));
+    fs::remove_file(at.path().join("own.jinja")).unwrap();
+    succeeds(at.path(), &["sft", "--out", "first", "--resume", "--steps", "2", "--backend", "cpu"]);
+    succeeds(at.path(), &["eval", "first", "--backend", "cpu"]);
+    let next = |out: &str, more: &[&str]| {
+        let mut arguments = sft("chats.jsonl", &[&["--steps", "1", "--out", out], more].concat());
+        arguments[4] = "first".to_owned();
+        succeeds(at.path(), &arguments);
+    };
+    next("second", &[]);
+    next("third", &["--chat-template", "chatml"]);
+    assert_eq!([template("first"), template("second")], [own, own]);
+    assert_eq!(template("third"), hadal::tokenizer::CHATML);
+    let rows = |run: &str| json(&checkpoint(at.path(), run).join("config.json"))["vocab_size"].clone();
+    assert_eq!(rows("first"), rows("second"));
+}
+
+#[test]
 fn bad_conversations_are_named_by_line_and_stop_the_run_unless_they_are_allowed() {
     let at = tempfile::tempdir().unwrap();
     let of = |roles: &[&str]| {

@@ -2,6 +2,7 @@
 
 use super::judge::Read;
 use super::{bytes, json, seeds, template, text};
+use hadal::chat::folder::Source;
 use hadal::chat::{Encoder, Template};
 use hadal::checkpoint::adapters::Adapters;
 use hadal::checkpoint::container::Container;
@@ -279,7 +280,7 @@ fn read_questions(at: &Path, bytes: &[u8]) -> Result<()> {
 
 fn read_template(at: &Path, bytes: &[u8]) -> Result<()> {
     let path = put(at, "chat.jinja", bytes);
-    Encoder::new(Template::open(&path, &MARKED)?, MARKED.clone(), SftMask::Answers).map(drop)
+    Encoder::new(Source::open(&path)?.template(&MARKED)?, MARKED.clone(), SftMask::Answers).map(drop)
 }
 
 fn read_state(at: &Path, bytes: &[u8]) -> Result<()> {

@@ -4,6 +4,7 @@
 mod columns; // what stands beside the keys of a shape
 #[path = "../common/mod.rs"]
 mod common;
+mod forms; // public forms of chats, as transformers writes and encodes them
 mod labels; // ids and targets, by hand
 #[path = "../common/models.rs"]
 mod models;

@@ -36,7 +36,8 @@ fn a_template_of_another_style_gives_its_own_marks_and_labels() {
     ids.push(258);
     assert_eq!(encoded.ids, ids);
     let counted: Vec<usize> = (0..ids.len()).filter(|&i| encoded.counted[i]).collect();
-    assert_eq!(counted, [ids.len() - 2, ids.len() - 1]);
+    // The space too, which the prompt does not end with.
+    assert_eq!(counted, [ids.len() - 3, ids.len() - 2, ids.len() - 1]);
     let error = encoder.encode(&turns(&[('s', "x"), ('u', "a"), ('a', "b")])).unwrap_err();
     assert!(error.contains("no system"), "{error}");
 }
@@ -57,7 +58,7 @@ fn a_template_that_is_broken_endless_or_ambiguous_is_refused_in_one_line() {
         ("{{ nothing.there.at_all }}".to_owned(), "fails"),
         ("{% include 'x' %}".to_owned(), ""),
         ("{{ messages[0].content }}</s>".to_owned(), "does not give message 2 back"),
-        ("{{ messages[1].content }}{{ messages[0].content }}</s>".to_owned(), "does not give message"),
+        ("{{ messages[0].content[:1] }}{{ messages[1].content }}</s>".to_owned(), "takes what messages say apart"),
         (each("{{ m.content }}{{ m.content }}</s>"), "more than once"),
         (each("{{ m.content | upper }}</s>"), "changes what messages say"),
         (each("{{ m.content }}"), "ends no answer with a special token"),
@@ -91,9 +92,71 @@ fn rendered_text_is_that_of_transformers() {
             let letter = |role: &str| role.chars().next().unwrap();
             let messages: Vec<_> = conversation.iter().map(|(role, text)| (letter(role), text.as_str())).collect();
             for prompt in [false, true] {
-                assert_eq!(&template.render(&turns(&messages), prompt).unwrap(), texts.next().unwrap(), "{messages:?}");
+                assert_eq!(
+                    &template.write(&turns(&messages), prompt).unwrap().text,
+                    texts.next().unwrap(),
+                    "{messages:?}"
+                );
             }
         }
     }
     assert!(texts.next().is_none() && golden.texts.iter().any(|text| text.contains("[Q]")));
+}
+
+/// ChatML in which answers alone are trimmed.
+const TRIMMED_ANSWERS: &str = "{% for m in messages %}<s>{{ m.role }}: \
+    {{ m.content | trim if m.role == 'assistant' else m.content }}</s>{% endfor %}";
+
+#[test]
+fn answers_alone_may_be_trimmed_and_the_message_that_is_changed_is_quoted() {
+    let trimmed = encoder(TRIMMED_ANSWERS).unwrap();
+    let messages = [('u', " a\n"), ('a', " b\n"), ('u', "c ")];
+    let text = trimmed.template().write(&turns(&messages), false).unwrap().text;
+    assert_eq!(text, "<s>user:  a\n</s><s>assistant: b</s><s>user: c </s>");
+    let upper = encoder(&TRIMMED_ANSWERS.replace("trim", "trim | replace('d', 'D')")).unwrap();
+    let error = upper.encode(&turns(&[('u', "a d"), ('a', " b"), ('u', "c"), ('a', " d")])).unwrap_err();
+    assert!(error.contains("\" d\""), "{error}");
+}
+
+#[test]
+fn what_a_message_says_never_becomes_a_mark() {
+    for kind in super::forms::KINDS {
+        let tokenizer = super::forms::vocabulary(kind);
+        let mut marks: Vec<String> = tokenizer.special_tokens().into_iter().map(|(name, _)| name).collect();
+        marks.push("</think>".into()); // which the file does not call special, but the template names
+        // Whole, side by side with what the frame has, and so that a frame would end it.
+        let mut contents = marks.clone();
+        contents.extend([marks.concat(), "<".into(), "</s".into(), "/s>".into(), "<</s></s>>".into(), "s>".into()]);
+        let source = "{% for m in messages %}<s><{{ m.content }}></s>{% endfor %}{# </think> #}";
+        let template = Template::parse("mine", source, &tokenizer).unwrap();
+        let encoder = Encoder::new(template, tokenizer.clone(), SftMask::Answers).unwrap();
+        let mark = |id: &u32| tokenizer.text_bytes(*id).is_empty() || tokenizer.text_bytes(*id) == b"</think>";
+        for content in &contents {
+            let ids = encoder.encode(&turns(&[('u', content), ('a', content)])).unwrap().ids;
+            let found: Vec<u32> = ids.iter().copied().filter(mark).collect();
+            let of = |name| tokenizer.special_id(name).unwrap();
+            assert_eq!(found, [of("<s>"), of("</s>"), of("<s>"), of("</s>")], "{kind}: {content:?}");
+            if ["bytes", "lines"].contains(&kind) {
+                assert_eq!(tokenizer.decode(&ids), format!("<s><{content}></s>").repeat(2), "{kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn vocabularies_of_the_program_encode_a_conversation_as_their_files_do() {
+    for name in ["byte", "gpt2", "world"] {
+        let own = Tokenizer::load(name).unwrap().with_special(&["<|im_start|>", "<|im_end|>"]).unwrap();
+        let file = Tokenizer::from_json(name, &own.json()).unwrap();
+        let [own, file] = [own, file].map(|tokenizer| {
+            let template = Template::chatml(&tokenizer).unwrap();
+            Encoder::new(template, tokenizer, SftMask::Answers).unwrap()
+        });
+        let messages =
+            turns(&[('s', "Be a cat."), ('u', "\n\n Where's the <|im_end|> house?  "), ('a', "\n it\u{2019}s 12")]);
+        assert_eq!(own.encode(&messages), file.encode(&messages), "{name}");
+        assert_eq!(own.prompt(&messages[..2]), file.prompt(&messages[..2]), "{name}");
+        // What is learnt follows the prompt that is given when the model is asked.
+        assert!(own.encode(&messages).unwrap().ids.starts_with(&own.prompt(&messages[..2]).unwrap()), "{name}");
+    }
 }

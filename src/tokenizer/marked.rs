@@ -1,0 +1,223 @@
+//! Text in which names of special tokens are special tokens, but for the parts that others wrote.
+//!
+//! The text is encoded as a whole, as transformers encodes it: pairs merge over every border that is no special token,
+//! and what such a token strips of its surroundings is stripped. A special token is looked for in a copy of the text
+//! in which the names that others wrote are blanked out, so that they stay plain text and hide none that stands
+//! beside them.
+
+use super::{Engine, Tokenizer};
+use crate::error::{Error, Result};
+use crate::quiet::quietly;
+use regex::Regex;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use tokenizers::tokenizer::normalizer::Range as Within;
+use tokenizers::{AddedVocabulary, Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizer};
+
+/// Times that names are looked for and blanked out before all of what others wrote is.
+const ROUNDS: usize = 8;
+
+/// A token, and where in the text stands what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The token.
+    pub id: u32,
+    /// Bytes of the text.
+    pub bytes: Range<usize>,
+}
+
+/// An encoder of text with special tokens in it.
+pub struct Marked {
+    tokenizer: Tokenizer,
+    /// Finds names of special tokens, the longest of those that begin at one place; none if there are no such tokens.
+    names: Option<Regex>,
+    ids: HashMap<String, u32>,
+    /// The added tokens of a file, the special ones included.
+    added: Option<AddedVocabulary>,
+    /// Those of them that are marks though the file does not call them special.
+    marks: HashSet<u32>,
+}
+
+/// What is found in a text.
+#[derive(Default)]
+struct Found {
+    /// The marks that the text itself has.
+    marks: Vec<Placed>,
+    /// Whether others have written names of such.
+    forged: bool,
+    /// Places inside of such names that a file would read as tokens wherever they stand.
+    apart: Vec<usize>,
+}
+
+impl Marked {
+    /// An encoder whose marks are all special tokens of `tokenizer`, and what other added tokens `template` names: files
+    /// such as DeepSeek-V3's do not call the marks of turns special.
+    ///
+    /// # Errors
+    /// If their names are too many to be looked for.
+    pub fn new(tokenizer: Tokenizer, template: &str) -> Result<Marked> {
+        let ids: HashMap<String, u32> = tokenizer.special_tokens().into_iter().collect();
+        let mut names: Vec<&String> = ids.keys().collect();
+        names.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        let names = names.iter().map(|name| regex::escape(name)).collect::<Vec<_>>().join("|");
+        let regex = || Regex::new(&names).map_err(|e| Error::file(tokenizer.name(), crate::input::one_line(&e)));
+        let names = if names.is_empty() { None } else { Some(regex()?) };
+        let added = match &*tokenizer.engine {
+            Engine::File { tokenizer, .. } => {
+                let mut added = tokenizer.get_added_vocabulary().clone();
+                added.set_encode_special_tokens(false);
+                Some(added)
+            }
+            _ => None,
+        };
+        let others = added.iter().flat_map(|added| added.get_added_tokens_decoder());
+        let named = |name: &str| name.trim().len() > 2 && template.contains(name);
+        let marks = others.filter(|(_, token)| named(&token.content)).map(|(&id, _)| id).collect();
+        Ok(Marked { tokenizer, names, ids, added, marks })
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether `id` is a special token.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.tokenizer.tokens.get(id as usize).is_some_and(|token| token.special)
+    }
+
+    /// The tokens of `text`, of which others wrote the parts `plain`: no name of a special token is one there. No token
+    /// reaches over a place in `cuts`. Both ascend.
+    pub fn encode(&self, text: &str, plain: &[Range<usize>], cuts: &[usize]) -> Vec<Placed> {
+        let found = self.search(text, plain);
+        if let (false, Some(added)) = (found.forged, &self.added)
+            && let Some(placed) = self.whole(added, text, cuts)
+        {
+            return placed;
+        }
+        let (mut placed, mut at) = (Vec::new(), 0);
+        let end = Placed { id: 0, bytes: text.len()..text.len() };
+        let mut apart = found.apart.into_iter().peekable();
+        for one in found.marks.into_iter().chain([end]) {
+            while let Some(place) = apart.next_if(|&place| place < one.bytes.start) {
+                self.between(text, at..place.max(at), cuts, &mut placed);
+                at = place.max(at);
+            }
+            self.between(text, at..one.bytes.start, cuts, &mut placed);
+            at = one.bytes.end;
+            placed.extend((!one.bytes.is_empty()).then_some(one));
+        }
+        placed
+    }
+
+    /// The marks in `text`, and names of such in `plain`.
+    fn search(&self, text: &str, plain: &[Range<usize>]) -> Found {
+        let mut masked = text.to_owned();
+        let mut apart = Vec::new();
+        for round in 0.. {
+            let mut found = self.find(&masked);
+            let mut forged = Vec::new();
+            for Placed { id, bytes } in &found {
+                // What a token strips beside its name is not forged.
+                let name = &masked[bytes.clone()];
+                let start = bytes.start + name.len() - name.trim_start().len();
+                let name = start..start + name.trim().len();
+                let own = plain[plain.partition_point(|own| own.end <= name.start)..].iter();
+                let before = forged.len();
+                let own = own.take_while(|own| own.start < name.end).filter(|own| !own.is_empty());
+                forged.extend(own.map(|own| own.start.max(name.start)..own.end.min(name.end)));
+                if forged.len() > before && !self.is_special(*id) {
+                    apart.push(text.ceil_char_boundary(name.start + 1));
+                }
+            }
+            if forged.is_empty() || round > ROUNDS {
+                found.retain(|one| !forged.iter().any(|part| one.bytes.start < part.end && part.start < one.bytes.end));
+                apart.sort_unstable();
+                return Found { marks: found, forged: round > 0, apart };
+            }
+            let blanked = if round < ROUNDS { forged.as_slice() } else { plain };
+            for part in blanked {
+                masked.replace_range(part.clone(), &"\0".repeat(part.len()));
+            }
+        }
+        Found::default()
+    }
+
+    /// The marks that names in `text` are.
+    fn find(&self, text: &str) -> Vec<Placed> {
+        if let (Some(added), Engine::File { tokenizer, .. }) = (&self.added, &*self.tokenizer.engine)
+            && let Ok(split) = quietly(|| added.extract_and_normalize(tokenizer.get_normalizer(), text))
+        {
+            let parts = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            let found = parts.into_iter().filter_map(|(_, (start, end), tokens)| {
+                let id = tokens.as_ref()?.first()?.id;
+                (self.is_special(id) || self.marks.contains(&id)).then_some(Placed { id, bytes: start..end })
+            });
+            return found.collect();
+        }
+        let places = self.names.iter().flat_map(|names| names.find_iter(text));
+        places.filter_map(|at| Some(Placed { id: *self.ids.get(at.as_str())?, bytes: at.range() })).collect()
+    }
+
+    /// The tokens of a text whose special tokens are all its own, by a file; none if it gives up.
+    fn whole(&self, added: &AddedVocabulary, text: &str, cuts: &[usize]) -> Option<Vec<Placed>> {
+        let Engine::File { tokenizer, .. } = &*self.tokenizer.engine else { return None };
+        let encode = || {
+            let mut split = added.extract_and_normalize(tokenizer.get_normalizer(), text);
+            if !cuts.is_empty() {
+                split.split(|_, part| Ok(cut_up(part, cuts)))?;
+            }
+            if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut split)?;
+            }
+            split.tokenize(|part| tokenizer.get_model().tokenize(part.get()))?;
+            split.into_encoding(None, 0, OffsetType::Byte)
+        };
+        let encoding = quietly(encode).ok()?.ok()?;
+        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Some(encoding.get_ids().iter().zip(offsets).map(|(&id, bytes)| Placed { id, bytes }).collect())
+    }
+
+    /// Adds the tokens of a part of `text` that has no marks.
+    fn between(&self, text: &str, part: Range<usize>, cuts: &[usize], placed: &mut Vec<Placed>) {
+        if part.is_empty() {
+            return;
+        }
+        let cuts = &cuts[cuts.partition_point(|&cut| cut <= part.start)..];
+        let cuts = &cuts[..cuts.partition_point(|&cut| cut < part.end)];
+        if let Engine::File { tokenizer, .. } = &*self.tokenizer.engine {
+            let cuts: Vec<usize> = cuts.iter().map(|cut| cut - part.start).collect();
+            if let Some(own) = self.whole(tokenizer.get_added_vocabulary(), &text[part.clone()], &cuts) {
+                let moved = |at: Range<usize>| part.start + at.start..part.start + at.end;
+                placed.extend(own.into_iter().map(|one| Placed { id: one.id, bytes: moved(one.bytes) }));
+                return;
+            }
+        }
+        let mut start = part.start;
+        for &end in cuts.iter().chain([&part.end]) {
+            let ids = self.tokenizer.encode(&text[start..end]);
+            let exact = self.tokenizer.byte_count(&ids) == end - start;
+            let mut at = start;
+            for id in ids {
+                let bytes = if exact { at..at + self.tokenizer.text_bytes(id).len() } else { start..end };
+                at = bytes.end;
+                placed.push(Placed { id, bytes });
+            }
+            start = end;
+        }
+    }
+}
+
+/// `part` of a text in pieces that end at the places in `cuts` of that text.
+fn cut_up(part: NormalizedString, cuts: &[usize]) -> Vec<NormalizedString> {
+    let (start, end) = part.offsets_original();
+    let inside = cuts[cuts.partition_point(|&cut| cut <= start)..].iter().take_while(|&&cut| cut < end);
+    // Where each is after normalizing: what that puts before a text stays in the first piece.
+    let places = inside.filter_map(|cut| Some(part.convert_offsets(Within::Original(cut - start..end - start))?.start));
+    let (mut pieces, mut from) = (Vec::new(), 0);
+    for to in places.chain([part.len()]) {
+        pieces.extend(part.slice(Within::Normalized(from..to.max(from))));
+        from = to.max(from);
+    }
+    pieces
+}

@@ -1,0 +1,127 @@
+//! The public forms of chats with vocabularies of five kinds: ids and masks are those of transformers.
+
+use super::turns;
+use hadal::chat::{Encoder, Template};
+use hadal::config::sft::SftMask;
+use hadal::data::record::{Role, Turn};
+use hadal::tokenizer::Tokenizer;
+use std::collections::BTreeMap;
+
+/// What `tests/golden/make_forms.py` wrote.
+#[derive(serde::Deserialize)]
+struct Golden {
+    forms: BTreeMap<String, String>,
+    conversations: Vec<Vec<(String, String)>>,
+    /// Vocabulary, form, conversation, its ids, and those of the prompt that asks for an answer to it; of forms that
+    /// mark what is generated, the mask in place of the prompt.
+    cells: Vec<(String, String, usize, Vec<u32>, Vec<u32>)>,
+}
+
+impl Golden {
+    fn read() -> Golden {
+        serde_json::from_str(include_str!("../golden/chat/forms.json")).unwrap()
+    }
+
+    fn turns(&self, conversation: usize) -> Vec<Turn> {
+        let letter = |role: &str| role.chars().next().unwrap();
+        let messages = self.conversations[conversation].iter();
+        turns(&messages.map(|(role, text)| (letter(role), text.as_str())).collect::<Vec<_>>())
+    }
+}
+
+/// The conversation whose messages spell marks.
+const FORGED: usize = 5;
+/// Vocabularies: of bytes, by GPT-2's expression and by one that keeps line feeds together; and as Llama has them.
+pub const KINDS: [&str; 5] = ["bytes", "lines", "legacy", "first", "always"];
+
+pub fn vocabulary(kind: &str) -> Tokenizer {
+    let json = match kind {
+        "bytes" => include_str!("../golden/chat/bytes.json"),
+        "lines" => include_str!("../golden/chat/lines.json"),
+        "legacy" => include_str!("../golden/chat/legacy.json"),
+        "first" => include_str!("../golden/chat/first.json"),
+        _ => include_str!("../golden/chat/always.json"),
+    };
+    Tokenizer::from_json(kind, json).unwrap()
+}
+
+/// Whether transformers' ids of a conversation begin with its ids of each prompt in it, which ours are, where the text
+/// does: else a model would learn to answer after other tokens than it is asked by.
+fn continues(encoder: &Encoder, turns: &[Turn], ids: &[u32]) -> bool {
+    let text = encoder.template().write(turns, false).unwrap().text;
+    let answers = (1..turns.len()).filter(|&i| turns[i].role == Role::Assistant);
+    let prompt = |i| encoder.template().write(&turns[..i], true).unwrap().text;
+    let asked = answers.filter(|&i| text.starts_with(&prompt(i)));
+    asked.into_iter().all(|i| ids.starts_with(&encoder.prompt(&turns[..i]).unwrap()))
+}
+
+/// Cells of the table: prompts, conversations, and masks.
+#[derive(Debug, Default, PartialEq)]
+struct Table {
+    prompts: usize,
+    conversations: usize,
+    /// Conversations of which transformers' own prompts are no beginnings: an answer follows the prompt's tokens here.
+    apart: usize,
+    masks: usize,
+    /// Cells where a message spells a mark.
+    forged: usize,
+}
+
+#[test]
+fn ids_and_masks_of_all_forms_and_vocabularies_are_those_of_transformers() {
+    let golden = Golden::read();
+    let mut table = Table::default();
+    for kind in KINDS {
+        let tokenizer = vocabulary(kind);
+        for (form, source) in &golden.forms {
+            let template = Template::parse(form, &source.replace("bos_token", "'<s>'"), &tokenizer).unwrap();
+            let encoder = Encoder::new(template, tokenizer.clone(), SftMask::Answers).unwrap();
+            let of_form = golden.cells.iter().filter(|cell| cell.0 == kind && cell.1 == *form);
+            for (_, _, conversation, ids, other) in of_form {
+                let at = format!("{kind}, {form}, conversation {conversation}");
+                let turns = golden.turns(*conversation);
+                let encoded = encoder.encode(&turns).unwrap();
+                let marked = form.starts_with("marked");
+                let prompt = (!marked).then(|| encoder.prompt(&turns).unwrap());
+                if *conversation == FORGED {
+                    table.forged += 2;
+                    assert!(encoded.ids != *ids && prompt.as_ref() != Some(other), "{at}");
+                    continue;
+                }
+                if let Some(prompt) = &prompt {
+                    table.prompts += 1;
+                    assert_eq!(prompt, other, "{at}");
+                }
+                if continues(&encoder, &turns, ids) {
+                    table.conversations += 1;
+                    assert_eq!(&encoded.ids, ids, "{at}");
+                    if marked {
+                        table.masks += 1;
+                        let mask: Vec<u32> = encoded.counted.iter().map(|&counted| u32::from(counted)).collect();
+                        assert_eq!(&mask, other, "{at}");
+                    }
+                } else {
+                    table.apart += 1;
+                    assert_ne!(&encoded.ids, ids, "{at}");
+                }
+            }
+        }
+    }
+    assert_eq!(table, Table { prompts: 300, conversations: 335, apart: 25, masks: 52, forged: 120 });
+}
+
+#[test]
+fn expressions_are_written_as_jinja2_writes_them() {
+    let golden: Vec<(String, String)> = serde_json::from_str(include_str!("../golden/chat/expressions.json")).unwrap();
+    let tokenizer = vocabulary("bytes");
+    let mut other = Vec::new();
+    for (expression, text) in &golden {
+        let source = format!("{{{{ {expression} }}}}|{{{{ messages[0].content }}}}");
+        let written = Template::parse("one", &source, &tokenizer).map_err(|e| e.to_string());
+        let written = written.and_then(|template| template.write(&turns(&[('u', "c")]), false));
+        if written.as_ref().map(|written| &written.text) != Ok(text) {
+            other.push(format!("{expression}: {written:?} is not {text:?}"));
+        }
+    }
+    assert!(other.is_empty(), "{} of {}:\n{}", other.len(), golden.len(), other.join("\n"));
+}
