@@ -107,14 +107,15 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
     let model = existing(&args.model)?;
     let name = args.name.clone().map_or_else(|| name(&args.model), Ok)?;
     let (listener, address) = listen(&args)?;
-    let (tokenizer, encoder, capacity, generator) = with_model(&model, |folder| {
+    let (tokenizer, encoder, ends, capacity, generator) = with_model(&model, |folder| {
         let config = model_config(folder)?;
         let tokenizer = model_tokenizer(folder, &config)?;
         let encoder = encoder(folder, &tokenizer);
+        let ends = ends(folder, &tokenizer, encoder.as_ref().ok())?;
         let capacity = args.context.tokens(&config)?;
         let options = GeneratorOptions { slots: args.slots, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
         let generator = generator(folder, &config, options, (&args.device, args.precision))?;
-        Ok((tokenizer, encoder, capacity, generator))
+        Ok((tokenizer, encoder, ends, capacity, generator))
     })?;
     let stop = Stop::listen()?;
     if let Err(reason) = &encoder {

@@ -344,7 +344,10 @@ impl<'a> Trainer<'a> {
             stop: ends_of(self.tokenizer, [self.config.model.eos_token_id]),
         };
         let drawn = match sampler.generate(std::slice::from_ref(&request)) {
-            Err(Error::Numerics(reason)) => return self.say(&format!("step {step}: no sample: {reason}")),
+            Err(Error::Numerics(reason)) => {
+                self.say(&format!("step {step}: no sample: {reason}"));
+                return Ok(());
+            }
             drawn => drawn?,
         };
         let drawn: String = drawn.iter().map(|one| continued(self.tokenizer, &request.prompt, &one.tokens)).collect();
