@@ -5,9 +5,7 @@ use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer, p
 use crate::config::model::ModelConfig;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
-use crate::generate::{
-    CHUNK, Completion, Event, Generator, GeneratorOptions, Request, Sampling, continued, ends,
-};
+use crate::generate::{CHUNK, Completion, Event, Generator, GeneratorOptions, Request, Sampling, continued, ends};
 use crate::input::{self, BYTE_ORDER_MARK};
 use crate::terminal::{note, print, printable};
 use crate::tokenizer::Tokenizer;

@@ -121,7 +121,6 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
     if let Err(reason) = &encoder {
         note(format_args!("/v1/chat/completions will be refused: {}", printable(reason)));
     }
-    let ends = ends(&folder, &tokenizer, encoder.as_ref().ok())?;
     let hosts = Hosts::new(&args.host, address.ip().is_loopback());
     note(format_args!("{} of {capacity} tokens a sequence listens on http://{address}/v1", printable(&name)));
     let served = Served { name, tokenizer, encoder, ends, capacity, created: now(), hosts, verbose: args.verbose };

@@ -23,7 +23,7 @@ pub fn says(at: &Path, tokenizer: &Tokenizer, words: &[u32], config: &Value) {
         intermediate_size: 8,
         first_k_dense_replace: 1,
         max_position_embeddings: 64,
-        bos_token_id: tokenizer.eos(),
+        bos_token_id: Some(tokenizer.eos()),
         eos_token_id: tokenizer.eos(),
         ..ModelConfig::default()
     };
