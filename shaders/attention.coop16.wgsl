@@ -141,7 +141,7 @@ fn main(
 #for i in 0..2 * EIGHTS_A_LANE
         let e#{i} = select(vec4(0.0), exp(x#{i} - highest), seen#{i});
         sum += dot(e#{i}, vec4(1.0));
-        let w#{i} = vec4<f16>(e#{i} * dropout_factors((head_number * p.length + query) * p.length + keys#{i}));
+        let w#{i} = vec4<f16>(e#{i} * dropout_factors(vec4(head_number * p.length + query), keys#{i}));
 #end
 #for i in 0..EIGHTS_A_LANE
         part[row * #{WEIGHTS_LINE}u + #{2 * i}u + half] = Eight(w#{2 * i}, w#{2 * i + 1});

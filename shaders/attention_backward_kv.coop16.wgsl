@@ -183,7 +183,7 @@ fn main(
         let seen#{i}_#{h} = (vec4(key) >= starts[c#{i}_#{h}]) & (vec4(key) <= queries#{i}_#{h});
         let y#{i}_#{h} = scores[row * #{SCORES_LINE}u + c#{i}_#{h}] * p.scale - log_sums[c#{i}_#{h}];
         let e#{i}_#{h} = select(vec4(0.0), exp(y#{i}_#{h}), seen#{i}_#{h});
-        let z#{i}_#{h} = dropout_factors((head_number * p.length + queries#{i}_#{h}) * p.length + key);
+        let z#{i}_#{h} = dropout_factors(head_number * p.length + queries#{i}_#{h}, vec4(key));
         let g#{i}_#{h} =
             z#{i}_#{h} * scores[row * #{SCORES_LINE}u + #{QUERIES / 4}u + c#{i}_#{h}] - deltas[c#{i}_#{h}];
 #end

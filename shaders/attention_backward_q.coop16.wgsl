@@ -131,7 +131,7 @@ fn main(
         let at#{i} = row * #{SCORES_LINE}u + half * 2u + #{i / 2 * 4 + i % 2}u;
         let x#{i} = scores[at#{i}];
         let e#{i} = select(vec4(0.0), exp(x#{i} * p.scale - stats.x), seen#{i});
-        let z#{i} = dropout_factors((head_number * p.length + query) * p.length + keys#{i});
+        let z#{i} = dropout_factors(vec4(head_number * p.length + query), keys#{i});
         let y#{i} = z#{i} * scores[#{QUERIES * SCORES_LINE}u + at#{i}] - stats.y;
         let d#{i} = vec4<f16>(p.scale * e#{i} * y#{i});
 #end

@@ -34,7 +34,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         let norm = sqrt(sum) / scale;
         result[RESULT_NORM] = norm;
         result[RESULT_CLIP] = select(1.0, min(1.0, p.clip_norm / (norm + 1e-6)), p.clip_norm > 0.0) / scale;
-        let finite = is_finite(sum) && is_finite(metrics[METRIC_LOSS]);
+        let finite = is_finite(sum) && is_finite(metrics[METRIC_LOSS]) && is_finite(metrics[METRIC_GOAL]);
         if (finite && metrics[METRIC_SPIKE] != 1.0) {
             result[RESULT_FINITE] = 1.0;
             result[RESULT_CORRECTION1] = p.beta1 * result[RESULT_CORRECTION1] + (1.0 - p.beta1);

@@ -31,6 +31,11 @@ fn divergence(d: f32) -> f32 {
     return select(exp(d) - d - 1.0, series, abs(d) < 0.25);
 }
 
+// An exponent, at most MOST_EXPONENT of src/kernels/policy_loss.rs: so 0 times its exponential is 0.
+fn bounded(exponent: f32) -> f32 {
+    return select(exponent, 40.0, exponent > 40.0);
+}
+
 @compute @workgroup_size(#{THREADS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -50,11 +55,11 @@ fn main(
     }
     let advantage = advantages[t];
     let change = log_probs[t] - old[t];
-    let ratio = exp(change);
+    let ratio = exp(bounded(change));
     let low = ratio < 1.0 - p.clip_low && advantage < 0.0;
     let high = ratio > 1.0 + p.clip_high && advantage > 0.0;
     let gain = min(ratio * advantage, clamp(ratio, 1.0 - p.clip_low, 1.0 + p.clip_high) * advantage);
-    let d = reference[t] - log_probs[t];
+    let d = bounded(reference[t] - log_probs[t]);
     let kl = divergence(d);
     // exp(d) - 1 is kl + d.
     loss_weights[t] = factor * (select(ratio * advantage, 0.0, low || high) + p.beta * (kl + d));

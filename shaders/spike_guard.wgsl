@@ -1,6 +1,7 @@
-// Whether the mean loss of the window at hand lies more than `threshold` standard deviations above the mean of the last
+// Whether the loss of the window at hand lies more than `threshold` standard deviations above the mean of the last
 // p.updates losses, for what makes or skips the update. Then the loss takes the place of the oldest, also if it is a
 // spike: a run whose loss rose for good goes on. A threshold of 0 does nothing; a loss that is not finite is not kept.
+// The loss is a sum over what it is a sum of, or with a factor one loss plus p.factor times another.
 // One workgroup; updates history and metrics. Reference: src/reference/spike_guard.rs.
 #define THREADS 256
 #import shared/reduce
@@ -8,6 +9,9 @@
 
 struct Params {
     updates: u32,
+    loss: u32,
+    other: u32,
+    factor: f32,
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: array<u32>;         // (8)
@@ -29,7 +33,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         square = fma(off, off, square);
     }
     let deviation = sqrt(reduce_sum(lane, square) / n);
-    let loss = metrics[METRIC_LOSS] / max(metrics[METRIC_COUNTED], 1.0);
+    let other = metrics[p.other];
+    let loss = select(metrics[p.loss] + p.factor * other, metrics[p.loss] / max(other, 1.0), p.factor == 0.0);
     if (lane == 0u && threshold > 0.0 && is_finite(loss)) {
         if (history[HISTORY_COUNT] >= n) {
             let deviations = (loss - mean) / max(deviation, LEAST_DEVIATION);

@@ -238,3 +238,16 @@ fn presets_have_the_sizes_that_their_files_state() {
     let lite = model("v2-lite");
     assert_eq!((millions(lite.total_parameters()), millions(lite.activated_parameters())), (15_706.0, 2_661.0));
 }
+
+#[test]
+fn a_stage_refuses_settings_of_training_that_its_loss_does_not_have() {
+    let seed = ["reward", "dpo", "grpo", "ppo"].map(|stage| (stage, "train.loss_reduction=seed"));
+    let overfit = ["grpo", "ppo"].map(|stage| (stage, "train.overfit=true"));
+    for (stage, set) in seed.into_iter().chain(overfit) {
+        let config = Config::resolve(Some(stage), &sets(&[set])).unwrap();
+        refuses(config.validate().map(|()| config), &[set.split('=').next().unwrap(), "must be"]);
+    }
+    for (stage, set) in [("sft", "train.loss_reduction=seed"), ("dpo", "train.overfit=true")] {
+        Config::resolve(Some(stage), &sets(&[set])).unwrap().validate().unwrap();
+    }
+}

@@ -7,15 +7,16 @@ mod reflection;
 
 use hadal::gpu::device::{COOP16, COOPERATIVE_BYTES};
 use hadal::gpu::preprocess::preprocess;
-use hadal::kernels::{Constants, Element, Halves, KERNELS, Kernel};
+use hadal::kernels::case::{Case, Data};
+use hadal::kernels::{Access, Constants, Element, Halves, KERNELS, Kernel};
 use reflection::{Interface, reflect, stated_buffers, stated_params};
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Files of `src/kernels` and `src/reference` that several kernels share.
 const SHARED: &[&str] = &[
-    "bind", "case", "elements", "flash", "gemm", "mod", "random", "state", "sum", "thin", "tile", "vector", "ways",
-    "work",
+    "bind", "case", "contract", "elements", "flash", "gemm", "mod", "random", "state", "sum", "thin", "tile", "vector",
+    "ways", "work",
 ];
 /// The smallest limits of adapters that can train; WebGPU's own promise half the memory.
 const SHARED_BYTES: u32 = 32 << 10;
@@ -230,4 +231,50 @@ fn files_lines_and_functions_are_short() {
     }
     assert!(files > 150, "{files} files were looked at");
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// The case with one of its lists of integers changed: neighbours exchanged, the first number repeated at the end, one
+/// number beyond all others.
+fn broken(case: &Case, list: usize, way: usize) -> Option<Case> {
+    let mut case = case.clone();
+    let Data::Index(values) = &mut case.data[list] else { return None };
+    let (n, before) = (values.len(), values.clone());
+    match way {
+        0 => values.reverse(),
+        1 => values[n - 1] = values[0],
+        2 => values[n / 2] = 1 << 20,
+        _ => values.rotate_left(1),
+    }
+    (*values != before).then_some(case)
+}
+
+#[test]
+fn every_case_keeps_to_its_kernels_contract_and_every_contract_refuses_what_breaks_it() {
+    // Kernels without a contract take any integers: classes that no row has are ignored, words of small buffers are
+    // flags and bits of floats.
+    const FREE: &[&str] = &[
+        "adamw",
+        "adamw8bit",
+        "balance_loss_backward",
+        "cross_entropy",
+        "dropout",
+        "embed",
+        "log_probs",
+        "loss_sum",
+        "preference_loss",
+        "spike_guard",
+    ];
+    for kernel in KERNELS {
+        let cases = (kernel.cases)();
+        for case in &cases {
+            case.keeps_contract(kernel).unwrap_or_else(|e| panic!("{}, {}: {e}", kernel.stem, case.name));
+        }
+        let reads = kernel.binds.iter().any(|bind| bind.element == Element::U32 && bind.access != Access::Write);
+        let refused = cases.iter().any(|case| {
+            let lists = 0..case.data.len();
+            let ways = lists.flat_map(|list| (0..4).filter_map(move |way| broken(case, list, way)));
+            ways.into_iter().any(|case| case.keeps_contract(kernel).is_err())
+        });
+        assert_eq!(refused, reads && !FREE.contains(&kernel.stem), "{}: a contract for its integers", kernel.stem);
+    }
 }

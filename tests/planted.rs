@@ -26,6 +26,8 @@ mod shader_bugs_mixed;
 mod shader_bugs_objectives;
 #[path = "planted/update.rs"]
 mod update;
+#[path = "planted/visibility.rs"]
+mod visibility;
 
 use hadal::gpu::pipeline::Pipelines;
 use shader::ShaderBug;
@@ -69,6 +71,30 @@ fn central_differences_report_bugs_in_the_steps_of_operations() {
 #[test]
 fn the_independent_judge_reports_bugs_in_the_micro_step() {
     table("the micro-step beside the independent judge", model_bugs::outcomes());
+}
+
+#[test]
+fn attention_written_out_reports_mistakes_in_who_sees_whom() {
+    table("the reference's attention beside the formula", visibility::outcomes());
+}
+
+#[test]
+#[should_panic(expected = "attention: document_start falls from 3 to 0")]
+fn padding_that_sees_the_first_document_of_its_row_breaks_a_contract() {
+    model_bugs::breach(|model| {
+        let batch = &mut model.batches[0];
+        let padding = batch.length - 2;
+        batch.document_start[3..padding].fill(3);
+    });
+}
+
+#[test]
+#[should_panic(expected = "embed_backward: token_order is not that of ids and places")]
+fn the_order_of_another_batch_breaks_a_contract() {
+    model_bugs::breach(|model| {
+        let other = (model.batches[1].token_order.clone(), model.batches[1].segments.clone());
+        (model.batches[0].token_order, model.batches[0].segments) = other;
+    });
 }
 
 #[test]

@@ -150,3 +150,51 @@ fn biases_change_what_is_selected_and_weights_are_made_without_them() {
     // The same experts: a larger bias changes nothing more.
     assert!(relative_l2(&two.1, &ten.1) < 1e-14 && relative_l2(&free.1, &two.1) > 1e-3);
 }
+
+/// Loads and biases after an update of two rows of which the second ends in five places of padding with these tokens.
+fn beside_padding(tokens: [u32; 5]) -> [Vec<f64>; 2] {
+    let program = program(&biased(tiny()), NO_LIMIT, 2, LENGTH);
+    let mut cpu = CpuExecutor::<f64>::new(&program.tensors, &program.recordings);
+    fill(&program, &mut cpu, initial_values).unwrap();
+    cpu.upload_indices(program.inputs.state, &state_words(2)).unwrap();
+    cpu.run(program.recording(RESET)).unwrap();
+    let mut ids = indices(21, 2 * LENGTH, 17);
+    ids[2 * LENGTH - 5..].copy_from_slice(&tokens);
+    let mut batch = Batch::new(ids, indices(22, 2 * LENGTH, 17), 2, LENGTH);
+    for place in 2 * LENGTH - 5..2 * LENGTH {
+        (batch.real[place], batch.targets[place]) = (0, hadal::data::batch::IGNORED);
+        batch.document_start[place] = (place - LENGTH) as u32;
+    }
+    batch.set_weight(batch.counted());
+    feed(&mut cpu, &program.inputs, &batch).unwrap();
+    cpu.run(program.recording(FIRST_MICRO_STEP)).unwrap();
+    cpu.run(program.recording(UPDATE)).unwrap();
+    let loads = cpu.get(program.inputs.expert_loads.unwrap()).to_vec();
+    [loads, cpu.get(program.weights.vector(&bias_name(1))).to_vec()]
+}
+
+#[test]
+fn padding_counts_in_no_load_and_moves_no_bias() {
+    let [zeros, others] = [[0; 5], [9, 3, 16, 3, 1]].map(beside_padding);
+    assert_eq!(zeros, others);
+    assert_eq!(zeros[0].iter().sum::<f64>(), ((2 * LENGTH - 5) * 2) as f64);
+    // That biases do move is seen where the text is another.
+    assert!(zeros[1].iter().any(|bias| *bias != 0.0));
+}
+
+#[test]
+fn stages_that_learn_preferences_keep_the_biases() {
+    let moves = |config: &hadal::config::Config| {
+        let mut config = config.clone();
+        (config.model.scoring_func, config.model.topk_method) = (ScoringFunc::Sigmoid, TopkMethod::NoauxTc);
+        let program = runs::program(&config, &runs::cpu());
+        let update = &program.recordings[program.recording(UPDATE)];
+        update.steps.iter().filter(|step| step.kernel.stem == "expert_bias").count()
+    };
+    assert!(moves(&runs::config(1)) > 0);
+    let pairs = ["reward", "dpo"].map(|kind| runs::paired(kind, 1, std::path::Path::new("pairs.jsonl")));
+    let drawn = ["grpo", "ppo"].map(|kind| runs::drawing(kind, 1));
+    for config in pairs.iter().chain(&drawn) {
+        assert_eq!(moves(config), 0, "{:?}", config.kind());
+    }
+}

@@ -289,8 +289,8 @@ fn loss_and_margin(row: &Row) -> [f64; 2] {
 /// A run that learns from pairs.
 fn learn_pairs(config: &Config, device: &Device, run: &Path) -> Vec<Row> {
     let (tokenizer, encoder) = runs::encoder(config);
-    let pairs = Preferences::open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed).unwrap();
-    let pairs = if config.dpo.is_some() { pairs } else { pairs.whole() };
+    let open = if config.dpo.is_some() { Preferences::open } else { Preferences::open_whole };
+    let pairs = open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed).unwrap();
     let mut source = runs::Steady { config, device };
     let mut machine = source.machine().unwrap();
     let journal = Journal::create(run, config, false).unwrap();

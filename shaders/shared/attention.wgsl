@@ -162,11 +162,8 @@ fn probabilities(at: Head, query: u32, keys: vec4<u32>, scores: vec4<f32>, lse: 
 // What dropout multiplies the probabilities of four keys by: 0 or 1 / (1 - rate).
 fn dropout_factors(at: Head, query: u32, keys: vec4<u32>) -> vec4<f32> {
 #if DROPOUT
-    let key = random_key(state[STATE_KEY0], state[STATE_KEY1], p.site);
-    let elements = (at.number * p.length + query) * p.length + keys;
-    let drawn = vec4(
-        random_at(key, elements.x), random_at(key, elements.y), random_at(key, elements.z), random_at(key, elements.w),
-    );
+    let key = random_row(random_key(state[STATE_KEY0], state[STATE_KEY1], p.site), at.number * p.length + query);
+    let drawn = vec4(random_at(key, keys.x), random_at(key, keys.y), random_at(key, keys.z), random_at(key, keys.w));
     return select(vec4(0.0), vec4(1.0 / (1.0 - p.dropout)), drawn >= vec4(keep_threshold(p.dropout)));
 #else
     return vec4(1.0);

@@ -22,12 +22,13 @@ struct Eight {
 
 const LOWEST = -1e30; // stands for minus infinity, whose difference with itself would be NaN
 
-// What dropout multiplies four probabilities by: 0 or 1 / (1 - rate).
-fn dropout_factors(elements: vec4<u32>) -> vec4<f32> {
+// What dropout multiplies four probabilities by: 0 or 1 / (1 - rate). A row of the mask is a query of a head.
+fn dropout_factors(rows: vec4<u32>, keys: vec4<u32>) -> vec4<f32> {
 #if DROPOUT
     let key = random_key(state[STATE_KEY0], state[STATE_KEY1], p.site);
     let drawn = vec4(
-        random_at(key, elements.x), random_at(key, elements.y), random_at(key, elements.z), random_at(key, elements.w),
+        random_at(random_row(key, rows.x), keys.x), random_at(random_row(key, rows.y), keys.y),
+        random_at(random_row(key, rows.z), keys.z), random_at(random_row(key, rows.w), keys.w),
     );
     return select(vec4(0.0), vec4(1.0 / (1.0 - p.dropout)), drawn >= vec4(keep_threshold(p.dropout)));
 #else

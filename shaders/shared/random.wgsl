@@ -23,6 +23,12 @@ fn random_at(key: vec2<u32>, element: u32) -> u32 {
     return random_mix(random_mix(element ^ key.x) + key.y);
 }
 
+// The key of one row of a matrix, for random_at with the number of a column: no two rows draw the same, however many
+// elements the matrix has.
+fn random_row(key: vec2<u32>, row: u32) -> vec2<u32> {
+    return vec2(key.x, random_mix(row ^ key.y));
+}
+
 fn random_u32(key0: u32, key1: u32, site: u32, element: u32) -> u32 {
     return random_at(random_key(key0, key1, site), element);
 }

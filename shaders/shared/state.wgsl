@@ -16,6 +16,8 @@ const METRIC_COUNTED = 2u;
 const METRIC_BALANCE = 3u;
 const METRIC_DEVIATIONS = 4u;
 const METRIC_SPIKE = 5u; // 1.0 or 0.0
+const METRIC_GOAL = 6u;
+const METRIC_GOAL_OTHER = 7u;
 
 // history: array<f32>
 const HISTORY_COUNT = 0u;

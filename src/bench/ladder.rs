@@ -48,6 +48,7 @@ const fn kernel<const TILE: u32>(stem: &'static str, summary: &'static str, shad
             let tiles = bytemuck::pod_read_unaligned::<u32>(params).div_ceil(TILE);
             [tiles, tiles, 1]
         },
+        contract: |_, _| Ok(()),
         cpu_f32: multiply,
         cpu_f64: multiply,
         stored: &[],

@@ -8,7 +8,8 @@ use super::Encoded;
 use crate::data::batch::{IGNORED, Row};
 use std::collections::BTreeMap;
 
-/// A row of `length` positions with these conversations, one after the other, and padding.
+/// A row of `length` positions with these conversations, one after the other, and padding, which no conversation sees
+/// and which sees none.
 ///
 /// # Panics
 /// If they have more tokens than the row has room for.

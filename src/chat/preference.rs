@@ -81,7 +81,7 @@ impl Pair {
         let mut cut = false;
         let mut one = |answer: &[Turn]| {
             let mut encoded = encoder.encode_from(&[&self.prompt, answer].concat(), self.prompt.len())?;
-            cut |= encoded.ids.len() > most;
+            cut |= encoded.counted.iter().skip(most).any(|&counted| counted);
             encoder.cut(&mut encoded, most);
             Ok::<Encoded, String>(encoded)
         };

@@ -45,7 +45,7 @@ impl Material {
             }
             Kind::Reward => {
                 let allowed = bad(config.reward_model.as_ref().map(|model| model.max_bad_lines));
-                Ok(Material::Pairs(Preferences::open(data, allowed, encoder, length, seed)?.whole()))
+                Ok(Material::Pairs(Preferences::open_whole(data, allowed, encoder, length, seed)?))
             }
             Kind::Grpo | Kind::Ppo => {
                 let (task, rollout) =

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use sft::SftConfig;
 use std::path::Path;
 use task::TaskConfig;
-use train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+use train::{LogConfig, LossReduction, OptimizerConfig, ScheduleConfig, TrainConfig};
 
 /// The whole configuration of a run, one field a TOML section.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -202,7 +202,15 @@ impl Config {
         self.rollout.as_ref().map_or(Ok(()), RolloutConfig::validate)?;
         self.task.as_ref().map_or(Ok(()), TaskConfig::validate)?;
         self.reward.as_ref().map_or(Ok(()), RewardConfig::validate)?;
+        if self.train.loss_reduction != LossReduction::Tokens && !matches!(kind, Kind::Pretrain | Kind::Sft) {
+            let reason = "must be \"tokens\": this stage's loss says itself what is averaged over what";
+            return Err(Error::config("train.loss_reduction", reason));
+        }
         let (Some(rollout), true) = (&self.rollout, kind.draws()) else { return Ok(()) };
+        if self.train.overfit {
+            let reason = "must be false: answers are drawn anew for each batch, and there is none to repeat";
+            return Err(Error::config("train.overfit", reason));
+        }
         if self.train.accumulation != 1 {
             let reason = "must be 1: an update has as many passes as its share of the drawn answers fills";
             return Err(Error::config("train.accumulation", reason));

@@ -32,7 +32,8 @@ impl ModelConfig {
         let [hidden, dense] = [self.hidden_size, self.intermediate_size].map(|size| size as u128);
         let [nope, rope, value] = [self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim].map(|n| n as u128);
         let latents = self.kv_lora_rank as u128 + rope + self.q_lora_rank.unwrap_or(0) as u128;
-        let mut widths = vec![hidden, latents, heads * (nope + rope), heads * (nope + value), dense];
+        // Of a head's gradients the backward pass has all columns in one tensor.
+        let mut widths = vec![hidden, latents, heads * (nope + rope + value), dense];
         if self.moe_layers() > 0 {
             widths.extend([
                 k * hidden,

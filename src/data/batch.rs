@@ -44,14 +44,15 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row of padding.
+    /// A row of padding. Each position of padding is a document of its own: it sees itself alone, wherever in a row it
+    /// stands, and `document_start` never falls.
     pub fn padding(length: usize) -> Row {
         let zeros = vec![0; length];
         Row {
             ids: zeros.clone(),
             targets: vec![IGNORED; length],
-            positions: (0..length as u32).collect(),
-            document_start: zeros.clone(),
+            positions: zeros.clone(),
+            document_start: (0..length as u32).collect(),
             real: zeros,
         }
     }
@@ -126,6 +127,13 @@ impl Batch {
         self.targets.iter().filter(|&&target| target != IGNORED).count()
     }
 
+    /// Tokens of the texts in it: one more of each than it has positions, since the last is a target alone.
+    pub fn text_tokens(&self) -> u64 {
+        let begins =
+            |&place: &usize| self.real[place] != 0 && self.document_start[place] as usize == place % self.length;
+        self.real_tokens() + (0..self.ids.len()).filter(begins).count() as u64
+    }
+
     /// Positions that are no padding.
     pub fn real_tokens(&self) -> u64 {
         self.real.iter().map(|&real| u64::from(real)).sum()
@@ -170,6 +178,10 @@ mod tests {
         assert_eq!(batch.positions, [0, 1, 2, 0, 1, 2]);
         assert_eq!(batch.document_start, [0; 6]);
         assert_eq!(batch.real, [1; 6]);
+        assert_eq!((batch.real_tokens(), batch.text_tokens()), (6, 8));
+        let padded = Batch::of_rows(&[Row::padding(3)], 2);
+        assert_eq!(padded.document_start, [0, 1, 2, 0, 1, 2]);
+        assert_eq!((padded.real_tokens(), padded.text_tokens()), (0, 0));
     }
 
     #[test]

@@ -24,8 +24,9 @@ pub struct Preferences {
     source: Source,
     encoder: Encoder,
     length: usize,
-    /// Whether the last token of an answer is an input too, for a model that judges the whole of it.
-    whole: bool,
+    /// Tokens of an answer with its prompt at most: one more than a row has places where the last is a target alone, as
+    /// many where it is an input too, for a model that judges the whole of it.
+    most: usize,
 }
 
 enum Source {
@@ -59,9 +60,34 @@ impl Preferences {
         length: usize,
         seed: u64,
     ) -> Result<Preferences> {
+        Preferences::of(config, max_bad_lines, encoder, [length, length + 1], seed)
+    }
+
+    /// The same with the token that ends an answer as an input of its row, and nothing after it: what a reward model
+    /// judges. So a row has room for one token less.
+    ///
+    /// # Errors
+    /// As [`Preferences::open`].
+    pub fn open_whole(
+        config: &DataConfig,
+        max_bad_lines: usize,
+        encoder: Encoder,
+        length: usize,
+        seed: u64,
+    ) -> Result<Preferences> {
+        Preferences::of(config, max_bad_lines, encoder, [length, length], seed)
+    }
+
+    fn of(
+        config: &DataConfig,
+        max_bad_lines: usize,
+        encoder: Encoder,
+        [length, most]: [usize; 2],
+        seed: u64,
+    ) -> Result<Preferences> {
         super::check_fraction(config.val_fraction)?;
         let world = World::new(config.world_seed);
-        let mut all = Preferences { source: Source::World(world), encoder, length, whole: false };
+        let mut all = Preferences { source: Source::World(world), encoder, length, most };
         if config.path.is_empty() {
             let fit = (0..TRIED).filter(|&n| all.world_pair(world, n, Split::Train).is_some()).count();
             if 2 * fit as u64 <= TRIED {
@@ -82,12 +108,6 @@ impl Preferences {
         }
         all.source = Source::Files { train, val, counts, seed: config.shuffle.then_some(seed) };
         Ok(all)
-    }
-
-    /// The same with the token that ends an answer as an input of its row, and nothing after it: what a reward model
-    /// judges.
-    pub fn whole(self) -> Preferences {
-        Preferences { whole: true, ..self }
     }
 
     /// The same with every pair of its files held out, and none to train on.
@@ -147,10 +167,11 @@ impl Preferences {
 
     /// A batch of `pairs`, filled up to `most` of them with padding.
     pub fn batch(&self, pairs: &[EncodedPair], most: usize) -> PairBatch {
-        let rows = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).map(|one| match self.whole {
-            true => row([&with_end(one, self.length)], self.length),
-            false => row([one], self.length),
-        });
+        let rows =
+            pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).map(|one| match self.most > self.length {
+                true => row([one], self.length),
+                false => row([&with_end(one, self.length)], self.length),
+            });
         let mut margins: Vec<f32> = pairs.iter().map(|pair| pair.margin as f32).collect();
         margins.resize(most, 0.0);
         let mut rows: Vec<Row> = rows.collect();
@@ -179,7 +200,7 @@ impl Preferences {
     /// The pair in a line, and whether it was cut; none if there is nothing to prefer.
     fn encode(&self, line: &[u8]) -> std::result::Result<Option<(EncodedPair, bool)>, String> {
         let pair = Pair::new(record::read_for(line, Purpose::Pair)?.1)?;
-        let encoded = pair.encode(&self.encoder, self.length + 1);
+        let encoded = pair.encode(&self.encoder, self.most);
         let encoded = encoded.map_err(|e| format!("does not suit the chat template: it {e}"))?;
         Ok(encoded.map(|pair| (pair.clone(), pair.cut)))
     }
@@ -194,7 +215,7 @@ impl Preferences {
     /// The world's pair number `n`, if there is room for it: a cut answer would not be what it is called.
     fn world_pair(&self, world: World, n: u64, split: Split) -> Option<EncodedPair> {
         // The world's own messages suit every template that took the plain conversation at first.
-        let pair = of_world(world.preference(n, split)).encode(&self.encoder, self.length + 1).ok()?;
+        let pair = of_world(world.preference(n, split)).encode(&self.encoder, self.most).ok()?;
         pair.filter(|pair| !pair.cut)
     }
 }

@@ -79,9 +79,10 @@ impl Op {
                 r.step(&kernels::balance_loss::KERNEL, &params, &tensors);
             }
             Op::ExpertSort { chosen, starts, routing } => expert_sort(r, *chosen, *starts, *routing),
-            Op::ExpertLoad { routing, loads, row } => {
-                let params = kernels::expert_load::Params { row: *row as u32, experts: shape2(r, *loads)[1] };
-                r.step(&kernels::expert_load::KERNEL, &params, &[routing.offsets, *loads]);
+            Op::ExpertLoad { chosen, real, loads, row } => {
+                let ([tokens, selected], experts) = (shape2(r, *chosen), shape2(r, *loads)[1]);
+                let params = kernels::expert_load::Params { row: *row as u32, experts, tokens, selected };
+                r.step(&kernels::expert_load::KERNEL, &params, &[*chosen, *real, *loads]);
             }
             Op::ExpertGather { x, routing, y } => {
                 let [pairs, width] = shape2(r, *y);

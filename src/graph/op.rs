@@ -255,8 +255,8 @@ pub enum Op {
     BalanceLoss { probs: Tensor, chosen: Tensor, balance: Balance, slope: Tensor },
     /// Stable sort of (token, expert) pairs by expert; nothing to differentiate.
     ExpertSort { chosen: Tensor, starts: Tensor, routing: Routing },
-    /// Adds the number of pairs of each expert to row `row` of `loads`; nothing to differentiate.
-    ExpertLoad { routing: Routing, loads: Tensor, row: usize },
+    /// Adds how often each expert was chosen, padding left out, to row `row` of `loads`; nothing to differentiate.
+    ExpertLoad { chosen: Tensor, real: Tensor, loads: Tensor, row: usize },
     /// `y[slot] = x[token of slot]`.
     ExpertGather { x: Tensor, routing: Routing, y: Tensor },
     /// Each slot's row times the transpose of its expert's matrix.

@@ -79,8 +79,7 @@ impl Op {
             Op::BalanceLoss { probs, chosen, slope, .. } => {
                 all(&mut [(probs, Read), (chosen, Read), (slope, MadeRead)]);
             }
-            Op::ExpertSort { chosen, .. } => all(&mut [(chosen, Read)]),
-            Op::ExpertLoad { .. } => {}
+            Op::ExpertSort { chosen, .. } | Op::ExpertLoad { chosen, .. } => all(&mut [(chosen, Read)]),
             Op::ExpertCombine { residual, o, weights, y, .. } => {
                 all(&mut [(residual, Read), (o, ReadTwice), (weights, ReadTwice), (y, Made)]);
             }

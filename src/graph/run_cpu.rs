@@ -6,6 +6,7 @@ use super::recording::{Recording, Step};
 use super::tensor::{Dtype, Tensor, Tensors};
 use crate::error::Result;
 use crate::kernels::case::Case;
+use crate::kernels::contract::Held;
 use crate::kernels::{Access, Arg, Args, Kernel};
 use crate::reference::Real;
 use std::collections::HashMap;
@@ -77,8 +78,19 @@ impl<F: CpuReal> CpuExecutor<F> {
         case
     }
 
+    /// Panics if what the step reads breaks the kernel's contract: its results would mean nothing.
+    fn check_contract(&self, step: &Step) {
+        let held = step.tensors.iter().map(|&tensor| match self.tensors.info(tensor).dtype {
+            Dtype::U32 => Held::Index(self.get_indices(tensor)),
+            _ => Held::Real(self.tensors.elements(tensor)),
+        });
+        let kept = (step.kernel.contract)(&step.params, &held.collect::<Vec<_>>());
+        kept.unwrap_or_else(|reason| panic!("{}: {reason}", step.kernel.stem));
+    }
+
     /// Runs one step.
     pub fn run_step(&mut self, step: &Step) {
+        self.check_contract(step);
         let started = self.profile.is_some().then(std::time::Instant::now);
         let slot =
             |tensor: Tensor| self.plan.slot(tensor).unwrap_or_else(|| panic!("{}: not planned", step.kernel.stem));

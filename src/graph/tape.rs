@@ -244,10 +244,11 @@ impl<'t> Tape<'t> {
         routing
     }
 
-    /// Adds each expert's number of pairs to row `row` of `loads`; nothing to do in evaluation.
-    pub fn expert_load(&mut self, routing: Routing, loads: Tensor, row: usize) {
+    /// Adds how often each expert was `chosen` by tokens that are no padding to row `row` of `loads`; nothing to do in
+    /// evaluation.
+    pub fn expert_load(&mut self, chosen: Tensor, real: Tensor, loads: Tensor, row: usize) {
         if self.training {
-            self.ops.push(Op::ExpertLoad { routing, loads, row });
+            self.ops.push(Op::ExpertLoad { chosen, real, loads, row });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Causal attention with latent keys and values expanded per head; also what its backward kernels share.
 
 use super::case::{self, Case, Data};
+use super::contract::{self, Held, Kept};
 use super::work;
 use super::{
     Args, Bind, Constants, Halves, Kernel, KernelSpec, Variant, attention_delta, flash, fold, read, read_u32, write,
@@ -159,6 +160,10 @@ impl KernelSpec for Spec {
         tile_grid(p)
     }
 
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::documents(held[3].list(), p.length as usize)
+    }
+
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [q, kv, k_rope, document_start, state, out, lse] = args.all();
         let inputs = Inputs {
@@ -195,6 +200,57 @@ fn with_parts(cases: Vec<Case>, outputs: Range<usize>) -> Vec<Case> {
     parts.into_iter().chain(cases).collect()
 }
 
+/// `document_start` of packed rows that keep to the contract, with places where documents end at the edges of the tiles
+/// and blocks that kernels walk in: row after row, `ends` are where documents end, and from the last on each token is
+/// padding, a document of its own.
+fn packed(ends: &[&[u32]], length: u32) -> Vec<u32> {
+    let row = |ends: &&[u32]| {
+        let last = ends.last().copied().unwrap_or_default();
+        let before = |t: u32| ends.iter().rev().copied().find(|&end| end <= t).unwrap_or_default();
+        (0..length).map(|t| if t < last { before(t) } else { t }).collect::<Vec<_>>()
+    };
+    ends.iter().flat_map(row).collect()
+}
+
+/// Cases of the three attention kernels on packed rows: lengths of documents drawn at random and at the edges of tiles,
+/// with padding from each place of a tile on.
+fn packed_cases() -> Vec<(Params, Case)> {
+    let drawn = |seed: u64, length: u32| {
+        let mut ends: Vec<u32> = case::indices(seed, 5, length).into_iter().map(|end| end + 1).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    };
+    let [first, second] = [1, 2].map(|seed| drawn(seed, 70));
+    /// Name, length, widths, rate, and where documents end in each row.
+    type Rows<'e> = (&'static str, u32, [u32; 3], f32, Vec<&'e [u32]>);
+    let rows: [Rows<'_>; 4] = [
+        ("packed rows, drawn", 70, [16, 8, 16], 0.0, vec![&first, &second, &[]]),
+        ("packed rows, padding from the edges of tiles", 70, [16, 8, 16], 0.0, vec![&[31], &[5, 32], &[1, 33, 64]]),
+        ("packed rows, dropout, padding within a tile", 70, [5, 2, 7], 0.3, vec![&[20, 40], &[7, 66], &[1, 2, 3]]),
+        ("packed rows in sixteens", 144, [16, 16, 32], 0.0, vec![&[40, 70], &[64, 65, 100], &[16, 127]]),
+    ];
+    let case = |(name, length, [nope, rope, value], dropout, ends): Rows<'_>| {
+        let (batch, heads, site, first_head) = (ends.len() as u32, 1, 5, 0);
+        let scale = 2.0 / ((nope + rope) as f32).sqrt();
+        let head_count = batch * heads;
+        let p = Params { batch, length, heads, nope, rope, value, scale, dropout, site, first_head, head_count };
+        (p, input_case(name, &p, packed(&ends, length)))
+    };
+    rows.into_iter().map(case).collect()
+}
+
+/// A case of these parameters that binds q, kv, k_rope, `document_start` and state.
+fn input_case(name: &str, p: &Params, starts: Vec<u32>) -> Case {
+    let rows = p.tokens() * p.heads as usize;
+    Case::new(name, p)
+        .uniform(1, rows * p.query_width())
+        .uniform(2, rows * p.kv_width())
+        .uniform(3, p.tokens() * p.rope as usize)
+        .index(starts)
+        .index(case::indices(4, 8, u32::MAX))
+}
+
 /// Cases of the three attention kernels that bind q, kv, k_rope, `document_start` and state so far.
 pub(super) fn input_cases() -> Vec<(Params, Case)> {
     // Name, batch, length, heads, widths, rate, and where the second document of the first row starts (0: there is
@@ -220,16 +276,9 @@ pub(super) fn input_cases() -> Vec<(Params, Case)> {
         let p = Params { batch, length, heads, nope, rope, value, scale, dropout, site, first_head, head_count };
         let start = |row: u32| if second == 0 { 0 } else { second + 4 * row };
         let starts = (0..batch * length).map(|t| if t % length >= start(t / length) { start(t / length) } else { 0 });
-        let rows = p.tokens() * heads as usize;
-        let case = Case::new(name, &p)
-            .uniform(1, rows * p.query_width())
-            .uniform(2, rows * p.kv_width())
-            .uniform(3, p.tokens() * rope as usize)
-            .index(starts.collect())
-            .index(case::indices(4, 8, u32::MAX));
-        (p, case)
+        (p, input_case(name, &p, starts.collect()))
     };
-    shapes.into_iter().map(case).collect()
+    shapes.into_iter().map(case).chain(packed_cases()).collect()
 }
 
 /// The bindings of a backward kernel as its reference takes them.

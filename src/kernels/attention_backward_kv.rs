@@ -1,6 +1,7 @@
 //! Gradients of attention's keys and values, head by head.
 
 pub use super::attention::Params;
+use super::contract::{self, Held, Kept};
 
 use super::attention::{backward_arguments, backward_cases, parts, tile_constants, tile_grid};
 use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, Variant, case::Case, flash, read, read_u32, write};
@@ -47,6 +48,10 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         tile_grid(p)
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::documents(held[3].list(), p.length as usize)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! The sequence-level balance loss and its slope.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, read, read_u32, update, write};
 use super::{case::Case, case::indices, case::uniform, elements, state};
 use crate::reference::{self, Real};
@@ -56,6 +57,10 @@ impl KernelSpec for Spec {
         [1, 1, 1]
     }
 
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::below("chosen", held[1].list(), p.experts as usize)
+    }
+
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [probs, chosen, real, state, result, slope, metrics] = args.all();
         let (chosen, real) = (chosen.index(), real.index());
@@ -82,6 +87,7 @@ impl KernelSpec for Spec {
             case("one token, one expert", [1, 1, 1, 1], ones(1, 1)),
             case("three sequences without padding", [3, 70, 8, 2], ones(3, 70)),
             case("padding", [4, 29, 12, 3], padded(4, 29)),
+            case("padding amid the text", [4, 29, 12, 3], (0..4 * 29).map(|i| u32::from(i % 5 > 1)).collect()),
             case("an odd number of experts, padding", [3, 131, 7, 7], padded(3, 131)),
             case("one long sequence", [1, 700, 64, 6], ones(1, 700)),
             case("more experts than invocations", [2, 11, 258, 16], ones(2, 11)),

@@ -1,5 +1,6 @@
 //! Inputs for comparing a kernel with its reference: seeded, f32-representable, and such that every parameter matters.
 
+use super::contract::{Held, Kept};
 use super::{Access, Arg, Args, Bind, Element, Halves, Kernel};
 use crate::reference::Real;
 use bytemuck::Pod;
@@ -38,6 +39,15 @@ impl Case {
         let mut case = Case { name: format!("{}, f16: {}", self.name, names.join(" ")), halves, ..self.clone() };
         case.data.iter_mut().enumerate().filter(|(i, _)| halves.has(*i)).for_each(|(_, data)| data.round_to_half());
         case
+    }
+
+    /// Whether the case keeps to the kernel's contract.
+    pub fn keeps_contract(&self, kernel: &Kernel) -> Kept {
+        let held = self.data.iter().map(|data| match data {
+            Data::Real(values) => Held::Real(values.len()),
+            Data::Index(list) => Held::Index(list),
+        });
+        (kernel.contract)(&self.params, &held.collect::<Vec<_>>())
     }
 
     /// Adds a binding with `n` numbers spread over -1 to 1.

@@ -1,5 +1,7 @@
 //! The next token of each row, drawn from its logits.
 
+use super::contract::{self, Held, Kept};
+use super::latent_attention::NO_SLOT;
 use super::{Args, Bind, Kernel, KernelSpec, case, case::Case, fold, read_u32, update, update_u32};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -56,6 +58,13 @@ impl KernelSpec for Spec {
         fold(p.rows as usize) // one workgroup a row
     }
 
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let [slots, positions] = [2, 4].map(|i| held[i].list());
+        contract::places(slots, positions, p.capacity as usize, held[3].len())?;
+        let one_each = slots.iter().enumerate().all(|(row, slot)| *slot == NO_SLOT || !slots[..row].contains(slot));
+        contract::require(one_each, || "two rows draw for one slot".to_owned())
+    }
+
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [logits, settings, slots, history, positions, tokens] = args.all();
         let read = [settings.index(), slots.index()];
@@ -88,9 +97,8 @@ impl KernelSpec for Spec {
 /// Rows with the words of `settings`; the second has no slot. Logits up to 4 have few levels, or more where sums
 /// decide: then no draw may hang on their last bit.
 fn case(name: &str, p: Params, settings: &dyn Fn(u32) -> [u32; WORDS], levels: f64) -> Case {
-    let no_slot = crate::kernels::latent_attention::NO_SLOT;
     let logit = |x: f64| (x * levels).round() / levels * 4.0;
-    let slots: Vec<u32> = (0..p.rows).map(|row| if row == 1 { no_slot } else { p.rows - 1 - row }).collect();
+    let slots: Vec<u32> = (0..p.rows).map(|row| if row == 1 { NO_SLOT } else { p.rows - 1 - row }).collect();
     // Half full, and the last row at the end of its slot.
     let positions = (0..p.rows).map(|row| if row + 1 == p.rows { p.capacity - 1 } else { row % p.capacity });
     Case::new(name, &p)

@@ -1,5 +1,6 @@
 //! Gradient of the embedding table.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, case::indices, fold, read, read_u32, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -63,6 +64,19 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold(p.tokens as usize * p.width.div_ceil(COLUMNS) as usize)
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let [ids, order, segments] = [0, 1, 2].map(|i| held[i].list());
+        contract::permutation("token_order", order)?;
+        let sorted: Vec<(u32, u32)> = order.iter().map(|&token| (ids[token as usize], token)).collect();
+        let in_order = sorted.windows(2).all(|pair| pair[0] < pair[1]);
+        contract::require(in_order, || "token_order is not that of ids and places".to_owned())?;
+        let begins = |place: usize| place == 0 || sorted[place - 1].0 != sorted[place].0;
+        let starts: Vec<u32> = (0..sorted.len()).filter(|&place| begins(place)).map(|place| place as u32).collect();
+        let found = segments.split_first().and_then(|(count, rest)| rest.split_at_checked(*count as usize));
+        let kept = found.map(|(firsts, rest)| firsts == starts && rest.first() == Some(&p.tokens));
+        contract::require(kept == Some(true), || "segments are not the runs of equal ids".to_owned())
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! Gradients of the experts' outputs and of their weights.
 
+use super::contract::{self, Held, Kept};
 use super::expert_gather::{routings, row_constants};
 use super::{
     Args, Bind, Constants, Kernel, KernelSpec, case::Case, expert_scatter::Sorted, fold, read, read_u32, write,
@@ -44,6 +45,10 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold(p.tokens as usize * p.selected as usize) // one workgroup a slot
+    }
+
+    fn contract(_: &Params, held: &[Held<'_>]) -> Kept {
+        contract::permutation("slot_pair", held[3].list())
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! Pairs of each expert, block by block.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, case::indices, fold, read_u32, write_u32};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -35,6 +36,10 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.pairs as usize).div_ceil(BLOCK))
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::below("chosen", held[0].list(), p.experts as usize)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! Tokens in the order sorted by expert.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, read, read_u32, write};
 use super::{case::Case, case::indices, elements, expert_scatter::Sorted};
 use crate::reference::{self, Real};
@@ -35,6 +36,10 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         elements::grid(p.pairs * p.width, elements::lanes(&[p.width]))
+    }
+
+    fn contract(_: &Params, held: &[Held<'_>]) -> Kept {
+        contract::permutation("slot_pair", held[1].list())
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! Gradient of tokens from the copies in the order sorted by expert.
 
+use super::contract::{self, Held, Kept};
 use super::expert_gather::{routings, row_constants};
 use super::{
     Args, Bind, Constants, Kernel, KernelSpec, case::Case, elements, expert_scatter::Sorted, read, read_u32, write,
@@ -38,6 +39,10 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         elements::grid(p.tokens * p.width, elements::lanes(&[p.width]))
+    }
+
+    fn contract(_: &Params, held: &[Held<'_>]) -> Kept {
+        contract::permutation("pair_slot", held[1].list())
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,6 +1,7 @@
-//! How many pairs of a token and an expert each expert got.
+//! How many pairs of a token and an expert each expert got, padding left out.
 
-use super::{Args, Bind, Kernel, KernelSpec, case::Case, case::indices, read_u32, update};
+use super::contract::{self, Held, Kept};
+use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, case::indices, fold, read_u32, update};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
 
@@ -12,10 +13,11 @@ pub struct Params {
     pub row: u32,
     /// Number of experts.
     pub experts: u32,
+    /// Number of tokens, padding included.
+    pub tokens: u32,
+    /// Experts that a token selects.
+    pub selected: u32,
 }
-
-/// Invocations of a workgroup, as in the shader.
-const THREADS: u32 = 64;
 
 /// The row of the kernel table.
 pub static KERNEL: Kernel = Kernel::of::<Spec>();
@@ -25,32 +27,46 @@ struct Spec;
 impl KernelSpec for Spec {
     type Params = Params;
     const STEM: &'static str = "expert_load";
-    const SUMMARY: &'static str = "adds each expert's number of pairs to the loads of a layer";
+    const SUMMARY: &'static str = "adds each expert's number of pairs, padding left out, to the loads of a layer";
     const SHADER: &'static str = include_str!("../../shaders/expert_load.wgsl");
-    const BINDS: &'static [Bind] = &[read_u32("offsets"), update("loads")];
+    const BINDS: &'static [Bind] = &[read_u32("chosen"), read_u32("real"), update("loads")];
+
+    fn constants(p: &Params) -> Constants {
+        vec![("SELECTED", p.selected.into())]
+    }
 
     fn grid(p: &Params) -> [u32; 3] {
-        [p.experts.div_ceil(THREADS), 1, 1]
+        fold(p.experts as usize) // one workgroup an expert
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::below("chosen", held[0].list(), p.experts as usize)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
-        let [offsets, loads] = args.all();
-        reference::expert_load::expert_load(p, offsets.index(), loads.real_mut());
+        let [chosen, real, loads] = args.all();
+        reference::expert_load::expert_load(p, chosen.index(), real.index(), loads.real_mut());
     }
 
     fn cases() -> Vec<Case> {
-        // Rows before and after the own one must stay.
-        let case = |(row, rows, experts): (u32, u32, u32)| {
-            let counts = indices(1, experts as usize, 1000).into_iter().map(|count| count.saturating_sub(200));
-            let ends = counts.scan(0, |end, count| {
-                *end += count;
-                Some(*end)
-            });
-            let loads = indices(2, (rows * experts) as usize, 5000).into_iter().map(f64::from).collect();
-            Case::new(format!("row {row} of {rows}, {experts} experts"), &Params { row, experts })
-                .index([0].into_iter().chain(ends).collect())
-                .real(loads)
+        // Rows before and after the own one must stay. Of every nine tokens the last `padding` are none, and so is the
+        // last token of all.
+        let case = |([row, rows, experts], [tokens, selected], padding): ([u32; 3], [u32; 2], u32)| {
+            let real = |token: u32| token % 9 < 9 - padding && (padding == 0 || token + 1 < tokens);
+            let name = format!("{tokens} tokens, {selected} of {experts} experts, {padding} of 9 padding");
+            Case::new(name, &Params { row, experts, tokens, selected })
+                .index(indices(1, (tokens * selected) as usize, experts))
+                .index((0..tokens).map(|token| real(token).into()).collect())
+                .real(indices(2, (rows * experts) as usize, 5000).into_iter().map(f64::from).collect())
         };
-        [(0, 1, 1), (1, 3, 7), (0, 2, 64), (25, 26, 160), (2, 3, 257)].map(case).into()
+        [
+            ([0, 1, 1], [1, 1], 0),
+            ([1, 3, 7], [300, 2], 0),
+            ([0, 2, 64], [2311, 6], 4),
+            ([2, 3, 257], [1031, 8], 1),
+            ([0, 1, 5], [9, 3], 9),
+        ]
+        .map(case)
+        .into()
     }
 }

@@ -1,5 +1,6 @@
 //! Places of the experts' pairs in the sorted order, and its tiles.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, expert_count, update_u32, write_u32};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -49,6 +50,11 @@ impl KernelSpec for Spec {
 
     fn grid(_params: &Params) -> [u32; 3] {
         [1, 1, 1]
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let counted: u64 = held[0].list().iter().map(|&count| u64::from(count)).sum();
+        contract::require(counted == u64::from(p.pairs), || format!("counts hold {counted} pairs, not {}", p.pairs))
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

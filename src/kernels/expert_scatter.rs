@@ -1,5 +1,6 @@
 //! The stable sort of pairs by expert, both ways.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, expert_count, expert_scan, fold};
 use super::{read_u32, write_u32};
 use crate::reference::{self, Real};
@@ -34,6 +35,13 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.pairs as usize).div_ceil(expert_count::BLOCK))
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let [chosen, starts] = [0, 1].map(|i| held[i].list());
+        contract::below("chosen", chosen, p.experts as usize)?;
+        let kept = starts == Sorted::new(chosen, p.experts).starts;
+        contract::require(kept, || "starts are not the places of the blocks' first pairs".to_owned())
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! The second half of a feed-forward layer on a few tokens.
 
+use super::contract::{self, Held, Kept};
 use super::few_experts_up::shapes;
 use super::few_linear::lanes;
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
@@ -36,6 +37,11 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.rows * p.width.div_ceil(OUTPUTS)) as usize)
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let experts = held[3].len() / (p.expert.max(1) * p.width) as usize;
+        contract::below("chosen", &held[1].list()[..(p.rows * p.selected) as usize], experts)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,6 +1,7 @@
 //! The gated first half of a feed-forward layer on a few tokens: of the experts that each token has, and of the shared
 //! one.
 
+use super::contract::{self, Held, Kept};
 use super::few_linear::{TEAMS, lanes};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, fold, read, read_u32, write};
 use crate::reference::{self, Real};
@@ -58,6 +59,11 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.rows * p.hidden().div_ceil(TEAMS)) as usize)
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let experts = held[3].len() / (p.expert.max(1) * p.width) as usize;
+        contract::below("chosen", &held[2].list()[..(p.rows * p.selected) as usize], experts)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! The tokens of sequences that are generated.
 
+use super::contract::{self, Held, Kept};
 use super::latent_attention::places;
 use super::{Args, Bind, Kernel, KernelSpec, case, case::Case, elements, read_u32, update_u32};
 use crate::reference::{self, Real};
@@ -29,6 +30,12 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         elements::grid(p.rows, 1)
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let [slots, positions] = [1, 2].map(|i| held[i].list());
+        contract::places(slots, positions, p.capacity as usize, held[3].len())?;
+        contract::places_apart(slots, positions)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

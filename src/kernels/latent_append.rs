@@ -1,5 +1,6 @@
 //! New lines of the latent cache.
 
+use super::contract::{self, Held, Kept};
 use super::latent_attention::places;
 use super::{Args, Bind, Halves, Kernel, KernelSpec, case::Case, fold, read, read_u32, update};
 use crate::reference::{self, Real};
@@ -28,6 +29,12 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold(p.rows as usize) // one workgroup a row
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let [slots, positions] = [3, 4].map(|i| held[i].list());
+        contract::places(slots, positions, p.capacity as usize, held[5].len() / p.width() as usize)?;
+        contract::places_apart(slots, positions)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! Attention of new tokens over the latent cache, without making keys and values of it.
 
+use super::contract::{self, Held, Kept};
 use super::{
     Args, Bind, Constants, Halves, Kernel, KernelSpec, Tolerance, Variant, case, case::Case, elements, flash, fold,
     read, read_u32, write,
@@ -116,6 +117,11 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.rows * p.heads.div_ceil(HEADS) * p.splits) as usize)
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let lines = held[1].len() / p.width() as usize;
+        contract::places(held[2].list(), held[3].list(), p.capacity as usize, lines)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! Queries that take the keys' up-projection in, so that they meet latents themselves.
 
+use super::contract::{self, Held, Kept};
 use super::latent_attention::places;
 use super::{Args, Bind, Constants, Halves, Kernel, KernelSpec, case::Case, fold, read, read_u32, write};
 use crate::reference::{self, Real};
@@ -44,6 +45,10 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold((p.rows.div_ceil(rows(p)) * p.heads * tiles(p)) as usize)
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::below("positions", held[3].list(), held[2].len() / p.rope.max(1) as usize)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

@@ -1,5 +1,6 @@
 //! Products of sorted rows with their experts' weights.
 
+use super::contract::{self, Held, Kept};
 use super::thin;
 use super::tile::{self, Tile};
 use super::work;
@@ -217,6 +218,13 @@ impl KernelSpec for Spec {
     }
 
     const TUNABLE: Option<Tunable<Params>> = Some(Tunable { ways: Params::ways, indices: Params::indices });
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let [tiles, offsets] = [2, 3].map(|i| held[i].list());
+        contract::offsets("offsets", offsets, p.rows as usize)?;
+        let expected = table(offsets, p.tile_rows as usize, tiles.len() / 2);
+        contract::require(tiles == expected, || "tiles are not those of the offsets".to_owned())
+    }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [a, b, tiles, offsets, c] = args.all();

@@ -1,5 +1,6 @@
 //! Gradients of the experts' weights.
 
+use super::contract::{self, Held, Kept};
 use super::matmul;
 use super::matmul_experts::{offsets, shares};
 use super::tile::{self, Tile};
@@ -137,6 +138,10 @@ impl KernelSpec for Spec {
     }
 
     const TUNABLE: Option<Tunable<Params>> = Some(Tunable { ways: Params::ways, indices: Params::indices });
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::offsets("offsets", held[2].list(), p.pairs as usize)
+    }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [a, b, offsets, c] = args.all();

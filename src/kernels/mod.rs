@@ -19,6 +19,7 @@ pub mod balance_loss_backward;
 mod bind;
 pub mod case;
 pub mod cast;
+pub mod contract;
 pub mod copy_columns;
 pub mod cross_entropy;
 pub mod draw_token;
@@ -140,6 +141,10 @@ pub trait KernelSpec: 'static {
     const TUNABLE: Option<Tunable<Self::Params>> = None;
     /// Workgroups in x, y and z.
     fn grid(params: &Self::Params) -> [u32; 3];
+    /// What the integers that a dispatch reads must hold, or its results mean nothing; [`contract`] has the words.
+    fn contract(_params: &Self::Params, _held: &[contract::Held<'_>]) -> contract::Kept {
+        Ok(())
+    }
     /// Calls the reference of the same stem.
     fn reference<F: Real>(params: &Self::Params, args: Args<'_, F>);
     /// Inputs on which GPU and reference are compared.
@@ -218,6 +223,8 @@ pub struct Kernel {
     pub tunable: Option<AnyTunable>,
     /// Workgroups for the bytes of a `Params`.
     pub grid: fn(&[u8]) -> [u32; 3],
+    /// Whether the bytes of a `Params` and what the bindings hold keep to the contract.
+    pub contract: fn(&[u8], &[contract::Held<'_>]) -> contract::Kept,
     /// The reference in f32.
     pub cpu_f32: fn(&[u8], Args<'_, f32>),
     /// The reference in f64.
@@ -268,6 +275,7 @@ impl Kernel {
             },
             tunable: AnyTunable::of::<K>(),
             grid: |bytes| K::grid(&bytemuck::pod_read_unaligned(bytes)),
+            contract: |bytes, held| K::contract(&bytemuck::pod_read_unaligned(bytes), held),
             cpu_f32: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
             cpu_f64: |bytes, args| K::reference(&bytemuck::pod_read_unaligned(bytes), args),
             stored: K::STORED,

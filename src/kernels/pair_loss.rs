@@ -1,8 +1,9 @@
 //! The loss of a reward model on pairs, and its gradient in the scores.
 
+use super::contract::{self, Held, Kept};
 use super::{
     Args, Bind, Kernel, KernelSpec,
-    case::{Case, indices, uniform},
+    case::{Case, Data, indices, uniform},
     fold, read, read_u32,
     state::{IGNORED, SCORED_PAIR_COLUMNS, STATE_INVERSE_PAIRS, STATE_WORDS, first_result},
     write,
@@ -46,6 +47,11 @@ impl KernelSpec for Spec {
         fold(p.pairs as usize) // one workgroup a pair
     }
 
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let ends: Vec<u32> = held[1].list().iter().copied().filter(|&end| end != IGNORED).collect();
+        contract::below("ends", &ends, p.length as usize)
+    }
+
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {
         let [scores, ends, margins, state, result, d_scores, results] = args.all();
         let window = (state.index(), result.real());
@@ -59,6 +65,7 @@ impl KernelSpec for Spec {
             case("three pairs, the second is padding", [3, 9], 0.25, 1.0),
             case("long sequences", [7, 300], 0.01, 3.0),
             case("saturated", [5, 4], 0.0, 60.0),
+            corners(),
         ]
     }
 }
@@ -78,4 +85,11 @@ fn case(name: &str, [pairs, length]: [u32; 2], centring: f32, scale: f64) -> Cas
         .real(first_result(4.0).map(f64::from).to_vec())
         .output(n)
         .output(pairs as usize * SCORED_PAIR_COLUMNS)
+}
+
+/// Pairs whose answers end at the first and at the last place of their rows.
+fn corners() -> Case {
+    let mut case = case("ends at both edges of a row", [2, 9], 0.25, 1.0);
+    case.data[1] = Data::Index(vec![0, 8, 8, 0]);
+    case
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Args, Bind, Kernel, KernelSpec,
-    case::{Case, uniform},
+    case::{Case, Data, uniform},
     elements, read,
     state::TOKEN_COLUMNS,
     write,
@@ -25,6 +25,10 @@ pub struct Params {
     /// Factor on the entropy, which the loss lowers by it; 0 for none.
     pub entropy_bonus: f32,
 }
+
+/// Exponents of probabilities' ratios count as this at most: a ratio beyond all numbers, times an advantage of 0, would
+/// be no number. The square of what is left still is one in f32, as the gradient's norm needs. The shader has the same.
+pub const MOST_EXPONENT: f32 = 40.0;
 
 /// The row of the kernel table.
 pub static KERNEL: Kernel = Kernel::of::<Spec>();
@@ -65,6 +69,7 @@ impl KernelSpec for Spec {
             case("no divergence, entropy", 257, [0.2, 0.2, 0.0, 0.25], 0.3),
             case("far apart", 1031, [0.1, 0.4, 1.0, 0.5], 4.0),
             case("hardly moved", 300, [0.2, 0.2, 0.5, 0.0], 1e-3),
+            beyond(),
         ]
     }
 }
@@ -85,4 +90,12 @@ fn case(name: &str, tokens: u32, [clip_low, clip_high, beta, entropy_bonus]: [f3
         .real(factors.collect())
         .output(n)
         .output(n * TOKEN_COLUMNS)
+}
+
+/// Ratios and divergences beyond all numbers, without an advantage.
+fn beyond() -> Case {
+    let n = 9;
+    let mut case = case("ratios beyond all numbers", n as u32, [0.2, 0.2, 0.0, 0.0], 300.0);
+    case.data[4] = Data::Real(vec![0.0; n]);
+    case
 }

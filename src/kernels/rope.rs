@@ -1,5 +1,6 @@
 //! Rotary position embedding.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case, case::Case, elements, read, read_u32, write};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -47,6 +48,10 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         elements::grid(p.rows * p.heads * p.width, p.lanes())
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        contract::below("positions", held[1].list(), held[2].len() / p.rotated.max(1) as usize)
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

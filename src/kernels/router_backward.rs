@@ -1,5 +1,6 @@
 //! Gradient of the router's logits.
 
+use super::contract::{self, Held, Kept};
 use super::{Args, Bind, Constants, Kernel, KernelSpec, case::Case, fold, read, read_u32, router, write};
 use crate::reference::{self, Real};
 use bytemuck::{Pod, Zeroable};
@@ -72,6 +73,14 @@ impl KernelSpec for Spec {
 
     fn grid(p: &Params) -> [u32; 3] {
         fold(p.rows as usize) // one workgroup a token
+    }
+
+    fn contract(p: &Params, held: &[Held<'_>]) -> Kept {
+        let chosen = held[4].list();
+        contract::below("chosen", chosen, p.experts as usize)?;
+        let twice = |row: &&[u32]| (1..row.len()).any(|i| row[..i].contains(&row[i]));
+        let found = chosen.chunks(p.selected as usize).find(twice);
+        contract::require(found.is_none(), || format!("a token has chosen an expert twice: {found:?}"))
     }
 
     fn reference<F: Real>(p: &Params, args: Args<'_, F>) {

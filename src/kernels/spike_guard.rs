@@ -2,7 +2,7 @@
 
 use super::{
     Args, Bind, Kernel, KernelSpec,
-    case::{Case, uniform},
+    case::{Case, Data, uniform},
     read_u32, state, update,
 };
 use crate::reference::{self, Real};
@@ -14,6 +14,12 @@ use bytemuck::{Pod, Zeroable};
 pub struct Params {
     /// Losses that a loss is compared with.
     pub updates: u32,
+    /// Word of the metrics with the loss, or its sum.
+    pub loss: u32,
+    /// Word with what a sum is divided by (at least 1), or with a second loss.
+    pub other: u32,
+    /// Factor on the second loss; 0 to divide.
+    pub factor: f32,
 }
 
 /// The row of the kernel table.
@@ -47,6 +53,9 @@ impl KernelSpec for Spec {
             case("too few losses yet", 128, [127.0, 127.0], 3.0, 8.0),
             case("switched off", 128, [128.0, 5.0], 0.0, 8.0),
             case("more losses than invocations", 300, [300.0, 299.0], 3.0, 8.0),
+            of_goal("a spike of the mean over pairs", 0.0, [16.0, 2.0]),
+            of_goal("no pairs", 0.0, [8.0, 0.0]),
+            of_goal("two losses", 0.5, [3.0, 10.0]),
         ]
     }
 }
@@ -58,5 +67,16 @@ fn case(name: &str, updates: u32, words: [f64; 2], threshold: f32, loss: f64) ->
     let losses = uniform(1, updates as usize).into_iter().map(|x| 4.0 + x);
     let mut metrics = vec![0.0; state::METRIC_WORDS];
     (metrics[state::METRIC_LOSS], metrics[state::METRIC_COUNTED]) = (64.0 * loss, 64.0);
-    Case::new(name, &Params { updates }).index(state).real(words.into_iter().chain(losses).collect()).real(metrics)
+    let p = Params { updates, loss: state::METRIC_LOSS as u32, other: state::METRIC_COUNTED as u32, factor: 0.0 };
+    Case::new(name, &p).index(state).real(words.into_iter().chain(losses).collect()).real(metrics)
+}
+
+/// The same with the loss of a goal, beside a usual cross-entropy.
+fn of_goal(name: &str, factor: f32, [loss, other]: [f64; 2]) -> Case {
+    let mut case = case(name, 128, [128.0, 5.0], 3.0, 4.0);
+    if let Some(Data::Real(metrics)) = case.data.last_mut() {
+        (metrics[state::METRIC_GOAL], metrics[state::METRIC_GOAL_OTHER]) = (loss, other);
+    }
+    let p = Params { updates: 128, loss: state::METRIC_GOAL as u32, other: state::METRIC_GOAL_OTHER as u32, factor };
+    Case { params: bytemuck::bytes_of(&p).to_vec(), ..case }
 }

@@ -35,6 +35,10 @@ pub const METRIC_BALANCE: usize = 3;
 pub const METRIC_DEVIATIONS: usize = 4;
 /// 1.0 if that is a spike, whose update is skipped.
 pub const METRIC_SPIKE: usize = 5;
+/// Where updates lower another loss than cross-entropy: its sum over the window, which an update copies here.
+pub const METRIC_GOAL: usize = 6;
+/// Beside it what the sum is divided by, or a second loss.
+pub const METRIC_GOAL_OTHER: usize = 7;
 
 /// Columns of what `preference_loss` leaves of a pair (f32), and words of their sums over a window's pairs.
 pub const PAIR_COLUMNS: usize = 8;
@@ -126,10 +130,15 @@ pub const FIRST_LOSS_SCALE: f32 = 65_536.0;
 pub const LARGEST_LOSS_SCALE: f32 = 16_777_216.0;
 
 /// `result` as a run goes on from it, from what a checkpoint holds: in f32 without a loss scale, in mixed precision
-/// with the one that was reached, or the first if the checkpoint is from f32.
+/// with the one that was reached, or the first if the checkpoint is from f32. `was_mixed` is what the checkpoint says
+/// about that; one of an older version does not, and was of f32 if nothing but a scale of 1 can be seen.
 ///
 /// Errors: numbers that no run leaves behind, which would spoil every parameter.
-pub fn resumed(saved: [f32; RESULT_WORDS], mixed: bool) -> Result<[f32; RESULT_WORDS], &'static str> {
+pub fn resumed(
+    saved: [f32; RESULT_WORDS],
+    was_mixed: Option<bool>,
+    mixed: bool,
+) -> Result<[f32; RESULT_WORDS], &'static str> {
     let scale = saved[RESULT_LOSS_SCALE];
     if !(1.0..=LARGEST_LOSS_SCALE).contains(&scale) || scale.log2().fract() != 0.0 {
         return Err("the loss scale is no power of two from 1 to 2^24");
@@ -141,7 +150,7 @@ pub fn resumed(saved: [f32; RESULT_WORDS], mixed: bool) -> Result<[f32; RESULT_W
         return Err("a count of updates is no whole number");
     }
     let mut words = saved;
-    if mixed && scale == 1.0 && saved[RESULT_SKIPPED] == 0.0 {
+    if mixed && !was_mixed.unwrap_or(scale > 1.0 || saved[RESULT_SKIPPED] > 0.0) {
         (words[RESULT_LOSS_SCALE], words[RESULT_CLEAN]) = (FIRST_LOSS_SCALE, 0.0);
     } else if !mixed {
         words[RESULT_LOSS_SCALE] = 1.0;
@@ -181,14 +190,18 @@ mod tests {
     #[test]
     fn another_precision_begins_with_its_own_loss_scale_and_its_own_goes_on() {
         let saved = first_result(1024.0);
-        assert_eq!(resumed(saved, true), Ok(saved));
-        assert_eq!(resumed(saved, false).map(|words| words[RESULT_LOSS_SCALE]), Ok(1.0));
-        let wide = resumed(first_result(1.0), true);
-        assert_eq!(wide.map(|words| words[RESULT_LOSS_SCALE]), Ok(FIRST_LOSS_SCALE));
-        // A scale that mixed precision itself brought down to 1 stays there.
+        let scale = |saved, was_mixed, mixed| resumed(saved, was_mixed, mixed).map(|words| words[RESULT_LOSS_SCALE]);
+        for said in [None, Some(true)] {
+            assert_eq!(resumed(saved, said, true), Ok(saved));
+            assert_eq!(scale(saved, said, false), Ok(1.0));
+        }
+        assert_eq!(scale(first_result(1.0), None, true), Ok(FIRST_LOSS_SCALE));
+        // A scale that mixed precision itself brought down to 1 stays there; f32 may have skipped updates too.
         let mut low = first_result(1.0);
-        low[RESULT_SKIPPED] = 16.0;
-        assert_eq!(resumed(low, true), Ok(low));
+        (low[RESULT_SKIPPED], low[RESULT_CLEAN]) = (16.0, 5.0);
+        assert_eq!([None, Some(true)].map(|said| resumed(low, said, true)), [Ok(low), Ok(low)]);
+        assert_eq!(scale(low, Some(false), true), Ok(FIRST_LOSS_SCALE));
+        assert_eq!(resumed(low, Some(false), true).map(|words| words[RESULT_CLEAN]), Ok(0.0));
     }
 
     #[test]
@@ -196,7 +209,7 @@ mod tests {
         let with = |word: usize, x: f32| {
             let mut words = first_result(64.0);
             words[word] = x;
-            resumed(words, true)
+            resumed(words, None, true)
         };
         for (word, x) in [
             (RESULT_LOSS_SCALE, 0.0),

@@ -6,8 +6,14 @@ use super::transformer;
 use super::weights::Weights;
 use crate::config::model::ModelConfig;
 use crate::graph::objective::{self, Objective, Policy, Preference, Results, Reward, ScoreGoal, Value};
+use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
 use crate::graph::{Tensor, Tensors};
+use crate::kernels::state::{
+    HISTORY_LOSSES_KEPT, METRIC_COUNTED, METRIC_GOAL, METRIC_GOAL_OTHER, METRIC_LOSS, PAIR_COUNTED, PAIR_LOSS,
+    TOKEN_LOSS, VALUE_LOSS,
+};
+use crate::kernels::{copy_columns, spike_guard};
 
 /// The matrix of a reward model's head, as transformers' `DeepseekV2ForSequenceClassification` calls it. (1, d)
 pub const SCORE: &str = "score.weight";
@@ -149,6 +155,39 @@ impl Aims {
     /// Log-probabilities and entropies alone, of which `model` may be another one than is trained.
     pub(super) fn record_log_probs(&self, t: &mut Tape<'_>, model: Model<'_>, h: Tensor) {
         self.record_head(t, model, h, self.objective.map(|objective| Objective { goal: None, ..objective }));
+    }
+
+    /// Appends the guard over the window's loss: that which updates lower, in the words of the metrics.
+    pub(super) fn record_guard(&self, r: &mut Recorder<'_>, inputs: &Inputs) {
+        let metrics = inputs.loss.metrics;
+        let mut copy = |from: Option<Results>, word: usize, to: usize| {
+            let Some(Results { metrics: sums, .. }) = from else { return };
+            let [source_stride, target_stride] = [sums, metrics].map(|tensor| r.tensors.elements(tensor) as u32);
+            let (source_offset, target_offset) = (word as u32, to as u32);
+            let (rows, columns) = (1, 1);
+            let params =
+                copy_columns::Params { rows, columns, source_stride, source_offset, target_stride, target_offset };
+            r.step(&copy_columns::KERNEL, &params, &[sums, metrics]);
+        };
+        let [of_head, of_score] = self.results();
+        let ([loss, other], factor) = match self.goal {
+            Goal::CrossEntropy => ([METRIC_LOSS, METRIC_COUNTED], 0.0),
+            Goal::Reward { .. } | Goal::Preference { .. } => {
+                let pairs = of_head.or(of_score);
+                copy(pairs, PAIR_LOSS, METRIC_GOAL);
+                copy(pairs, PAIR_COUNTED, METRIC_GOAL_OTHER);
+                ([METRIC_GOAL, METRIC_GOAL_OTHER], 0.0)
+            }
+            Goal::Policy { value, .. } => {
+                copy(of_head, TOKEN_LOSS, METRIC_GOAL); // a sum with factors that make it a mean
+                let factor = value.map_or(0.0, |[_, coefficient]| coefficient);
+                copy(of_score.filter(|_| factor != 0.0), VALUE_LOSS, METRIC_GOAL_OTHER);
+                ([METRIC_GOAL, METRIC_GOAL_OTHER], factor)
+            }
+        };
+        let (updates, loss, other) = (HISTORY_LOSSES_KEPT as u32, loss as u32, other as u32);
+        let guard = spike_guard::Params { updates, loss, other, factor };
+        r.step(&spike_guard::KERNEL, &guard, &[inputs.state, inputs.history, metrics]);
     }
 
     fn record_head(&self, t: &mut Tape<'_>, model: Model<'_>, h: Tensor, objective: Option<Objective>) {

@@ -89,7 +89,8 @@ pub struct Inputs {
     pub rope_table: Tensor, // (T, dr / 2, 2)
     /// Words that change from step to step: `kernels::state`.
     pub state: Tensor, // (8)
-    /// Pairs that each expert got in the window so far, one row a layer with experts; absent without such layers.
+    /// Pairs that each expert got of tokens that are no padding in the window so far, one row a layer with experts;
+    /// absent without such layers.
     pub expert_loads: Option<Tensor>, // (layers with experts, E)
     /// The last losses, for the spike guard: `kernels::state`.
     pub history: Tensor, // (130)

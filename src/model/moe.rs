@@ -12,7 +12,7 @@ use crate::kernels::router::{SIGMOID, SOFTMAX};
 
 /// `residual + shared(x) + sum over the chosen experts of weight * expert(x)`.
 ///
-/// `sequences_in_window` is known on the GPU through the state words; the balance loss divides by it.
+/// Number of sequences in the window comes with the state words; the balance loss divides by it.
 pub fn moe(
     t: &mut Tape<'_>,
     config: &ModelConfig,
@@ -31,7 +31,7 @@ pub fn moe(
     t.balance_loss(probs, chosen, balance(config, inputs)); // section 2.2.3
     let routing = t.expert_sort(chosen, config.n_routed_experts);
     if let Some(loads) = inputs.expert_loads {
-        t.expert_load(routing, loads, config.moe_layers_before(layer));
+        t.expert_load(chosen, inputs.real, loads, config.moe_layers_before(layer));
     }
 
     let xs = t.expert_gather(x, routing); // (N K, d)

@@ -17,8 +17,7 @@ use crate::graph::plan::Plan;
 use crate::graph::recording::Recorder;
 use crate::graph::tape::Tape;
 use crate::graph::{Dtype, Recording, Role, Tensor, Tensors};
-use crate::kernels::state::HISTORY_LOSSES_KEPT;
-use crate::kernels::{cast, expert_bias, fill, grad_norm, grad_norm_finish, spike_guard};
+use crate::kernels::{cast, expert_bias, fill, grad_norm, grad_norm_finish};
 use std::collections::HashSet;
 
 /// Makes the copies of all parameters in f16 anew, after the host has written parameters.
@@ -285,15 +284,17 @@ impl Program {
             growth_interval: if self.stored == Dtype::F16 { GROWTH_INTERVAL } else { 0 },
         };
         let metrics = self.inputs.loss.metrics;
-        let guard = spike_guard::Params { updates: HISTORY_LOSSES_KEPT as u32 };
-        r.step(&spike_guard::KERNEL, &guard, &[self.inputs.state, self.inputs.history, metrics]);
+        self.aims.record_guard(&mut r, &self.inputs);
         r.step(&grad_norm_finish::KERNEL, &params, &[partials, metrics, result]);
         for &(moments, _, weight_decay) in &parts {
             let d = gradient(r.tensors, moments.parameter);
             let zeroed = !overwritten.contains(&d);
             moments.record(&mut r, optimizer, weight_decay, [self.inputs.state, result], d, zeroed);
         }
-        record_biases(&mut r, &self.config, &self.weights, &self.inputs);
+        // A preference says nothing about loads: where answers are equally good, nothing is to change.
+        if self.aims.goal == Goal::CrossEntropy {
+            record_biases(&mut r, &self.config, &self.weights, &self.inputs);
+        }
         self.recordings.push(r.finish(UPDATE));
         self.moments = parts.iter().map(|&(moments, ..)| moments).collect();
     }

@@ -20,10 +20,20 @@ pub struct Inputs<'a, F> {
     pub kv: &'a [F],
     /// Rotated key columns of all heads, (tokens, rope).
     pub k_rope: &'a [F],
-    /// First visible key of each token, counted within the sequence; never falls along a sequence.
+    /// First visible key of each token, counted within the sequence. Shaders need that it never falls along one, which
+    /// `kernels::contract` checks; what is computed here is right for any.
     pub document_start: &'a [u32],
     /// Words of the shared state; the dropout keys.
     pub state: &'a [u32],
+}
+
+/// What the next number of a slice belongs to.
+#[derive(Clone, Copy)]
+pub(super) enum Along {
+    /// The next query and the same key.
+    Queries,
+    /// The next key and the same query.
+    Keys,
 }
 
 /// One head of one sequence.
@@ -59,12 +69,24 @@ impl<F: Real> Inputs<'_, F> {
         dense
     }
 
-    /// The ones among `queries` that see a key, counted from the first of them.
-    pub(super) fn seeing(&self, p: &Params, at: Head, key: usize, queries: &Range<usize>) -> Range<usize> {
+    /// The first to the last of the ones among `queries` that see a key, counted from the first of `queries`. What
+    /// stands in `scores`, one of each query, for a query between them that does not see it becomes minus infinity.
+    pub(super) fn seeing(
+        &self,
+        p: &Params,
+        at: Head,
+        key: usize,
+        queries: &Range<usize>,
+        scores: &mut [F],
+    ) -> Range<usize> {
         let tokens = at.sequence * p.length as usize;
         let starts = &self.document_start[tokens + queries.start..tokens + queries.end];
-        let end = starts.partition_point(|&start| start as usize <= key);
-        key.saturating_sub(queries.start).min(end)..end
+        let end = starts.iter().rposition(|&start| start as usize <= key).map_or(0, |last| last + 1);
+        let seeing = key.saturating_sub(queries.start).min(end)..end;
+        for (score, &start) in scores[seeing.clone()].iter_mut().zip(&starts[seeing.clone()]) {
+            *score = if start as usize <= key { *score } else { F::neg_infinity() };
+        }
+        seeing
     }
 
     /// The visible ones among `keys` for a query, counted from the first of them.
@@ -75,8 +97,8 @@ impl<F: Real> Inputs<'_, F> {
     }
 
     /// Multiplies `values` by dropout factors, 0 or 1 / (1 - rate): the first by that of this query and key, each next
-    /// one by that of `step` elements further in the tensor (batch, heads, queries, keys).
-    pub(super) fn drop_out(&self, p: &Params, at: Head, [query, key]: [usize; 2], step: u32, values: &mut [F]) {
+    /// one by that of the next query or key, as `along` says. A row of the mask is a query of a head.
+    pub(super) fn drop_out(&self, p: &Params, at: Head, [query, key]: [usize; 2], along: Along, values: &mut [F]) {
         if p.dropout == 0.0 {
             return;
         }
@@ -84,11 +106,17 @@ impl<F: Real> Inputs<'_, F> {
         let (threshold, kept) = (random::keep_threshold(p.dropout), F::one() / F::of(1.0 - f64::from(p.dropout)));
         let row = (at.sequence as u32).wrapping_mul(p.heads).wrapping_add(at.head as u32);
         let row = row.wrapping_mul(p.length).wrapping_add(query as u32);
-        let mut element = row.wrapping_mul(p.length).wrapping_add(key as u32);
-        for value in values {
-            let keep = random::random_at(mask_key, element) >= threshold;
+        let mut row_key = random::random_row(mask_key, row);
+        for (value, i) in values.iter_mut().zip(0..) {
+            let column = match along {
+                Along::Keys => key as u32 + i,
+                Along::Queries => {
+                    row_key = random::random_row(mask_key, row.wrapping_add(i));
+                    key as u32
+                }
+            };
+            let keep = random::random_at(row_key, column) >= threshold;
             *value *= if keep { kept } else { F::zero() };
-            element = element.wrapping_add(step);
         }
     }
 
@@ -192,22 +220,22 @@ fn softmax<F: Real>(
 ) -> [F; BLOCK] {
     let width = queries.len();
     let mut maxima = [F::of(-1e30); BLOCK];
-    for (row, key) in scores.chunks_exact(width).zip(keys.clone()) {
-        let seeing = inputs.seeing(p, at, key, &queries);
+    for (row, key) in scores.chunks_exact_mut(width).zip(keys.clone()) {
+        let seeing = inputs.seeing(p, at, key, &queries, row);
         for (maximum, &score) in maxima[seeing.clone()].iter_mut().zip(&row[seeing]) {
             *maximum = if score > *maximum { score } else { *maximum };
         }
     }
     let mut sums = [F::zero(); BLOCK];
     for (row, key) in scores.chunks_exact_mut(width).zip(keys) {
-        let seeing = inputs.seeing(p, at, key, &queries);
+        let seeing = inputs.seeing(p, at, key, &queries, row);
         row[..seeing.start].fill(F::zero());
         row[seeing.end..].fill(F::zero());
         let row = &mut row[seeing.clone()];
         row.iter_mut().zip(&maxima[seeing.clone()]).for_each(|(score, &maximum)| *score -= maximum);
         F::exp_all(row);
         sums[seeing.clone()].iter_mut().zip(&*row).for_each(|(sum, &e)| *sum += e);
-        inputs.drop_out(p, at, [queries.start + seeing.start, key], p.length, row);
+        inputs.drop_out(p, at, [queries.start + seeing.start, key], Along::Queries, row);
     }
     lse.extend(maxima.iter().zip(&sums).take(width).map(|(&m, &s)| if s > F::zero() { m + s.ln() } else { m }));
     sums

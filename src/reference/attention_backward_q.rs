@@ -1,7 +1,7 @@
 //! Gradient of attention's queries, and what it shares with the gradient of the keys and values.
 
 use super::Real;
-use super::attention::{BLOCK, Head, Inputs};
+use super::attention::{Along, BLOCK, Head, Inputs};
 use super::gemm::{Product, View, gemm_serial};
 use crate::kernels::attention::Params;
 use rayon::prelude::*;
@@ -47,15 +47,15 @@ impl<F: Real> Gradients<'_, F> {
         let width = columns.len();
         for ((scores, d_scores), row) in scores.chunks_exact_mut(width).zip(d_scores.chunks_exact_mut(width)).zip(rows)
         {
-            let (shown, place, step) = if keys_first {
-                let shown = inputs.seeing(p, at, row, &columns);
-                (shown.clone(), [columns.start + shown.start, row], p.length)
+            let (shown, place, along) = if keys_first {
+                let shown = inputs.seeing(p, at, row, &columns, scores);
+                (shown.clone(), [columns.start + shown.start, row], Along::Queries)
             } else {
                 let shown = inputs.visible(p, at, row, &columns);
                 let [row_lse, row_delta] = stats(row);
                 lse.fill(row_lse);
                 delta.fill(row_delta);
-                (shown.clone(), [row, columns.start + shown.start], 1)
+                (shown.clone(), [row, columns.start + shown.start], Along::Keys)
             };
             for values in [&mut *scores, &mut *d_scores] {
                 values[..shown.start].fill(F::zero());
@@ -67,7 +67,7 @@ impl<F: Real> Gradients<'_, F> {
             let factors = &mut factors[shown.clone()];
             if p.dropout > 0.0 {
                 factors.fill(F::one());
-                inputs.drop_out(p, at, place, step, factors);
+                inputs.drop_out(p, at, place, along, factors);
             }
             let columns = scores.iter_mut().zip(d_scores).zip(&*factors).zip(&delta[shown]);
             for (((weight, d_score), &factor), &delta) in columns {

@@ -1,15 +1,18 @@
-//! `loads[row] += pairs of each expert`.
+//! `loads[row] += pairs of each expert`, padding left out.
 
 use super::Real;
 use crate::kernels::expert_load::Params;
 
-/// Adds the number of pairs of each expert, as sorting left their places, to one row.
+/// Adds how often each expert was chosen by tokens that are no padding to one row.
 ///
-/// Shapes: offsets (experts + 1); loads (rows, experts), one row updated. Whole numbers below 2^24 are exact in f32.
-pub fn expert_load<F: Real>(p: &Params, offsets: &[u32], loads: &mut [F]) {
+/// Shapes: chosen (tokens, selected); real (tokens), 0 for padding; loads (rows, experts), one row updated. Whole
+/// numbers below 2^24 are exact in f32.
+/// Source: Wang et al. 2024 (arXiv 2408.15664), algorithm 1, whose tokens are all text.
+pub fn expert_load<F: Real>(p: &Params, chosen: &[u32], real: &[u32], loads: &mut [F]) {
     let experts = p.experts as usize;
     let own = &mut loads[p.row as usize * experts..][..experts];
-    for (load, places) in own.iter_mut().zip(offsets.windows(2)) {
-        *load += F::of(f64::from(places[1] - places[0]));
-    }
+    let mut counts = vec![0u32; experts];
+    let text = chosen.chunks(p.selected as usize).zip(real).filter(|(_, real)| **real != 0);
+    text.flat_map(|(chosen, _)| chosen).for_each(|&e| counts[e as usize] += 1);
+    own.iter_mut().zip(counts).for_each(|(load, count)| *load += F::of(count.into()));
 }

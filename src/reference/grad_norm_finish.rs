@@ -3,13 +3,13 @@
 use super::{Real, sum::pairwise};
 use crate::kernels::grad_norm_finish::{CLIP_EPSILON, Params};
 use crate::kernels::state::{
-    LARGEST_LOSS_SCALE, METRIC_LOSS, METRIC_SPIKE, RESULT_CLEAN, RESULT_CLIP, RESULT_CORRECTION1, RESULT_CORRECTION2,
-    RESULT_FINITE, RESULT_LOSS_SCALE, RESULT_NORM, RESULT_SKIPPED,
+    LARGEST_LOSS_SCALE, METRIC_GOAL, METRIC_LOSS, METRIC_SPIKE, RESULT_CLEAN, RESULT_CLIP, RESULT_CORRECTION1,
+    RESULT_CORRECTION2, RESULT_FINITE, RESULT_LOSS_SCALE, RESULT_NORM, RESULT_SKIPPED,
 };
 
 /// Of a gradient that the loss scale S made too large: `norm = sqrt(sum of partials) / S`,
 /// `clip = min(1, clip_norm / (norm + 1e-6)) / S`, 1 / S without a `clip_norm`; the flag is 1 if the sum and the
-/// window's loss are finite and the loss is not marked as a spike.
+/// window's losses are finite and the loss is not marked as a spike.
 ///
 /// Then, if it is: `c = beta c + (1 - beta)` takes both corrections `1 - beta^t` from t to t + 1, without the rounding
 /// of a power; the count of clean updates grows, and at `growth_interval` S doubles and the count begins anew. If not:
@@ -24,7 +24,7 @@ pub fn grad_norm_finish<F: Real>(p: &Params, partials: &[F], metrics: &[F], resu
     let limit = F::of(f64::from(p.clip_norm));
     let factor = if p.clip_norm > 0.0 { (limit / (norm + F::of(CLIP_EPSILON))).min(one) } else { one };
     (result[RESULT_NORM], result[RESULT_CLIP]) = (norm, factor / scale);
-    let finite = sum.is_finite() && metrics[METRIC_LOSS].is_finite();
+    let finite = [sum, metrics[METRIC_LOSS], metrics[METRIC_GOAL]].iter().all(|x| x.is_finite());
     if finite && metrics[METRIC_SPIKE] != one {
         result[RESULT_FINITE] = one;
         for (word, beta) in [(RESULT_CORRECTION1, p.beta1), (RESULT_CORRECTION2, p.beta2)] {

@@ -1,7 +1,7 @@
 //! The clipped policy loss `-min(q A, clamp(q) A) + beta (exp(d) - d - 1) - bonus H` of PPO and GRPO.
 
 use super::Real;
-use crate::kernels::policy_loss::Params;
+use crate::kernels::policy_loss::{MOST_EXPONENT, Params};
 use crate::kernels::state::TOKEN_COLUMNS;
 use rayon::prelude::*;
 
@@ -12,8 +12,8 @@ use rayon::prelude::*;
 /// 1 + clip_high) A) + beta (exp(d) - d - 1) - entropy_bonus * H), with the estimate k3 of the divergence and H the
 /// token's entropy, whose derivative `cross_entropy` makes. The loss's derivative in lp is G = factor * (-A q +
 /// beta (1 - exp(d))), without the first term where A > 0 and q > 1 + clip_high or A < 0 and q < 1 - clip_low;
-/// loss_weights = -G, as `cross_entropy` takes it. The factor is what makes a mean of the sum: `rl::normalise`. Zeros
-/// where it is 0.
+/// loss_weights = -G, as `cross_entropy` takes it. Exponents count as [`MOST_EXPONENT`] at most. The factor is what
+/// makes a mean of the sum: `rl::normalise`. Zeros where it is 0.
 ///
 /// Shapes: all (tokens) but results (tokens, 8), of which `kernels::state` names the columns.
 /// Source: Schulman et al. 2017, "Proximal Policy Optimization Algorithms"; Shao et al. 2024, "DeepSeekMath".
@@ -25,6 +25,8 @@ pub fn policy_loss<F: Real>(
 ) {
     let (lowest, highest) = (F::one() - F::of(p.clip_low.into()), F::one() + F::of(p.clip_high.into()));
     let [beta, bonus, half] = [p.beta, p.entropy_bonus, 0.5].map(|x| F::of(x.into()));
+    let most = F::of(MOST_EXPONENT.into());
+    let bounded = |exponent: F| if exponent > most { most } else { exponent }; // NaN stays NaN
     let indicator = |b: bool| if b { F::one() } else { F::zero() };
     let outputs = loss_weights.par_iter_mut().zip(results.par_chunks_exact_mut(TOKEN_COLUMNS));
     outputs.take(p.tokens as usize).enumerate().for_each(|(t, (weight, results))| {
@@ -35,11 +37,11 @@ pub fn policy_loss<F: Real>(
             return;
         }
         let change = log_probs[t] - old[t];
-        let ratio = change.exp();
+        let ratio = bounded(change).exp();
         let low = ratio < lowest && advantage < F::zero();
         let high = ratio > highest && advantage > F::zero();
         let gain = (ratio * advantage).min(ratio.max(lowest).min(highest) * advantage);
-        let d = reference[t] - log_probs[t];
+        let d = bounded(reference[t] - log_probs[t]);
         let kl = d.exp_m1() - d;
         let through = if low || high { F::zero() } else { ratio * advantage };
         *weight = factor * (through + beta * d.exp_m1());
@@ -81,6 +83,20 @@ mod tests {
     fn entropy_lowers_the_loss_by_its_factor_and_leaves_the_weight() {
         let ((weight, results), (same, more)) = (one(-0.7, -0.6, -0.9, 3.0), of_entropy(2.0, -0.7, -0.6, -0.9, 3.0));
         assert_eq!((weight, results[TOKEN_LOSS] - 2.0 * 0.25 * 2.0), (same, more[TOKEN_LOSS]));
+    }
+
+    #[test]
+    fn a_ratio_beyond_all_numbers_is_finite_and_costs_nothing_without_an_advantage() {
+        let (mut weight, mut results) = ([9.0f32], [9.0; TOKEN_COLUMNS]);
+        let one = |x: f32| [x];
+        let [now, old, none, factor] = [one(-0.5), one(-200.0), one(0.0), one(2.0)];
+        let p = Params { beta: 0.0, ..P };
+        policy_loss(&p, [&now, &none, &old, &old, &none, &factor], &mut weight, &mut results);
+        assert_eq!((weight[0], results[TOKEN_LOSS]), (0.0, 0.0));
+        policy_loss(&p, [&old, &none, &now, &now, &none, &factor], &mut weight, &mut results);
+        assert_eq!((weight[0], results[TOKEN_LOSS]), (0.0, 0.0), "a divergence that is not counted");
+        policy_loss(&P, [&now, &none, &one(f32::NAN), &old, &none, &factor], &mut weight, &mut results);
+        assert!(weight[0].is_nan());
     }
 
     #[test]

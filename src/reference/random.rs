@@ -28,6 +28,12 @@ pub const fn random_at(key: [u32; 2], element: u32) -> u32 {
     mix(mix(element ^ key[0]).wrapping_add(key[1]))
 }
 
+/// The key of one row of a matrix under a [`random_key`], for [`random_at`] with the number of a column. A matrix may
+/// have more elements than there are 32-bit numbers: no two of its rows draw the same.
+pub const fn random_row(key: [u32; 2], row: u32) -> [u32; 2] {
+    [key[0], mix(row ^ key[1])]
+}
+
 /// A random number that depends on nothing but its arguments.
 ///
 /// `key0`, `key1`: seed, step and micro-step; `site`: the place in the network; `element`: index in the tensor there.
@@ -109,6 +115,26 @@ mod tests {
             let (n, q) = (f64::from(N), 1.0 - f64::from(rate));
             let deviation = (kept as f64 - n * q).abs() / (n * q * (1.0 - q)).sqrt();
             assert!(deviation < 4.0, "rate {rate}: {kept} kept");
+        }
+    }
+
+    /// Attention's probabilities of a few heads of 65,536 tokens are more than 2^32 elements.
+    #[test]
+    fn rows_of_a_matrix_beyond_32_bits_draw_different_masks() {
+        const N: u32 = 1 << 14;
+        let key = random_key(5, 6, 7);
+        let length = 1 << 16;
+        // The same query of the next head, the next query, the same place 2^32 elements further on.
+        for (row, other) in [(3, 3 + length), (3, 4), (0, length), (length - 1, 16 * length - 1)] {
+            let (a, b) = (random_row(key, row), random_row(key, other));
+            let differ = (0..N).map(|i| (random_at(a, i) ^ random_at(b, i)) >> 31).sum();
+            assert!(deviations(differ, N) < 4.0, "rows {row} and {other}: {differ} of {N} differ");
+        }
+        // Every bit is fair along a row and down a column.
+        for bit in 0..32 {
+            let along = (0..N).map(|i| random_at(random_row(key, 9), i) >> bit & 1).sum();
+            let down = (0..N).map(|i| random_at(random_row(key, i), 9) >> bit & 1).sum();
+            assert!(deviations(along, N) < 4.5 && deviations(down, N) < 4.5, "bit {bit}: {along} {down}");
         }
     }
 

@@ -57,6 +57,9 @@ pub struct TrainerState {
     /// before the first update.
     #[serde(default)]
     pub result: Option<[f32; RESULT_WORDS]>,
+    /// Whether `result` is of mixed precision, whose loss scale moves; absent in checkpoints of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed: Option<bool>,
     /// The drawn answers that the next updates learn from, where a batch of them is not through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Box<Rollout>>,
@@ -97,6 +100,7 @@ impl TrainerState {
             numerics,
             history: None,
             result: None,
+            mixed: None,
             rollout: None,
             inputs: Vec::new(),
         }
@@ -253,7 +257,7 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let Some(saved) = state.result else {
         return Err(Error::file(path, "lacks result, the words that the optimizer keeps from update to update"));
     };
-    let words = words::resumed(saved, session.program.stored == Dtype::F16);
+    let words = words::resumed(saved, state.mixed, session.program.stored == Dtype::F16);
     session.load_result(&words.map_err(|reason| Error::file(path, format!("result: {reason}")))?)?;
     Ok(state)
 }

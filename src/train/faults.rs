@@ -2,7 +2,6 @@
 //! checkpoint as `--resume` does, or ends with a reason.
 
 use super::diagnosis;
-use super::session::Metrics;
 use super::start::{self, Machine};
 use super::trainer::Trainer;
 use super::window::weigh;
@@ -93,9 +92,9 @@ impl Trainer<'_> {
     }
 
     /// Notes that an update was skipped because its loss was a spike.
-    pub(super) fn spiked(&mut self, metrics: &Metrics) -> Result<()> {
+    pub(super) fn spiked(&mut self, loss: f64, above: f64) -> Result<()> {
         self.state.numerics.in_a_row = 0;
-        let (step, loss, above) = (self.state.step, metrics.loss(), metrics.deviations);
+        let step = self.state.step;
         self.say(&format!(
             "step {step}: the loss, {loss:.4}, lies {above:.1} standard deviations above the last \
              {HISTORY_LOSSES_KEPT}; the update was skipped"

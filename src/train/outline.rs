@@ -11,6 +11,7 @@ use crate::checkpoint::weights::write_weights;
 use crate::config::hf::{StoredType, own_config_files, reward_config_files};
 use crate::config::model::ModelConfig;
 use crate::error::{Error, Result};
+use crate::graph::Dtype;
 use crate::model::goal::Goal;
 use crate::model::params::ParamSpec;
 use crate::tokenizer::Tokenizer;
@@ -50,7 +51,8 @@ impl Outline {
         texts.extend(tokenizer.hf_files(config.max_position_embeddings, config.eos_token_id));
         // After a skipped update norm and clip are not finite, which JSON has no word for; the next update sets them.
         let result = session.result()?.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect::<Vec<f32>>();
-        let state = TrainerState { result: result.try_into().ok(), history: session.history()?, ..state.clone() };
+        let (result, mixed) = (result.try_into().ok(), Some(session.program.stored == Dtype::F16));
+        let state = TrainerState { result, mixed, history: session.history()?, ..state.clone() };
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(STATE, e.to_string()))?;
         texts.push((STATE, text + "\n"));
         let mut file = MODEL;

@@ -13,10 +13,10 @@ pub(super) struct Waiting {
     pub step: u64,
     pub learning_rate: f64,
     pub targets: u64,
-    /// Tokens that are no padding.
+    /// Positions that are no padding.
     pub real: u64,
-    /// Micro-batches.
-    pub passes: usize,
+    /// Tokens of the texts in them.
+    pub seen: u64,
     /// Of the drawn answers that it learnt from.
     pub numbers: Numbers,
 }
@@ -65,7 +65,7 @@ impl Trainer<'_> {
         numbers.extend(done.numbers.clone());
         self.state.step = done.step + 1;
         self.state.tokens = self.state.tokens.saturating_add(done.targets);
-        self.state.num_tokens = self.state.num_tokens.saturating_add(done.real);
+        self.state.num_tokens = self.state.num_tokens.saturating_add(done.seen);
         let rate = self.pace.rate(self.state.tokens);
         let (expert_load, dropped) = self.spread(done, loads);
         let row = TrainRow {
@@ -95,7 +95,7 @@ impl Trainer<'_> {
         }
         self.journal.record(&Row::Train(row))?;
         if result[state::RESULT_FINITE] != 1.0 {
-            return if metrics.spike { self.spiked(metrics) } else { self.skipped(result) };
+            return if metrics.spike { self.spiked(loss, metrics.deviations) } else { self.skipped(result) };
         }
         self.state.numerics.in_a_row = 0;
         Ok(())
@@ -103,12 +103,11 @@ impl Trainer<'_> {
 
     /// How evenly a window fell on the experts, and how many pairs of a token and an expert are missing.
     fn spread(&self, done: &Waiting, loads: &[f32]) -> (Vec<ExpertLoad>, u64) {
-        let (model, train) = (&self.config.model, &self.config.train);
+        let model = &self.config.model;
         let layers = (0..model.num_hidden_layers).filter(|&layer| model.is_moe(layer));
         let rows = layers.zip(loads.chunks(model.n_routed_experts.max(1)));
         let spread: Vec<ExpertLoad> = rows.map(|(layer, pairs)| ExpertLoad::of(layer, pairs)).collect();
-        let tokens = done.passes * train.micro_batch * train.sequence_length;
-        let expected = spread.len() * tokens * model.num_experts_per_tok;
+        let expected = spread.len() as u64 * done.real * model.num_experts_per_tok as u64;
         let taken: f64 = loads.iter().map(|&x| f64::from(x)).sum();
         (spread, (expected as f64 - taken).max(0.0) as u64)
     }

@@ -93,7 +93,7 @@ pub struct SftNumbers {
 }
 
 /// How evenly tokens fell on the experts of one layer. A share is an expert's part of the pairs of a token and one of
-/// its chosen experts; in balance each of E experts has 1/E. Padding counts: it is routed as text is.
+/// its chosen experts, padding left out; in balance each of E experts has 1/E.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExpertLoad {
     /// Number of the block.
@@ -112,7 +112,7 @@ pub struct ExpertLoad {
 impl ExpertLoad {
     /// From the number of pairs of each expert of block `layer`.
     pub fn of(layer: usize, pairs: &[f32]) -> ExpertLoad {
-        let all: f64 = pairs.iter().map(|&x| f64::from(x)).sum();
+        let all: f64 = pairs.iter().map(|&x| f64::from(x)).sum::<f64>().max(1.0); // of padding alone there are none
         let shares = || pairs.iter().map(|&x| f64::from(x) / all);
         let entropy = -shares().filter(|&s| s > 0.0).map(|s| s * s.ln()).sum::<f64>();
         let largest = (pairs.len() as f64).ln();

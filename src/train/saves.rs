@@ -61,7 +61,7 @@ impl Trainer<'_> {
         // The best of those that can be gone back to: a checkpoint that was not validated is none of them.
         let loss = self.evaluated.and_then(|(at, loss)| (at == step).then_some(loss));
         let before = self.state.best_val_loss;
-        let best = loss.filter(|&loss| before.is_none_or(|best| loss < best));
+        let best = loss.filter(|&loss| loss.is_finite() && before.is_none_or(|best| loss < best));
         let mut state = TrainerState { best_val_loss: best.or(before), ..self.state.clone() };
         let through = |rollout: &RolloutConfig| step.is_multiple_of(rollout.updates());
         if self.config.rollout.as_ref().is_none_or(through) {

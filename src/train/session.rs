@@ -9,7 +9,7 @@ use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor, Role, Tensor, Tensors};
-use crate::kernels::state;
+use crate::kernels::{contract, state};
 use crate::model::inputs::Inputs;
 use crate::model::lora;
 use crate::model::moments::Kept;
@@ -362,8 +362,10 @@ impl Session {
     }
 }
 
-/// Uploads a batch to the inputs of a program.
+/// Uploads a batch to the inputs of a program. Panics if its documents are in no order that attention keeps apart.
 pub fn feed(executor: &mut dyn Executor, inputs: &Inputs, batch: &Batch) -> Result<()> {
+    let kept = contract::documents(&batch.document_start, batch.length);
+    kept.unwrap_or_else(|reason| panic!("a batch whose {reason}"));
     executor.upload_indices(inputs.ids, &batch.ids)?;
     executor.upload_indices(inputs.token_order, &batch.token_order)?;
     executor.upload_indices(inputs.segments, &batch.segments)?;

@@ -224,6 +224,7 @@ impl<'a> Trainer<'a> {
     fn update(&mut self, step: u64, mut window: Vec<Micro>) -> Result<()> {
         let targets = weigh(window.iter_mut().map(|micro| &mut micro.batch), self.config.train.loss_reduction);
         let real = window.iter().map(|micro| micro.batch.real_tokens()).sum();
+        let seen = window.iter().map(|micro| micro.batch.text_tokens()).sum();
         let rate = self.begin_window(step, &window)?;
         for (i, micro) in window.iter().enumerate() {
             self.feed(step, i, micro)?;
@@ -244,14 +245,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let numbers = self.state.rollout.as_ref().map(|drawn| drawn.numbers.clone()).unwrap_or_default();
-        self.waiting.push_back(Waiting {
-            step,
-            learning_rate: rate,
-            targets: targets as u64,
-            real,
-            passes: window.len(),
-            numbers,
-        });
+        self.waiting.push_back(Waiting { step, learning_rate: rate, targets: targets as u64, real, seen, numbers });
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use std::path::Path;
 /// Two batches of four updates.
 const STEPS: u64 = 8;
 
-fn config(kind: &str) -> Config {
+pub fn config(kind: &str) -> Config {
     let mut config = runs::drawing(kind, STEPS);
     (config.train.eval_interval, config.train.checkpoint_interval) = (0, 3);
     if let Some(grpo) = &mut config.grpo {
@@ -28,7 +28,7 @@ fn config(kind: &str) -> Config {
 }
 
 /// Trains in `run`, or goes on there, on the machines of `source`; calls `begun` when the trainer takes over.
-fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn Fn()) -> Result<Outcome> {
+pub fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn Fn()) -> Result<Outcome> {
     let (school, resume) = (School::new(config), run.exists());
     let mut machine = source.machine()?;
     let mut journal = Journal::create(run, config, resume)?;

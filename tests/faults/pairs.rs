@@ -17,10 +17,11 @@ use std::path::Path;
 const STEPS: u64 = 8;
 
 /// Trains in `run`, or goes on there, on the machines of `source`; calls `begun` when the trainer takes over.
-fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn Fn()) -> Result<Outcome> {
+pub fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn Fn()) -> Result<Outcome> {
     let (tokenizer, encoder) = runs::encoder(config);
-    let pairs = Preferences::open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed)?;
-    let (pairs, resume) = (if config.dpo.is_some() { pairs } else { pairs.whole() }, run.exists());
+    let open = if config.dpo.is_some() { Preferences::open } else { Preferences::open_whole };
+    let pairs = open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed)?;
+    let resume = run.exists();
     let mut machine = source.machine()?;
     let mut journal = Journal::create(run, config, resume)?;
     let state = match resume {

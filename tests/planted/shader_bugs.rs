@@ -93,6 +93,9 @@ pub static BUGS: &[ShaderBug] = &[
         "one_sequence * load",
     ),
     bug("balance loss counts padding", "balance_loss", "    if (real[t] != 0u) {", "    if (true) {"),
+    bug("expert loads count padding", "expert_load", "real[token#{i}] != 0u && ", ""),
+    bug("expert loads count the last token again", "expert_load", " && first + #{i * THREADS}u < p.tokens", ""),
+    bug("expert loads of one choice of K", "expert_load", "#for j in 0..SELECTED", "#for j in 0..1").times(2),
     bug("balance gradient of padding", "balance_loss_backward", ", real[t] != 0u)", ", true)"),
     bug("balance gradient of another sequence", "balance_loss_backward", "t / p.length", "t % p.sequences"),
     // Experts.
@@ -247,16 +250,16 @@ pub static BUGS: &[ShaderBug] = &[
     bug(
         "attention's mask of a vector's first element",
         "attention_backward_q",
-        "random_at(key, elements.w)",
-        "random_at(key, elements.x)",
+        "random_at(key, keys.w)",
+        "random_at(key, keys.x)",
     )
     .shared("attention")
     .seen_by("narrow heads, dropout, a late document"),
     bug(
-        "dropout by the query alone",
+        "dropout by the key alone",
         "attention_backward_kv",
-        "(at.number * p.length + query) * p.length + keys",
-        "(at.number * p.length + query) * p.length + vec4(keys.x)",
+        "at.number * p.length + query);",
+        "at.number * p.length);",
     )
     .shared("attention")
     .seen_by("narrow heads, dropout, a late document"),

@@ -48,7 +48,12 @@ pub static BUGS: &[ShaderBug] = &[
 /// What an update does wrong whose gradient is not finite. A comparison with a reference cannot judge infinities.
 static SKIPPED: &[ShaderBug] = &[
     bug("counts as finite", "grad_norm_finish", "result[RESULT_FINITE] = 0.0;", ""),
-    bug("is finite at any loss", "grad_norm_finish", "is_finite(sum) && is_finite(metrics[METRIC_LOSS])", "true"),
+    bug(
+        "is finite at any loss",
+        "grad_norm_finish",
+        "is_finite(sum) && is_finite(metrics[METRIC_LOSS]) && is_finite(metrics[METRIC_GOAL])",
+        "true",
+    ),
     bug("counts as clean", "grad_norm_finish", "result[RESULT_CLEAN] = 0.0;", ""),
     bug("is not counted", "grad_norm_finish", "result[RESULT_SKIPPED] += 1.0;", ""),
     bug("leaves the loss scale", "grad_norm_finish", "max(0.5 * scale, 1.0)", "scale"),

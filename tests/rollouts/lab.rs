@@ -2,9 +2,11 @@
 
 use super::common;
 use super::models::Fixture;
+use hadal::chat::Encoded;
+use hadal::chat::pack::row;
 use hadal::config::lora::LoraConfig;
 use hadal::config::train::{OptimizerConfig, Recompute};
-use hadal::data::batch::{Batch, IGNORED, Row};
+use hadal::data::batch::{Batch, Row};
 use hadal::generate::{Completion, Engine, Event, Finish, Generator, GeneratorOptions, Request};
 use hadal::gpu::device::Gpu;
 use hadal::gpu::executor::GpuExecutor;
@@ -201,17 +203,11 @@ fn log_prob(logits: &[f32], token: u32) -> f64 {
 
 /// Prompts and answers, a row each; answers alone have targets.
 fn batch(requests: &[Request], completions: &[Completion]) -> Batch {
-    let row = |(request, completion): (&Request, &Completion)| {
-        let (prompt, answer) = (&request.prompt, whole(completion));
-        let mut row = Row::padding(LENGTH);
-        let ids: Vec<u32> = prompt.iter().chain(&answer).copied().collect();
-        let n = ids.len() - 1;
-        row.ids[..n].copy_from_slice(&ids[..n]);
-        row.targets[prompt.len() - 1..n].copy_from_slice(&answer);
-        row.real[..n].fill(1);
-        assert!(row.targets[n..].iter().all(|&target| target == IGNORED));
-        row
+    let made = |(request, completion): (&Request, &Completion)| {
+        let ids: Vec<u32> = request.prompt.iter().copied().chain(whole(completion)).collect();
+        let counted = (0..ids.len()).map(|i| i >= request.prompt.len()).collect();
+        row([&Encoded { ids, counted }], LENGTH)
     };
-    let rows: Vec<Row> = requests.iter().zip(completions).map(row).collect();
+    let rows: Vec<Row> = requests.iter().zip(completions).map(made).collect();
     Batch::of_rows(&rows, ROWS)
 }

@@ -2,12 +2,15 @@
 //! preferences between answers, and questions for rewards.
 
 mod columns; // what stands beside the keys of a shape
+#[path = "../common/mod.rs"]
+mod common;
 mod labels; // ids and targets, by hand
 #[path = "../common/models.rs"]
 mod models;
 mod packing; // several conversations in a row
 mod preferences; // pairs of answers, of files and of the world
 mod questions; // what rewards judge answers to
+mod sums; // sets of conversations however they are arranged
 mod templates; // Jinja, sound and hostile
 
 use hadal::data::record::{Role, Turn};

@@ -215,3 +215,26 @@ fn the_worlds_pairs_fit_their_rows_whole() {
     let error = open(8).err().unwrap().to_string();
     assert!(error.starts_with("train.sequence_length: is 8, too short for most"), "{error}");
 }
+
+/// A row of a reward model ends in the token that ends the answer, or the pair says that it was cut.
+#[test]
+fn a_judged_answer_keeps_its_end_in_a_row_that_just_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    std::fs::write(&path, lines()).unwrap();
+    let config = DataConfig { path: vec![path], ..DataConfig::default() };
+    let mut last = Vec::new();
+    for length in 16..48 {
+        let opened = Preferences::open_whole(&config, 0, encoder(SftMask::Answers), length, 3);
+        let Ok(preferences) = opened else { continue };
+        let end = preferences.encoder().tokenizer().special_id("<|im_end|>").unwrap();
+        for n in 0..4 {
+            let pair = preferences.train_pair(n);
+            let made = preferences.batch(std::slice::from_ref(&pair), 1);
+            let tokens = [0, 1].map(|row| made.batch.ids[row * length + made.ends[row].unwrap() as usize]);
+            assert_eq!(tokens != [end; 2], pair.cut, "rows of {length}, pair {n}");
+            last.push((length, pair.cut));
+        }
+    }
+    assert!(last.iter().any(|(_, cut)| *cut) && last.iter().any(|(_, cut)| !cut), "{last:?}");
+}
