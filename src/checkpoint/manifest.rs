@@ -107,6 +107,19 @@ pub fn verify(folder: &Path, unread: &[&str]) -> Result<Option<Manifest>> {
     Ok(Some(manifest))
 }
 
+/// The bytes of one file of `folder`, at most `largest`, held to the folder's manifest where there is one; nothing if
+/// the manifest lists no such file, or in a folder without one there is none.
+///
+/// Errors: the manifest or the file is damaged, or the file is missing.
+pub fn read_listed(folder: &Path, name: &str, largest: u64) -> Result<Option<Vec<u8>>> {
+    if let Some(path) = inside_if_there(folder, MANIFEST)? {
+        let manifest = Manifest::parse(&path, &input::read(&path, LARGEST)?)?;
+        let Some(listed) = manifest.files.iter().find(|listed| listed.name == name) else { return Ok(None) };
+        check(folder, listed, true)?;
+    }
+    inside_if_there(folder, name)?.map(|path| input::read(&path, largest)).transpose()
+}
+
 impl Manifest {
     /// The manifest in the text of the file `path`, which must be, to the byte, one that this program writes.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Manifest> {

@@ -1,21 +1,33 @@
 //! What `--resume` takes over from a run folder, and what may change on the way.
 
 use crate::config::Config;
+use crate::config::hf::{is_reward_model, read_config};
+use crate::config::model::ModelConfig;
 use crate::config::train::OptimizerKind;
 use crate::data::fingerprint::{self, Fingerprint};
 use crate::error::{Error, Result};
+use crate::terminal::note;
 use crate::train::checkpoint;
 use crate::train::journal::CONFIG;
+use crate::train::recorded::Recorded;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// Keys under `[model]` that only training looks at; the others make another network of the same weights.
-const FREE_MODEL_KEYS: [&str; 5] =
-    ["aux_loss_alpha", "attention_dropout", "embed_dropout", "resid_dropout", "initializer_range"];
+/// Keys under `[model]` that only training looks at, or that only say which tokens are marks; the others make another
+/// network of the same weights.
+const FREE_MODEL_KEYS: [&str; 7] = [
+    "aux_loss_alpha",
+    "attention_dropout",
+    "embed_dropout",
+    "resid_dropout",
+    "initializer_range",
+    "bos_token_id",
+    "eos_token_id",
+];
 
 /// Keys that decide what is reported, drawn and kept, or where activations stay, and no bit of what is learnt.
-const FREE_TRAIN_KEYS: [&str; 11] = [
+const FREE_TRAIN_KEYS: [&str; 12] = [
     "steps",
     "recompute",
     "eval_interval",
@@ -27,12 +39,29 @@ const FREE_TRAIN_KEYS: [&str; 11] = [
     "sample_interval",
     "sample_prompt",
     "device_retries",
+    "on_disk_full",
 ];
 
 /// The run's own configuration, which a resumed run starts from unless it names another.
 pub(super) fn own_config(out: &Path) -> Option<String> {
     let file = out.join(CONFIG);
     file.is_file().then(|| file.to_string_lossy().into_owned())
+}
+
+/// The same, or where that file is gone, the one in the newest checkpoint; none where the run has none either.
+///
+/// Errors: its checkpoints are of an older version, which kept no configuration there.
+pub(super) fn base(out: &Path) -> Result<Option<String>> {
+    if let Some(own) = own_config(out) {
+        return Ok(Some(own));
+    }
+    let Some(recorded) = Recorded::newest(out)? else { return Ok(None) };
+    let Some(file) = recorded.file() else {
+        let hint = "and its checkpoints hold no configuration; name the run's as CONFIG";
+        return Err(Error::file(out.join(CONFIG), format!("is missing, {hint}")));
+    };
+    note(format_args!("{CONFIG} is missing in {}: {} takes its place", out.display(), file.display()));
+    Ok(Some(file.to_string_lossy().into_owned()))
 }
 
 /// A key of which two configurations have different values, and these in words.
@@ -59,16 +88,20 @@ pub(super) fn differences(old: &Config, new: &Config) -> Result<Vec<Difference>>
     Ok(found)
 }
 
-/// A line for each key whose value is not that of the run so far.
+/// A line for each key whose value is not that of the run so far: of its newest checkpoint, whatever its config.toml has
+/// come to say since.
 ///
 /// Errors: the network or the optimizer's state would be another one than the checkpoints'; without `allowed`, anything
 /// else that decides what is learnt.
 pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<String>> {
-    let Some(own) = own_config(out) else { return Ok(Vec::new()) };
+    let Some(recorded) = Recorded::newest(out)? else { return Ok(Vec::new()) };
+    let old = match recorded.config {
+        Some(config) => config,
+        None => of_older_version(out, &recorded.folder, config)?,
+    };
     let (mut lines, mut weighty) = (Vec::new(), Vec::new());
     // Older versions kept relative paths.
-    let own = Config::resolve(Some(&own), &[])?.located()?;
-    for Difference { section, key, was, is } in differences(&own, config)? {
+    for Difference { section, key, was, is } in differences(&old.located()?, config)? {
         let path = format!("{section}.{key}");
         let another_state = match path.as_str() {
             "optimizer.kind" => true,
@@ -113,6 +146,27 @@ pub(super) fn changed_inputs(out: &Path, config: &Config, now: &[Fingerprint], a
         return Err(Error::Usage(format!("{reason}, or add --allow-changes")));
     }
     Ok(lines)
+}
+
+/// What is known of the configuration of a checkpoint that does not hold it: the run's own file where there is one, else
+/// what is asked for, with the network that stands beside the weights.
+fn of_older_version(out: &Path, checkpoint: &Path, config: &Config) -> Result<Config> {
+    let own = own_config(out).map(|own| Config::resolve(Some(&own), &[])).transpose()?;
+    let mut old = own.unwrap_or_else(|| config.clone());
+    // A checkpoint that is not sound is passed over when it is loaded, and a reward model has another form.
+    let described = if is_reward_model(checkpoint).unwrap_or(true) { None } else { read_config(checkpoint).ok() };
+    if let Some((model, _)) = described {
+        let known = old.model;
+        old.model = ModelConfig {
+            // No config.json has these rates, and these tokens follow from the tokenizer.
+            embed_dropout: known.embed_dropout,
+            resid_dropout: known.resid_dropout,
+            bos_token_id: config.model.bos_token_id,
+            eos_token_id: config.model.eos_token_id,
+            ..model
+        };
+    }
+    Ok(old)
 }
 
 fn sections(config: &Config) -> Result<Table> {

@@ -49,7 +49,7 @@ fn apply(args: &RunArgs, given: &Given, fresh: bool, config: &mut Config) -> Res
 
 /// Layers the command line over the configuration and checks that everything fits together.
 pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Setup> {
-    let own = if resume && args.config.is_none() { resume::own_config(out) } else { None };
+    let own = if resume && args.config.is_none() { resume::base(out)? } else { None };
     let origin = args.model.as_deref().map(Origin::find).transpose()?;
     let mut config = match &origin {
         Some(origin) => origin.configure(stage.config(args), &args.set)?,

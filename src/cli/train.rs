@@ -20,7 +20,6 @@ use crate::graph::plan::Plan;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::journal::Journal;
-use crate::train::rotation;
 use crate::train::session::Session;
 use crate::train::start::{self, Source};
 use crate::train::trainer::{Outcome, Trainer};
@@ -96,7 +95,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     let started = Instant::now();
     let Setup { config: open, tokenizer, encoder } = configure(args, stage, out, resume)?;
     let inputs = inputs(&open, encoder.as_ref())?;
-    if resume && rotation::any(out)? {
+    if resume {
         resume::changes(out, &open, args.allow_changes)?.iter().for_each(note);
         resume::changed_inputs(out, &open, &inputs, args.allow_changes)?.iter().for_each(note);
     }
@@ -126,7 +125,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     };
     state.inputs = inputs;
     if resume {
-        journal.set_config(open)?;
+        journal.keep_config()?;
         if state.step >= config.train.steps {
             note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));
         }

@@ -29,6 +29,8 @@ const LONGEST_LINE: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
+    /// The run's configuration, as TOML.
+    config: String,
     metrics: File,
     /// For TensorBoard. A run that goes on has one from when it is known where.
     events: Option<EventFile>,
@@ -50,23 +52,17 @@ impl Journal {
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
         let lock = take_lock(folder, true)?.ok_or_else(|| Error::Locked { path: folder.to_owned() })?;
+        let config_text = config.to_toml()?;
         if !folder.join(CONFIG).exists() {
-            replace_text(&folder.join(CONFIG), &config.to_toml()?)?;
+            replace_text(&folder.join(CONFIG), &config_text)?;
         }
         let metrics = open_for_appending(&folder.join(METRICS))?;
         drop_torn_line(&folder.join(METRICS))?;
         let log = open_for_appending(&folder.join(LOG))?;
         let tensorboard = config.log.tensorboard;
         let events = (tensorboard && !resume).then(|| EventFile::create(folder, 0)).transpose()?;
-        Ok(Journal {
-            folder: folder.to_owned(),
-            metrics,
-            events,
-            tensorboard,
-            log,
-            clock: Clock::default(),
-            _lock: lock,
-        })
+        let (folder, config, clock) = (folder.to_owned(), config_text, Clock::default());
+        Ok(Journal { folder, config, metrics, events, tensorboard, log, clock, _lock: lock })
     }
 
     /// The run folder.
@@ -74,9 +70,14 @@ impl Journal {
         &self.folder
     }
 
-    /// Replaces the configuration, once it is sure that the run goes on with it.
-    pub fn set_config(&self, config: &Config) -> Result<()> {
-        replace_text(&self.folder.join(CONFIG), &config.to_toml()?)
+    /// The run's configuration, which each of its checkpoints holds.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Writes the configuration in the place of the one before, once it is sure that the run goes on with it.
+    pub fn keep_config(&self) -> Result<()> {
+        replace_text(&self.folder.join(CONFIG), &self.config)
     }
 
     /// Removes every row after `step`, from which the run goes on: each update has one row, however often it is redone.

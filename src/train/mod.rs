@@ -17,6 +17,7 @@ pub mod window; // the rows of each update
 pub mod schedule; // the learning rate of an update
 pub mod moments; // the optimizer's state on the host and on disk
 pub mod checkpoint; // folders that transformers opens, and resumption
+pub mod recorded; // the configuration that they were made with
 pub mod outline; // what such a folder is to hold
 pub mod saving; // its writing, beside training
 mod room; // the memory that takes

@@ -1,6 +1,7 @@
 //! What a checkpoint holds, apart from its numbers, and the writing of one from numbers that come one by one.
 
 use super::checkpoint::{MODEL, OPTIMIZER, STATE, TrainerState};
+use super::journal::CONFIG;
 use super::moments::{self, MomentValues};
 use super::rotation::{CHECKPOINTS, name_of};
 use super::session::Session;
@@ -62,6 +63,12 @@ impl Outline {
         }
         let specs = kept(session).cloned().collect();
         Ok(Outline { run: run.to_owned(), state, file, specs, moments: moments::layout(session), texts })
+    }
+
+    /// The same with the run's configuration, as the text of the file [`CONFIG`].
+    pub(super) fn of_run(mut self, config: &str) -> Outline {
+        self.texts.push((CONFIG, config.to_owned()));
+        self
     }
 
     /// Bytes of the weights of the parameter that is the `at`-th to be kept.

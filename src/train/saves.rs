@@ -67,7 +67,7 @@ impl Trainer<'_> {
         if self.config.rollout.as_ref().is_none_or(through) {
             state.rollout = None; // the next update draws new answers
         }
-        let outline = Outline::new(&run, &mut self.session, self.tokenizer, &state)?;
+        let outline = Outline::new(&run, &mut self.session, self.tokenizer, &state)?.of_run(self.journal.config());
         let (train, disk) = (self.config.train.clone(), self.disk.clone());
         let sealed = move || rotation::settle(&*disk, &run, step, best.map(|_| step), &train);
         let saving =

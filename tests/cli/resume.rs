@@ -77,7 +77,7 @@ fn a_broken_checkpoint_is_passed_over_for_an_older_one_and_without_one_nothing_i
         let (before, whole) =
             (fs::read(at.path().join("run/metrics.jsonl")).unwrap(), fs::read(newest.join(file)).unwrap());
         truncate(&newest.join(file), 1, 2);
-        refused(at.path(), &resume, 2, &["checkpoints", file, "step 0"]);
+        refused(at.path(), &resume, 2, &["checkpoints", file, "choose another --out"]);
         assert_eq!(fs::read(at.path().join("run/metrics.jsonl")).unwrap(), before);
         fs::write(newest.join(file), whole).unwrap();
     }
@@ -107,6 +107,64 @@ fn another_network_is_refused_and_other_changes_are_mentioned_and_have_to_be_all
     assert!(done.err.contains("optimizer.learning_rate changes from 0.002 to 0.001"), "{}", done.err);
     edit(&at.path().join("run/config.toml"), |text| text.replace("learning_rate = 0.001", "learning_rate = \"fast\""));
     refused(at.path(), &resume, 2, &["run/config.toml", "line", "optimizer.learning_rate"]);
+}
+
+#[test]
+fn a_configuration_that_was_edited_by_hand_is_compared_with_that_of_the_checkpoint() {
+    let at = run();
+    let (file, checkpoint) = (at.path().join("run/config.toml"), at.path().join("run/checkpoints/step-00000002"));
+    let own = fs::read_to_string(&file).unwrap();
+    assert_eq!(fs::read_to_string(checkpoint.join("config.toml")).unwrap(), own);
+    let resume = ["train", "--out", "run", "--resume", "--steps", "3", "--backend", "cpu"];
+    let change = |from: &str, to: &str| {
+        assert_eq!(own.matches(from).count(), 1, "{from}");
+        fs::write(&file, own.replace(from, to)).unwrap();
+    };
+    for (from, to, key) in [
+        ("rope_theta = 10000.0", "rope_theta = 500.0", "model.rope_theta"),
+        ("num_experts_per_tok = 2", "num_experts_per_tok = 3", "model.num_experts_per_tok"),
+        ("routed_scaling_factor = 1.0", "routed_scaling_factor = 2.5", "model.routed_scaling_factor"),
+    ] {
+        change(from, to);
+        refused(at.path(), &resume, 2, &[key, "begun with", "set it back"]);
+        refused(at.path(), &[&resume[..], &["--allow-changes"]].concat(), 2, &[key]);
+    }
+    for (from, to) in [("world_seed = 1", "world_seed = 2"), ("learning_rate = 0.002", "learning_rate = 0.001")] {
+        change(from, to);
+        let words = [from, to].map(|pair| pair.split(" = ").nth(1).unwrap());
+        refused(at.path(), &resume, 2, &["--allow-changes", &format!("from {} to {}", words[0], words[1])]);
+        assert_eq!(train_steps(&rows(at.path(), "run")), [1, 2]);
+    }
+    // Of a checkpoint of an older version the network is known, and the rest is taken at its word.
+    for name in ["manifest.json", "config.toml"] {
+        fs::remove_file(checkpoint.join(name)).unwrap();
+    }
+    change("rope_theta = 10000.0", "rope_theta = 500.0");
+    refused(at.path(), &resume, 2, &["model.rope_theta", "set it back"]);
+    change("learning_rate = 0.002", "learning_rate = 0.001");
+    let done = succeeds(at.path(), &resume);
+    assert!(done.err.contains("could not be verified"), "{}", done.err);
+}
+
+#[test]
+fn a_run_whose_configuration_is_gone_goes_on_with_that_of_its_checkpoint() {
+    let at = run();
+    let file = at.path().join("run/config.toml");
+    let own = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let done = succeeds(at.path(), &["train", "--out", "run", "--resume", "--backend", "cpu", "--steps", "3"]);
+    assert!(done.err.contains("config.toml is missing in run: run/checkpoints/step-00000002/config.toml takes its"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), own.replace("\nsteps = 2", "\nsteps = 3"));
+    fs::remove_file(&file).unwrap();
+    for step in [2, 3] {
+        for name in ["manifest.json", "config.toml"] {
+            fs::remove_file(at.path().join(format!("run/checkpoints/step-0000000{step}/{name}"))).unwrap();
+        }
+    }
+    let resume = ["train", "--out", "run", "--resume", "--backend", "cpu", "--steps", "3"];
+    refused(at.path(), &resume, 2, &["run/config.toml", "is missing", "name the run's as CONFIG"]);
+    refused(at.path(), &[&["train", "tiny"], &resume[1..]].concat(), 2, &["model."]);
+    assert!(!file.exists());
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn a_run_leaves_the_files_that_are_promised() {
         "tokenizer_config.json",
         "optimizer.safetensors",
         "trainer_state.json",
+        "config.toml",
         "manifest.json",
     ] {
         assert!(shared().join(CHECKPOINT).join(file).is_file(), "{file}");
