@@ -13,7 +13,7 @@ use crate::generate::{CHUNK, Event, Finish, Generator, GeneratorOptions, Request
 use crate::stop::Interrupt;
 use crate::terminal::{note, print, print_part, printable};
 use crate::tokenizer::Tokenizer;
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use clap::Args;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -79,14 +79,16 @@ struct Talk {
 
 pub(super) fn run(args: ChatArgs) -> Result<()> {
     let sampling = args.sampling.settings()?;
-    let folder = model_folder(&existing(&args.model)?)?;
-    let config = model_config(&folder)?;
-    let tokenizer = model_tokenizer(&folder, &config)?;
-    let encoder =
-        encoder(&folder, &tokenizer).map_err(|reason| Error::file(&folder, format!("cannot chat: {reason}")))?;
-    let capacity = args.context.tokens(&config)?;
-    let options = GeneratorOptions { slots: 1, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
-    let generator = generator(&folder, &config, options, (&args.device, args.precision))?;
+    let (tokenizer, encoder, capacity, generator) = with_model(&existing(&args.model)?, |folder| {
+        let config = model_config(folder)?;
+        let tokenizer = model_tokenizer(folder, &config)?;
+        let encoder =
+            encoder(folder, &tokenizer).map_err(|reason| Error::file(folder, format!("cannot chat: {reason}")))?;
+        let capacity = args.context.tokens(&config)?;
+        let options = GeneratorOptions { slots: 1, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
+        let generator = generator(folder, &config, options, (&args.device, args.precision))?;
+        Ok((tokenizer, encoder, capacity, generator))
+    })?;
     let typed = std::io::stdin().is_terminal();
     let talk = Talk {
         generator,

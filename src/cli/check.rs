@@ -1,20 +1,18 @@
 //! `hadal check`
 
-use super::{existing, model_config};
+use super::{existing, model_config, open_weights};
 use crate::backend::{Backend, Device};
 use crate::check::model::{
     check_model, initial_values, small_biased_config, small_config, small_program, wide_program,
 };
 use crate::check::{Finding, ops::check_ops};
-use crate::checkpoint::weights::Weights;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::pipeline::Allowed;
 use crate::gpu::self_test;
 use crate::graph::Dtype;
-use crate::model::params::parameters;
 use crate::terminal::print;
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -59,10 +57,11 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
                 }
             }
             Some(model) => {
-                let folder = model_folder(&existing(model)?)?;
-                let config = model_config(&folder)?;
-                let weights = Weights::open(&folder)?;
-                weights.check(&parameters(&config))?;
+                let (config, weights) = with_model(&existing(model)?, |folder| {
+                    let config = model_config(folder)?;
+                    let weights = open_weights(folder, &config)?;
+                    Ok((config, weights))
+                })?;
                 let program = small_program(&config, device.binding_limit(), device.stored());
                 findings.extend(check_model(gpu, allowed, &program, |spec, values| weights.load(spec, values))?);
             }

@@ -10,7 +10,7 @@ use crate::kernels::state;
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{FIRST_MICRO_STEP, LOGITS, Program, ProgramOptions, RESET, UPDATE};
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use crate::train::session::Session;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,12 @@ pub(super) fn run(args: DumpArgs) -> Result<()> {
     if matches!((args.input.canonicalize(), args.output.canonicalize()), (Ok(a), Ok(b)) if a == b) {
         return Err(Error::Usage("--output names the file of --input, which it would replace".to_owned()));
     }
-    let folder = model_folder(&existing(&args.model)?)?;
-    let config = ModelConfig { aux_loss_alpha: 0.0, ..model_config(&folder)? };
+    with_model(&existing(&args.model)?, |folder| dump(&args, folder))
+}
+
+/// Writes what the model in `folder` makes of the input.
+fn dump(args: &DumpArgs, folder: &Path) -> Result<()> {
+    let config = ModelConfig { aux_loss_alpha: 0.0, ..model_config(folder)? };
     let mut batch = read_batch(&args.input, &config)?;
     let device = args.device.open(args.precision)?;
     let options = ProgramOptions {
@@ -71,7 +75,7 @@ pub(super) fn run(args: DumpArgs) -> Result<()> {
     };
     let program = Program::new(&config, &parameters(&config), &options);
     let mut session = Session::new(program, &device, None)?;
-    load_weights(&folder, &config, |fill| session.load(fill))?;
+    load_weights(folder, &config, |fill| session.load(fill))?;
     batch.set_weight(batch.counted());
     session.feed(&batch)?;
     session.set_keys(0, 0, 0)?;

@@ -16,12 +16,12 @@ use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{EVALUATE, Program, ProgramOptions};
 use crate::terminal::print;
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use crate::train::journal;
 use crate::train::rotation::CHECKPOINTS;
 use crate::train::session::Session;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Batches of text, and sequences in one, where the arguments say nothing else.
 const BATCHES: usize = 32;
@@ -56,13 +56,17 @@ pub(super) struct EvalArgs {
 }
 
 pub(super) fn run(args: EvalArgs) -> Result<()> {
-    let folder = model_folder(&existing(&args.model)?)?;
-    let run = run_config(&args)?;
+    with_model(&existing(&args.model)?, |folder| evaluate(&args, folder))
+}
+
+/// Evaluates the model in `folder`.
+fn evaluate(args: &EvalArgs, folder: &Path) -> Result<()> {
+    let run = run_config(args)?;
     if let Some(config) = run.as_ref().filter(|config| stage_eval::judges(config)) {
-        return stage_eval::run(&args, &folder, config.clone());
+        return stage_eval::run(args, folder, config.clone());
     }
-    let config = model_config(&folder)?;
-    let tokenizer = model_tokenizer(&folder, &config)?;
+    let config = model_config(folder)?;
+    let tokenizer = model_tokenizer(folder, &config)?;
     let known = run.as_ref().map(|c| c.train.sequence_length);
     let longest = config.longest();
     if args.length.is_some_and(|length| length > longest) {
@@ -71,7 +75,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let length = args.length.or(known).unwrap_or(config.max_position_embeddings.min(512)).min(longest);
     let (batches, batch) = (args.batches.unwrap_or(BATCHES), args.batch.unwrap_or(BATCH));
     config.check_pass("--batch", batch.saturating_mul(length), "lower it")?;
-    let (data, seed) = source(&args, run.as_ref())?;
+    let (data, seed) = source(args, run.as_ref())?;
     let sft = run.as_ref().and_then(|run| run.sft.as_ref());
     let dataset = match sft {
         Some(sft) => Dataset::of_chats(&data, sft, exam::encoder(sft, &tokenizer)?, length, seed)?,
@@ -94,7 +98,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         recompute: Recompute::None,
     };
     let mut session = Session::new(Program::new(&config, &parameters(&config), &options), &device, None)?;
-    load_weights(&folder, &config, |fill| session.load(fill))?;
+    load_weights(folder, &config, |fill| session.load(fill))?;
     let batch = |first: usize| {
         let rows = first..windows.min(first + size.batch);
         if whole { dataset.train_batch(rows, size.batch) } else { dataset.val_batch(rows, size.batch) }
@@ -106,7 +110,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     print(format_args!("perplexity {:.6}", metrics.loss().exp()))?;
     print(format_args!("token_accuracy {:.6}", metrics.accuracy()))?;
     print(format_args!("tokens {}", metrics.counted))?;
-    if let Some(scores) = run.as_ref().map(|run| exam::sit(&folder, run, &device)).transpose()?.flatten() {
+    if let Some(scores) = run.as_ref().map(|run| exam::sit(folder, run, &device)).transpose()?.flatten() {
         return print(scores);
     }
     if data.path.is_empty() && sft.is_none() {

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
 use crate::terminal::{note, print};
 use crate::tokenizer::Tokenizer;
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use std::path::Path;
 
 /// Questions that are answered at a time.
@@ -37,7 +37,7 @@ pub(super) fn report(out: &Path, run: &Config, device: &Device) -> Result<Option
     if !is_of_world(run) {
         return Ok(None);
     }
-    let scores = sit(&model_folder(out)?, run, device)?;
+    let scores = with_model(out, |folder| sit(folder, run, device))?;
     scores.as_ref().map_or(Ok(()), print)?;
     Ok(scores)
 }

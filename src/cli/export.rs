@@ -6,9 +6,9 @@ use crate::checkpoint::adapters::Adapters;
 use crate::config::hf::{StoredType, check_representable, nearest};
 use crate::error::{Error, Result};
 use crate::terminal::note;
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
@@ -32,9 +32,13 @@ pub(super) struct ExportArgs {
 }
 
 pub(super) fn run(args: ExportArgs) -> Result<()> {
-    let folder = model_folder(&existing(&args.model)?)?;
-    let source = model_config(&folder)?;
-    let adapters = Adapters::beside(&folder)?;
+    with_model(&existing(&args.model)?, |folder| export(&args, folder))
+}
+
+/// Writes what is in `folder`.
+fn export(args: &ExportArgs, folder: &Path) -> Result<()> {
+    let source = model_config(folder)?;
+    let adapters = Adapters::beside(folder)?;
     if args.merge && adapters.is_none() {
         let reason = format!("{} holds whole weights and no adapters; leave --merge out", folder.display());
         return Err(Error::Usage(reason));
@@ -53,7 +57,7 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
     };
     let to = Conversion { out: &args.out, stored: args.dtype, largest: args.shard_size };
     match adapters.filter(|_| !args.merge) {
-        Some(adapters) => convert_adapters(&folder, &source, &adapters, &to),
-        None => convert(&folder, &source, &config, &to),
+        Some(adapters) => convert_adapters(folder, &source, &adapters, &to),
+        None => convert(folder, &source, &config, &to),
     }
 }

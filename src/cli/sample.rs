@@ -8,11 +8,11 @@ use crate::generate::{CHUNK, Completion, Finish, Generator, GeneratorOptions, Re
 use crate::input;
 use crate::terminal::{note, print, printable};
 use crate::tokenizer::Tokenizer;
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Sequences that are generated at a time.
 const MOST_SLOTS: usize = 64;
@@ -81,11 +81,15 @@ impl SamplingArgs {
 }
 
 pub(super) fn run(args: SampleArgs) -> Result<()> {
+    with_model(&existing(&args.model)?, |folder| draw(&args, folder))
+}
+
+/// Draws from the model in `folder`.
+fn draw(args: &SampleArgs, folder: &Path) -> Result<()> {
     let sampling = args.sampling.settings()?;
-    let folder = model_folder(&existing(&args.model)?)?;
-    let config = model_config(&folder)?;
-    let tokenizer = model_tokenizer(&folder, &config)?;
-    let prompts = prompts(&args)?;
+    let config = model_config(folder)?;
+    let tokenizer = model_tokenizer(folder, &config)?;
+    let prompts = prompts(args)?;
     let mut requests = Vec::new();
     for prompt in &prompts {
         for i in 0..args.samples as u64 {
@@ -98,11 +102,11 @@ pub(super) fn run(args: SampleArgs) -> Result<()> {
     let options = GeneratorOptions { slots, capacity, chunk: CHUNK, known };
     let device = args.device.open(args.precision)?;
     let mut generator = Generator::new(&config, options, &device)?;
-    load_weights(&folder, &config, |fill| generator.load(fill))?;
+    load_weights(folder, &config, |fill| generator.load(fill))?;
     let completions = generator.generate(&requests)?;
     let samples = prompts.iter().flat_map(|prompt| (0..args.samples).map(move |i| (prompt, i))).zip(&completions);
     for ((prompt, i), completion) in samples {
-        report(&args, &tokenizer, prompt, i, completion)?;
+        report(args, &tokenizer, prompt, i, completion)?;
     }
     Ok(())
 }

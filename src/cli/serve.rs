@@ -9,7 +9,7 @@ use crate::generate::{CHUNK, Generator, GeneratorOptions};
 use crate::serve::{Limits, Served, now, run as serve};
 use crate::stop::Stop;
 use crate::terminal::{note, printable};
-use crate::train::checkpoint::model_folder;
+use crate::train::checkpoint::with_model;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::net::TcpListener;
@@ -100,16 +100,19 @@ pub(super) fn generator(
 }
 
 pub(super) fn run(args: ServeArgs) -> Result<()> {
-    let folder = model_folder(&existing(&args.model)?)?;
-    let config = model_config(&folder)?;
-    let tokenizer = model_tokenizer(&folder, &config)?;
-    let capacity = args.context.tokens(&config)?;
+    let model = existing(&args.model)?;
     let name = args.name.clone().map_or_else(|| name(&args.model), Ok)?;
     let (listener, address) = listen(&args)?;
-    let options = GeneratorOptions { slots: args.slots, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
-    let generator = generator(&folder, &config, options, (&args.device, args.precision))?;
+    let (tokenizer, encoder, capacity, generator) = with_model(&model, |folder| {
+        let config = model_config(folder)?;
+        let tokenizer = model_tokenizer(folder, &config)?;
+        let encoder = encoder(folder, &tokenizer);
+        let capacity = args.context.tokens(&config)?;
+        let options = GeneratorOptions { slots: args.slots, capacity, chunk: CHUNK, known: tokenizer.vocab_size() };
+        let generator = generator(folder, &config, options, (&args.device, args.precision))?;
+        Ok((tokenizer, encoder, capacity, generator))
+    })?;
     let stop = Stop::listen()?;
-    let encoder = encoder(&folder, &tokenizer);
     if let Err(reason) = &encoder {
         note(format_args!("/v1/chat/completions will be refused: {}", printable(reason)));
     }

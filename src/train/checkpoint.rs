@@ -19,6 +19,8 @@ use crate::model::params::ParamSpec;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +33,9 @@ const STATE_BYTES: u64 = 1 << 28;
 const MOST_COUNTED: u64 = 1 << 53;
 /// Most updates in a row that were not finite, and times that a run went back.
 const MOST_FAULTS: u64 = 1 << 30;
+
+/// Checkpoints that a run may remove while somebody reads them, one after the other, before the reader gives up.
+const MOST_REMOVED: usize = 100;
 
 /// Where training stands, beside weights and moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,6 +162,23 @@ pub fn model_folder(model: &Path) -> Result<PathBuf> {
     found(model, |folder, say| check(folder, &[OPTIMIZER], say))
 }
 
+/// Hands `read` the folder that [`model_folder`] finds. A run that goes on meanwhile may remove that checkpoint while it
+/// is read: then the newest one of now takes its place.
+///
+/// Errors: those of [`model_folder`] and of `read`; checkpoints go time after time.
+pub fn with_model<T>(model: &Path, mut read: impl FnMut(&Path) -> Result<T>) -> Result<T> {
+    for _ in 0..MOST_REMOVED {
+        let folder = model_folder(model)?;
+        match read(&folder) {
+            Err(Error::File { .. } | Error::Io { .. } | Error::Usage(_)) if folder != model && is_gone(&folder) => {
+                note(format_args!("{} was removed by its run; reading the newest one", folder.display()));
+            }
+            done => return done,
+        }
+    }
+    Err(Error::file(model, format!("removed {MOST_REMOVED} checkpoints while they were read; raise train.keep")))
+}
+
 /// The same whose weights nobody is going to read: they are not held to the manifest, which takes a while.
 ///
 /// Errors: there is none.
@@ -174,10 +196,13 @@ fn found(model: &Path, mut passes: impl FnMut(&Path, &mut dyn FnMut(&str)) -> Re
         passes(model, &mut say)?;
         return Ok(model.to_owned());
     }
-    let sound = newest(model, &mut say, passes)?;
-    let (folder, ()) =
-        sound.ok_or_else(|| Error::file(model, "holds neither a config.json nor a finished checkpoint"))?;
-    Ok(folder)
+    match newest(model, &mut say, passes)? {
+        Newest::Sound(folder, ()) => Ok(folder),
+        Newest::None => Err(Error::file(model, "holds neither a config.json nor a finished checkpoint")),
+        Newest::Unsound(reason) => {
+            Err(Error::file(model.join(CHECKPOINTS), format!("none of the checkpoints is sound: {reason}")))
+        }
+    }
 }
 
 /// What a run has learnt from up to its newest checkpoint, where that says so.
@@ -199,32 +224,58 @@ pub fn load_newest(
     session: &mut Session,
     mut say: impl FnMut(&str),
 ) -> Result<Option<(PathBuf, TrainerState)>> {
-    newest(run, &mut say, |folder, say| {
+    let found = newest(run, &mut say, |folder, say| {
         check(folder, &[], say)?;
         load(folder, session)
-    })
+    })?;
+    match found {
+        Newest::Sound(folder, state) => Ok(Some((folder, state))),
+        Newest::None => Ok(None),
+        Newest::Unsound(reason) => {
+            let hint = "to begin anew, choose another --out";
+            Err(Error::file(run.join(CHECKPOINTS), format!("none of the checkpoints is sound ({reason}); {hint}")))
+        }
+    }
 }
 
-/// The newest checkpoint of a run for which `open` succeeds, and what it gives.
+/// What there is of checkpoints in a run folder.
+enum Newest<T> {
+    /// The newest sound one, and what was read of it.
+    Sound(PathBuf, T),
+    /// Some, but none is sound: what is wrong with the newest.
+    Unsound(Error),
+    /// No checkpoint.
+    None,
+}
+
+/// The newest checkpoint of a run for which `open` succeeds, and what it gives. The run may go on meanwhile: a
+/// checkpoint that it removes while `open` reads is none that was found wanting, and newer ones may have come.
 fn newest<T>(
     run: &Path,
     say: &mut dyn FnMut(&str),
     mut open: impl FnMut(&Path, &mut dyn FnMut(&str)) -> Result<T>,
-) -> Result<Option<(PathBuf, T)>> {
-    let mut first = None;
-    for (_, folder) in list(run)?.into_iter().rev() {
+) -> Result<Newest<T>> {
+    let (mut unsound, mut first, mut removed) = (HashSet::new(), None, 0);
+    loop {
+        let mut known = list(run)?.into_iter().rev().map(|(_, folder)| folder);
+        let Some(folder) = known.find(|folder| !unsound.contains(folder)) else { break };
         match open(&folder, say) {
-            Ok(opened) => return Ok(Some((folder, opened))),
+            Ok(opened) => return Ok(Newest::Sound(folder, opened)),
+            Err(Error::File { .. } | Error::Io { .. }) if removed < MOST_REMOVED && is_gone(&folder) => removed += 1,
             Err(e @ (Error::File { .. } | Error::Io { .. })) => {
                 say(&format!("passed over the checkpoint {}: {e}", folder.display()));
                 first.get_or_insert(e);
+                unsound.insert(folder);
             }
             Err(e) => return Err(e),
         }
     }
-    let Some(reason) = first else { return Ok(None) };
-    let hint = "move that folder away to start at step 0";
-    Err(Error::file(run.join(CHECKPOINTS), format!("none of the checkpoints is sound ({reason}); {hint}")))
+    Ok(first.map_or(Newest::None, Newest::Unsound))
+}
+
+/// Whether a checkpoint that was listed is there no more.
+fn is_gone(folder: &Path) -> bool {
+    folder.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound)
 }
 
 /// Holds a folder to its manifest. One that has none may still be used, and if it is a checkpoint, that is said: older
