@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -10,6 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 const PIECE: usize = 4 << 20;
 /// Pieces that wait for it at most.
 const PIECES_WAITING: usize = 4;
+/// Bytes of a file's name, on the file systems in use.
+const LONGEST_NAME: usize = 255;
 /// Bytes written between two synchronisations.
 const SYNCHRONISED: usize = 256 << 20;
 
@@ -18,7 +21,7 @@ const SYNCHRONISED: usize = 256 << 20;
 ///
 /// One process at a time may write a given path: the temporary name is fixed, so a leftover is replaced, not piled up.
 pub fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let temporary = temporary_beside(path)?;
+    let temporary = hidden_beside(path, ".tmp")?;
     let made = |e| Error::write(path, e);
     let done = write_new(&temporary, made, write).and_then(|()| fs::rename(&temporary, path).map_err(made));
     if done.is_err() {
@@ -34,14 +37,21 @@ pub fn replace_text(path: &Path, text: &str) -> Result<()> {
     replace_file(path, |out| out.write_all(text.as_bytes()).map_err(|e| Error::io(path, e)))
 }
 
-/// A hidden name beside `path`.
-pub(super) fn temporary_beside(path: &Path) -> Result<PathBuf> {
+/// The hidden name `.NAMEending` beside `path`; of a name that leaves no room for more, with a hash in its place.
+pub(super) fn hidden_beside(path: &Path, ending: &str) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return Err(Error::file(path, "is no file name; give a path that ends in one"));
     };
     let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(".tmp");
+    match ".".len() + name.len() + ending.len() <= LONGEST_NAME {
+        true => hidden.push(name),
+        false => {
+            let mut hash = DefaultHasher::new();
+            name.hash(&mut hash);
+            hidden.push(format!("{:016x}", hash.finish()));
+        }
+    }
+    hidden.push(ending);
     Ok(path.with_file_name(hidden))
 }
 
@@ -173,6 +183,17 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn names_may_be_as_long_as_the_file_system_takes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [249, 250, 251, 255] {
+            let path = dir.path().join("n".repeat(length));
+            replace_text(&path, "text").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]

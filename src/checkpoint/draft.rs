@@ -172,11 +172,19 @@ pub fn retire(disk: &dyn Disk, path: &Path) -> Result<()> {
     disk.rename(path, &old).and_then(|()| disk.remove(&old)).map_err(|e| Error::write(path, e))
 }
 
-/// `NAME.KIND-RANDOM`, 16 hexadecimal digits that nobody can know before.
+/// `NAME.KIND-RANDOM`.
 fn beside(target: &Path, kind: &str) -> PathBuf {
     let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{kind}-{:016x}", RandomState::new().build_hasher().finish()));
+    name.push(format!(".{kind}-{}", random()));
     target.with_file_name(name)
+}
+
+/// Digits of [`random`].
+pub(super) const RANDOM_DIGITS: usize = 16;
+
+/// Hexadecimal digits that nobody can know before.
+pub(super) fn random() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// The name that a leftover of a killed [`Draft`] was meant to get; nothing if `name` is no leftover's.
@@ -184,5 +192,5 @@ pub fn leftover(name: &str) -> Option<&str> {
     let (target, rest) = name.split_once('.')?;
     let random = rest.strip_prefix("tmp-").or(rest.strip_prefix("old-"))?;
     let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    (random.len() == 16 && random.bytes().all(hexadecimal)).then_some(target)
+    (random.len() == RANDOM_DIGITS && random.bytes().all(hexadecimal)).then_some(target)
 }

@@ -1,6 +1,7 @@
 //! Model folders: what of one may be read, and new ones that appear as a whole.
 
-use super::disk::{sync_folder, temporary_beside};
+use super::disk::{hidden_beside, sync_folder};
+use super::draft::{RANDOM_DIGITS, random};
 use crate::error::{Error, Result};
 use std::fs;
 use std::io;
@@ -8,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Names that are devices on Windows, whatever ending follows.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
+
+/// What follows a folder's name while it is filled, before random digits.
+const UNFINISHED: &str = ".tmp-";
 
 /// Whether a name that a file gives for another is a plain file name on every system: no path, nothing hidden, no
 /// device, none of the characters that mean something to a shell.
@@ -47,12 +51,13 @@ fn blobs_beside(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Makes the folder `path`, which must not exist or be empty, through `fill`: it fills a hidden folder beside `path`,
-/// which then gets its name. After a failure neither is there.
+/// which then gets its name. After a failure neither is there; what a kill left is removed by the next one of this name.
 pub fn new_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    let temporary = temporary_beside(path)?;
     check_free(path)?;
     let made = |e| Error::write(path, e);
-    remove(&temporary).map_err(made)?; // a leftover of a stop
+    remove_leftovers(path)?;
+    // Nobody can have made a folder of this name, or have put a link in its place.
+    let temporary = hidden_beside(path, &(UNFINISHED.to_owned() + &random()))?;
     fs::create_dir(&temporary).map_err(made)?;
     let done = fill(&temporary).and_then(|filled| {
         if path.is_dir() {
@@ -68,6 +73,22 @@ pub fn new_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Resu
     }
     sync_folder(path)?;
     done
+}
+
+/// Removes the folders in which [`new_folder`] was filling `path` when its process was killed.
+fn remove_leftovers(path: &Path) -> Result<()> {
+    let one = hidden_beside(path, &(UNFINISHED.to_owned() + &random()))?;
+    let one = one.file_name().unwrap_or_default().to_string_lossy();
+    let begin = &one[..one.len() - RANDOM_DIGITS];
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in fs::read_dir(parent).map_err(|e| Error::io(parent, e))?.flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(begin));
+        if random.is_some_and(|random| random.len() == RANDOM_DIGITS && u64::from_str_radix(random, 16).is_ok()) {
+            remove(&entry.path()).map_err(|e| Error::write(path, e))?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -149,11 +170,17 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read_dir(at.path()).unwrap().count(), 0);
         fs::create_dir(&path).unwrap();
-        fs::create_dir(at.path().join(".new.tmp")).unwrap();
-        half(&at.path().join(".new.tmp"));
+        let others = [".new.tmp", ".new.tmp-mine", ".newer.tmp-0123456789abcdef"];
+        for name in others.iter().chain(&[".new.tmp-0123456789abcdef"]) {
+            fs::create_dir(at.path().join(name)).unwrap();
+            half(&at.path().join(name));
+        }
         new_folder(&path, |folder| fs::write(folder.join("b"), "").map_err(|e| Error::io(folder, e))).unwrap();
         let names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!((names, fs::read_dir(at.path()).unwrap().count()), (vec!["b".into()], 1));
+        assert_eq!(names, ["b"]);
+        let mut left: Vec<_> = fs::read_dir(at.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [others[0], others[1], others[2], "new"], "others' folders stay");
     }
 
     #[test]
