@@ -7,6 +7,7 @@ pub mod stop; // signals that ask a run to stop
 pub mod terminal; // what is said on standard output and standard error
 pub mod quiet; // panics of libraries as errors
 pub mod input; // files that others wrote, read as hostile
+mod cache; // files that can be made again
 pub mod config; // every knob, its unit and default
 pub mod reference; // the formula of every kernel on the CPU, and the independent judge
 pub mod kernels; // the table of kernels: parameters, bindings, sizes, test inputs

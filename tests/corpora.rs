@@ -33,7 +33,7 @@ fn prose(seed: u64, bytes: usize) -> String {
 /// A folder with a cache in it that takes in everything.
 fn folder() -> (TempDir, Cache) {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache { folder: dir.path().join("cache"), smallest: 0 };
+    let cache = Cache { folder: Some(dir.path().join("cache")), smallest: 0 };
     (dir, cache)
 }
 
@@ -95,7 +95,7 @@ fn plain_text_has_the_windows_of_its_whole_stream_cut_and_shuffled() {
         }
         let train = stream.len() - (stream.len() as f64 * 0.1) as usize;
         let (n, val) = ((train - 1) / LENGTH, (stream.len() - train - 1) / LENGTH);
-        let in_memory = Cache { folder: dir.path().join("nothing"), smallest: u64::MAX };
+        let in_memory = Cache { folder: Some(dir.path().join("nothing")), smallest: u64::MAX };
         for cache in [&cache, &cache, &in_memory] {
             let data = open(&config(&[&text]), &tokenizer, cache);
             assert_eq!((data.train_windows(), data.val_windows()), (Some(n as u64), Some(val)), "{name}");
@@ -109,7 +109,7 @@ fn plain_text_has_the_windows_of_its_whole_stream_cut_and_shuffled() {
             let bytes: usize = files.iter().map(|(_, content)| content.len()).sum();
             assert!((data.bytes_per_token() - bytes as f64 / stream.len() as f64).abs() < 1e-9);
         }
-        assert!(!in_memory.folder.exists());
+        assert!(!in_memory.folder.unwrap().exists());
     }
 }
 
@@ -119,7 +119,8 @@ fn the_cache_is_used_and_a_damaged_or_foreign_one_is_not() {
     let file = dir.path().join("text.txt");
     fs::write(&file, prose(1, 100_000)).unwrap();
     let (gpt2, byte) = (Tokenizer::load("gpt2").unwrap(), Tokenizer::load("byte").unwrap());
-    let shards = || fs::read_dir(&cache.folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+    let shards =
+        || fs::read_dir(cache.folder.as_ref().unwrap()).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
     let first = windows(&open(&config(&[&file]), &gpt2, &cache));
     let known = shards();
     assert_eq!(known.len(), 1);
@@ -136,7 +137,7 @@ fn the_cache_is_used_and_a_damaged_or_foreign_one_is_not() {
     fs::write(&file, prose(2, 100_000)).unwrap();
     assert_ne!(windows(&open(&config(&[&file]), &gpt2, &cache)), first, "another text");
     let data = open(&config(&[&file]), &gpt2, &cache);
-    fs::remove_dir_all(&cache.folder).unwrap();
+    fs::remove_dir_all(cache.folder.as_ref().unwrap()).unwrap();
     #[cfg(unix)]
     assert!(data.train_window(0).is_ok(), "an open shard stays");
 }
@@ -205,7 +206,7 @@ fn every_kind_of_token_file_gives_its_tokens() {
         let bytes = gpt2.byte_count(&ids) as f64;
         assert!((data.bytes_per_token() - bytes / ids.len() as f64).abs() < 1e-9, "{name}");
     }
-    assert!(!cache.folder.exists());
+    assert!(!cache.folder.as_ref().unwrap().exists());
     let forced = DataConfig { token_type: TokenType::U16, ..config(&[&file("raw32.bin")]) };
     let data = open(&DataConfig { shuffle: false, ..forced }, &gpt2, &cache);
     assert_eq!(data.train_window(0).unwrap()[..4], [ids[0], 0, ids[1], 0]);
@@ -382,7 +383,7 @@ fn text_that_is_no_good_is_named_with_its_place() {
     ] {
         assert!(error.contains(words), "{words:?} is not in: {error}");
     }
-    let left = fs::read_dir(&cache.folder).unwrap().count();
+    let left = fs::read_dir(cache.folder.as_ref().unwrap()).unwrap().count();
     assert_eq!(left, 0, "nothing unfinished stays");
 }
 

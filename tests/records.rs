@@ -345,7 +345,7 @@ fn open(path: &Path, cache: &Cache, tokenizer: &Tokenizer) -> Result<Corpus, Str
 #[test]
 fn the_text_of_a_record_becomes_ordinary_tokens_and_a_mixed_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache { folder: dir.path().join("cache"), smallest: 0 };
+    let cache = Cache { folder: Some(dir.path().join("cache")), smallest: 0 };
     let tokenizer = Tokenizer::load("gpt2").unwrap();
     let file = dir.path().join("chat.jsonl");
     let line = r#"{"messages": [{"role": "user", "content": "<|endoftext|> and <|im_end|>"}]}"#;
@@ -380,7 +380,7 @@ fn the_text_of_a_record_becomes_ordinary_tokens_and_a_mixed_file_is_refused() {
 #[test]
 fn a_named_key_is_all_that_is_read() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache { folder: dir.path().join("cache"), smallest: 0 };
+    let cache = Cache { folder: Some(dir.path().join("cache")), smallest: 0 };
     let tokenizer = Tokenizer::load("byte").unwrap();
     let file = dir.path().join("mixed.jsonl");
     fs::write(&file, "{\"prompt\": \"aaaa\", \"chosen\": 1}\n{\"messages\": 3, \"prompt\": \"bbbb\"}\n").unwrap();

@@ -18,6 +18,6 @@ fuzz_target!(|bytes: &[u8]| {
     let path = FOLDER.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     let config = DataConfig::default();
-    let cache = Cache { folder: FOLDER.path().to_owned(), smallest: u64::MAX };
+    let cache = Cache { folder: Some(FOLDER.path().to_owned()), smallest: u64::MAX };
     let _ = Corpus::open(&[path], &[], &config, &TOKENIZER, &cache);
 });

@@ -11,7 +11,7 @@ use super::tokenise::{Tokenising, Work, units};
 use super::tokens::Tokens;
 use crate::config::data::DataConfig;
 use crate::error::Result;
-use crate::terminal::note;
+use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -109,14 +109,17 @@ impl Corpus {
         let sources = paths.iter().zip(found).filter_map(|(path, files)| opener.source(path, files).transpose());
         let sources = sources.collect::<Result<Vec<_>>>()?;
         opener.problems.finish()?;
+        cache.sweep();
         let (made, seconds) = (opener.work.totals, opener.work.time.as_secs_f64());
         if made.bytes > 0 {
             let rate = made.bytes as f64 / 1e6 / seconds.max(1e-9);
+            let kept = match (opener.work.lost, &cache.folder) {
+                (None, Some(folder)) => format!("kept in {}", folder.display()),
+                (reason, _) => format!("not kept for the next start: {}", printable(&reason.unwrap_or_default())),
+            };
             note(format_args!(
-                "tokenised {} bytes to {} tokens in {seconds:.2} s ({rate:.1} MB/s); kept in {}",
-                made.bytes,
-                made.tokens,
-                cache.folder.display()
+                "tokenised {} bytes to {} tokens in {seconds:.2} s ({rate:.1} MB/s); {kept}",
+                made.bytes, made.tokens
             ));
         }
         Ok(Corpus { sources })

@@ -1,7 +1,7 @@
 //! Text to tokens on all cores, and from there to the cache.
 
 use super::blocks::hash;
-use super::cache::{Cache, Totals, Writer};
+use super::cache::{Cache, Totals};
 use super::files::{Found, Kind};
 use super::jsonl;
 use super::meter::Meter;
@@ -37,6 +37,8 @@ pub struct Work {
     pub totals: Totals,
     /// Time for tokenising alone.
     pub time: Duration,
+    /// Why some tokens are not kept for the next start, if they are not.
+    pub lost: Option<String>,
 }
 
 impl Tokenising<'_> {
@@ -60,17 +62,17 @@ impl Tokenising<'_> {
             return Ok(Some(found));
         }
         let started = Instant::now();
-        let mut writer: Writer = self.cache.create(name, vocab)?;
+        let mut writer = self.cache.create(name, vocab)?;
         let totals = self.run(files, problems, |ids| writer.push(ids))?;
         if problems.count() > before {
             return Ok(None);
         }
         self.same(files, name)?;
-        writer.finish(name, totals.bytes, totals.documents)?;
+        let (tokens, lost) = writer.finish(totals.bytes, totals.documents)?;
         work.totals.add(totals);
         work.time += started.elapsed();
-        let gone = || Error::file(&self.cache.folder, "does not keep what is written there; is the disk sound?");
-        self.cache.find(name, vocab).ok_or_else(gone).map(Some)
+        work.lost = work.lost.take().or(lost);
+        Ok(Some((tokens, totals)))
     }
 
     /// Hash of everything that the tokens of `files` depend on.

@@ -58,7 +58,7 @@ impl Width {
 pub enum Store {
     /// In memory.
     Memory(Vec<u8>),
-    /// In a file of the cache, kept open: it may be removed at any time.
+    /// In a file that is kept open: the cache may be emptied at any time, and other files have no name.
     Held(File),
     /// In a file of the user's, opened for each read: there may be more of them than may be open.
     Named,

@@ -5,9 +5,9 @@
 
 use super::device::driver;
 use super::preprocess::SHARED;
+use crate::cache::{folder, replace};
 use crate::kernels::KERNELS;
 use std::collections::hash_map::DefaultHasher;
-use std::ffi::OsString;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,16 +71,6 @@ impl PipelineCache {
     }
 }
 
-/// The user's folder for files that can be made again, from the variables of the environment.
-pub(crate) fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    match () {
-        () if cfg!(windows) => absolute("LOCALAPPDATA"),
-        () if cfg!(target_os = "macos") => absolute("HOME").map(|home| home.join("Library/Caches")),
-        () => absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache"))),
-    }
-}
-
 /// A number for everything that is kept depends on: adapter, driver, and the program with its shaders.
 pub(super) fn origin(adapter: &str, driver: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -110,20 +100,6 @@ pub(super) fn unseal(bytes: &[u8], origin: u64) -> Option<&[u8]> {
     (*sum == checksum(data, origin)).then_some(data)
 }
 
-/// Puts a whole file in the place of `path`. Its temporary name is this process's own, since several may start at a
-/// time; it is not synchronised, since the checksum finds what a power cut left.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let done = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    if done.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    done
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,27 +117,5 @@ mod tests {
             damaged[i] ^= 1;
             assert_eq!(unseal(&damaged, 7), None, "byte {i}");
         }
-    }
-
-    #[test]
-    fn a_file_is_replaced_as_a_whole_and_its_folder_made() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b/pipelines");
-        replace(&path, b"old").unwrap();
-        replace(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-        assert!(replace(&path.join("below a file"), b"x").is_err());
-    }
-
-    #[cfg(all(unix, not(target_os = "macos")))]
-    #[test]
-    fn the_folder_follows_the_environment() {
-        let with = |set: &[(&str, &str)]| {
-            folder(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
-        };
-        assert_eq!(with(&[("XDG_CACHE_HOME", "/c"), ("HOME", "/h")]), Some("/c".into()));
-        assert_eq!(with(&[("XDG_CACHE_HOME", "c"), ("HOME", "/h")]), Some("/h/.cache".into()));
-        assert_eq!(with(&[]), None);
     }
 }

@@ -4,8 +4,9 @@
 //! As there, a file never fails: what cannot be read, was damaged, or comes from another adapter, driver, version or
 //! set of shaders is passed over and replaced.
 
-use super::cache::{folder, origin, replace, seal, unseal};
+use super::cache::{origin, seal, unseal};
 use super::device::AdapterSummary;
+use crate::cache::{folder, replace};
 use crate::kernels::{Halves, Kernel, Way, Ways};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

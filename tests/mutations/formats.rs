@@ -215,7 +215,7 @@ fn read_tokenizer_config(at: &Path, bytes: &[u8]) -> Result<()> {
 fn read_data(at: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     static BYTES: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load("byte").unwrap());
     let path = put(at, name, bytes);
-    let cache = Cache { folder: at.to_owned(), smallest: u64::MAX };
+    let cache = Cache { folder: Some(at.to_owned()), smallest: u64::MAX };
     let corpus = Corpus::open(&[path], &[], &DataConfig::default(), &BYTES, &cache)?;
     corpus.used_ids(&BYTES)?;
     corpus.census().map(drop)
