@@ -19,13 +19,11 @@ fn config(paths: &[&Path]) -> DataConfig {
 /// Text that does not repeat, of about `bytes` bytes.
 fn prose(seed: u64, bytes: usize) -> String {
     let world = hadal::data::world::World::new(seed);
-    let mut text = String::new();
-    for n in 0.. {
-        if text.len() >= bytes {
-            break;
-        }
+    let (mut text, mut n) = (String::new(), 0);
+    while text.len() < bytes {
         text += &world.story(n).text;
         text += if n % 3 == 0 { "\n\n" } else { " " };
+        n += 1;
     }
     text
 }
@@ -119,8 +117,8 @@ fn the_cache_is_used_and_a_damaged_or_foreign_one_is_not() {
     let file = dir.path().join("text.txt");
     fs::write(&file, prose(1, 100_000)).unwrap();
     let (gpt2, byte) = (Tokenizer::load("gpt2").unwrap(), Tokenizer::load("byte").unwrap());
-    let shards =
-        || fs::read_dir(cache.folder.as_ref().unwrap()).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+    let folder = cache.folder.clone().unwrap();
+    let shards = || fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
     let first = windows(&open(&config(&[&file]), &gpt2, &cache));
     let known = shards();
     assert_eq!(known.len(), 1);
@@ -137,7 +135,7 @@ fn the_cache_is_used_and_a_damaged_or_foreign_one_is_not() {
     fs::write(&file, prose(2, 100_000)).unwrap();
     assert_ne!(windows(&open(&config(&[&file]), &gpt2, &cache)), first, "another text");
     let data = open(&config(&[&file]), &gpt2, &cache);
-    fs::remove_dir_all(cache.folder.as_ref().unwrap()).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
     #[cfg(unix)]
     assert!(data.train_window(0).is_ok(), "an open shard stays");
 }

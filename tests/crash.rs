@@ -6,10 +6,9 @@ mod runs;
 use hadal::checkpoint::disk::NewFile;
 use hadal::checkpoint::draft::{Disk, SystemDisk};
 use hadal::checkpoint::manifest::{Listed, MANIFEST, Manifest, verify};
-use hadal::error::Error;
 use hadal::model::params::{initial, start_values};
 use hadal::tokenizer::Tokenizer;
-use hadal::train::checkpoint::{TrainerState, load_newest, model_folder, save, save_on, with_model};
+use hadal::train::checkpoint::{TrainerState, load_newest, model_folder, save, save_on};
 use hadal::train::rotation::{CHECKPOINTS, rotate};
 use hadal::train::session::Session;
 use rand::{RngExt, SeedableRng};
@@ -193,25 +192,6 @@ fn a_missing_file_or_a_manifest_with_a_wrong_hash_is_refused_and_without_a_sound
     let mut said = 0;
     let error = load_newest(run.folder.path(), &mut run.session, |_| said += 1).unwrap_err();
     assert!(error.exit_code() == 2 && said == 2 && error.to_string().contains("none of the checkpoints"), "{error}");
-}
-
-#[test]
-fn a_checkpoint_that_its_run_removes_while_it_is_read_gives_way_to_the_newest() {
-    let mut run = Run::new(&[1, 2]);
-    let (model, gone) = (run.path().to_owned(), run.at("step-00000002"));
-    let mut read = Vec::new();
-    let found = with_model(&model, |folder| {
-        read.push(folder.to_owned());
-        if folder == gone {
-            run.save(3, 3);
-            fs::remove_dir_all(folder).unwrap();
-        }
-        fs::read(folder.join("config.json")).map_err(|e| Error::io(folder, e))
-    });
-    assert!(found.is_ok() && read == [gone, run.at("step-00000003")], "{read:?}");
-    // What is wrong with a checkpoint that is there is said, and nothing else is tried.
-    let found = with_model(&model, |folder| -> Result<(), Error> { Err(Error::file(folder, "is odd")) });
-    assert!(found.unwrap_err().to_string().contains("step-00000003: is odd"));
 }
 
 #[test]

@@ -26,6 +26,7 @@ use hadal::graph::Executor;
 use hadal::model::params::start_values;
 use hadal::tokenizer::Tokenizer;
 use hadal::train::journal::{Journal, read_rows};
+use hadal::train::place::Place;
 use hadal::train::session::Session;
 use hadal::train::start::{self, Machine, Source};
 use hadal::train::trainer::{Outcome, Trainer};
@@ -123,7 +124,7 @@ fn train(
     let resume = run.exists();
     let begun = |source: &mut Unlucky<'_>| {
         let mut machine = source.machine()?;
-        let mut journal = Journal::create(run, config, resume)?;
+        let mut journal = Journal::create(Place::of(run, resume)?, config)?;
         let state = match resume {
             true => start::resume(source, config, &mut machine.session, &mut journal, &mut |_| ())?,
             false => start::begin(source, config, &mut machine.session)?,

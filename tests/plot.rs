@@ -15,6 +15,7 @@ use hadal::plot::style::{BACKGROUND, ENTROPY, HEIGHT, LEFT, RIGHT, STYLES, WIDTH
 use hadal::plot::svg::svg;
 use hadal::plot::{Facts, Layout, PICTURE, PlotOptions, Run, draw_run, draw_runs, layout};
 use hadal::train::journal::Journal;
+use hadal::train::place::Place;
 use hadal::train::rows::{Row, TrainRow, ValRow};
 use image::RgbImage;
 use pixels::{at, pixel};
@@ -297,7 +298,7 @@ fn a_million_updates_are_drawn_in_seconds() {
 fn the_picture_in_a_run_folder_decodes_and_replaces_the_old_one() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("first");
-    let mut journal = Journal::create(&folder, &Config::default(), false).unwrap();
+    let mut journal = Journal::create(Place::of(&folder, false).unwrap(), &Config::default()).unwrap();
     draw_run(&folder, None).unwrap();
     journal.record(&Row::Val(ValRow { step: 0, loss: 5.0, ..ValRow::default() })).unwrap();
     let train = |step: u64| TrainRow { step, loss: 4.0 - 0.1 * step as f64, lr: 1e-3, ..TrainRow::default() };

@@ -14,6 +14,7 @@ use hadal::tokenizer::Tokenizer;
 use hadal::train::checkpoint::{TrainerState, load};
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::outline::Outline;
+use hadal::train::place::Place;
 use hadal::train::rotation::CHECKPOINTS;
 use hadal::train::saving::Saving;
 use hadal::train::session::Session;
@@ -121,7 +122,7 @@ fn train(config: &Config, disk: Arc<dyn Disk>) -> (tempfile::TempDir, Result<Out
     let mut source = runs::Steady { config, device: &device };
     let mut machine = source.machine().unwrap();
     let state = start::begin(&mut source, config, &mut machine.session).unwrap();
-    let journal = Journal::create(&folder.path().join("run"), config, false).unwrap();
+    let journal = Journal::create(Place::of(&folder.path().join("run"), false).unwrap(), config).unwrap();
     let trainer = Trainer::new(config, &mut source, machine, &text.1, &text.0, journal, state).unwrap();
     let outcome = trainer.on_disk(disk).run(false);
     (folder, outcome)
@@ -141,7 +142,7 @@ fn a_run_that_waits_for_its_disk_learns_what_another_learns() {
     // The second file of the checkpoint of step 4 cannot be made, and only the second time can.
     let made = AtomicU64::new(0);
     let full = move || match made.fetch_add(1, Ordering::Relaxed) {
-        9 => Err(io::ErrorKind::StorageFull.into()),
+        10 => Err(io::ErrorKind::StorageFull.into()),
         _ => Ok(()),
     };
     let (delayed, outcome) = train(&config, Arc::new(Altered(full, |free| free)));
@@ -164,7 +165,7 @@ fn a_run_that_does_not_wait_ends_with_the_checkpoint_before_intact() {
     (config.train.steps, config.train.checkpoint_interval) = (6, 2);
     let made = AtomicU64::new(0);
     let full = move || match made.fetch_add(1, Ordering::Relaxed) {
-        0..9 => Ok(()),
+        0..10 => Ok(()),
         _ => Err(io::ErrorKind::StorageFull.into()),
     };
     let (folder, outcome) = train(&config, Arc::new(Altered(full, |free| free)));

@@ -10,6 +10,7 @@ use hadal::config::Config;
 use hadal::data::Dataset;
 use hadal::tokenizer::Tokenizer;
 use hadal::train::journal::{Journal, read_rows};
+use hadal::train::place::Place;
 use hadal::train::rotation::CHECKPOINTS;
 use hadal::train::start::{self, Source};
 use hadal::train::trainer::Trainer;
@@ -107,7 +108,7 @@ fn train(config: &Config, (tokenizer, dataset): &(Tokenizer, Dataset), run: &Pat
     let (device, resume) = (runs::cpu(), run.exists());
     let mut source = runs::Steady { config, device: &device };
     let mut machine = source.machine().unwrap();
-    let mut journal = Journal::create(run, config, resume).unwrap();
+    let mut journal = Journal::create(Place::of(run, resume).unwrap(), config).unwrap();
     let state = match resume {
         true => start::resume(&mut source, config, &mut machine.session, &mut journal, &mut |_| ()),
         false => start::begin(&mut source, config, &mut machine.session),

@@ -12,6 +12,7 @@ use hadal::plot::style::{BACKGROUND, HEIGHT, WIDTH, color};
 use hadal::plot::svg::svg;
 use hadal::plot::{Facts, Layout, PICTURE, PlotOptions, Run, draw_run, draw_story, layout, render, story};
 use hadal::train::journal::Journal;
+use hadal::train::place::Place;
 use hadal::train::rows::{ExpertLoad, Row, SftNumbers, Stamped, TrainRow, ValRow};
 use image::RgbImage;
 use pixels::{at, pixel};
@@ -295,7 +296,7 @@ fn a_last_stage_alone_in_its_row_has_both_columns() {
 }
 
 fn record(folder: &Path, rows: &[Row]) -> PathBuf {
-    let mut journal = Journal::create(folder, &Config::default(), false).unwrap();
+    let mut journal = Journal::create(Place::of(folder, false).unwrap(), &Config::default()).unwrap();
     rows.iter().for_each(|row| journal.record(row).unwrap());
     folder.to_owned()
 }

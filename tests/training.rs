@@ -23,6 +23,7 @@ use hadal::model::program::{EVALUATE, FIRST_MICRO_STEP, MICRO_STEP, Program, Pro
 use hadal::reference::model as judge;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::lessons::{Lessons, PairLessons};
+use hadal::train::place::Place;
 use hadal::train::references::References;
 use hadal::train::rows::Row;
 use hadal::train::session::Session;
@@ -293,7 +294,7 @@ fn learn_pairs(config: &Config, device: &Device, run: &Path) -> Vec<Row> {
     let pairs = open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed).unwrap();
     let mut source = runs::Steady { config, device };
     let mut machine = source.machine().unwrap();
-    let journal = Journal::create(run, config, false).unwrap();
+    let journal = Journal::create(Place::of(run, false).unwrap(), config).unwrap();
     let state = start::begin(&mut source, config, &mut machine.session).unwrap();
     let known = config.dpo.is_some().then(|| References::make(run, &mut machine.session, &pairs, config).unwrap());
     let lessons = PairLessons { pairs: &pairs, references: known };

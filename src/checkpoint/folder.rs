@@ -51,7 +51,8 @@ fn blobs_beside(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Makes the folder `path`, which must not exist or be empty, through `fill`: it fills a hidden folder beside `path`,
-/// which then gets its name. After a failure neither is there; what a kill left is removed by the next one of this name.
+/// which then gets its name. After a failure neither is there; what a kill left is removed by the next one of this
+/// name.
 pub fn new_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     check_free(path)?;
     let made = |e| Error::write(path, e);

@@ -13,11 +13,9 @@ use crate::model::lora::is_adapter;
 use crate::model::params::{Init, ParamSpec, initial, parameters, start_values};
 use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
+use crate::train::place::BASE;
 use crate::train::session::Session;
 use std::path::{Path, PathBuf};
-
-/// Folder inside a run folder with the base of its adapters, where no other folder holds these weights.
-const BASE: &str = "base";
 
 /// Loads the frozen weights in `folder`, and adapters that change nothing yet.
 pub(super) fn first_weights(

@@ -3,7 +3,7 @@
 use super::resume::own_config;
 use super::stage::Stage;
 use super::story::{Stay, table};
-use super::train::{RunArgs, free_folder, train};
+use super::train::{RunArgs, train};
 use super::{DeviceArgs, bytes};
 use crate::checkpoint::disk::replace_text;
 use crate::config::effects::takes;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::input;
 use crate::plot::draw_story;
 use crate::terminal::{note, print};
-use crate::train::journal::vacant;
+use crate::train::place::{Made, Place, next_folder, vacant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,10 @@ struct Pipeline {
 }
 
 pub(super) fn run(args: PipelineArgs) -> Result<()> {
-    let out = args.out.clone().unwrap_or_else(|| free_folder("pipeline"));
+    let (out, _made) = match &args.out {
+        Some(out) => (out.clone(), Made::default()),
+        None => next_folder("pipeline")?,
+    };
     let mut pipeline = Pipeline::of(&args, &out)?;
     for i in 0..pipeline.stages.len() {
         pipeline.train(i, &args, &out)?;
@@ -84,6 +87,10 @@ impl Pipeline {
     fn of(args: &PipelineArgs, out: &Path) -> Result<Pipeline> {
         let path = out.join(STATE);
         let known = args.resume && path.is_file();
+        if args.resume && !known {
+            let reason = "holds no pipeline to go on with; correct the name, or begin one there without --resume";
+            return Err(Error::Usage(format!("{}: {reason}", out.display())));
+        }
         let mut pipeline = match known {
             true => Pipeline::read(&path)?,
             false => {
@@ -187,7 +194,7 @@ impl Pipeline {
             ..RunArgs::default()
         };
         let started = Instant::now();
-        let reached = train(&own, Stage::of(kind), &folder, begun);
+        let reached = Place::of(&folder, begun).and_then(|place| train(&own, Stage::of(kind), place));
         self.stays.resize(i + 1, Stay::new(kind));
         let stay = &mut self.stays[i];
         stay.seconds += started.elapsed().as_secs_f64();

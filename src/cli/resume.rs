@@ -88,8 +88,8 @@ pub(super) fn differences(old: &Config, new: &Config) -> Result<Vec<Difference>>
     Ok(found)
 }
 
-/// A line for each key whose value is not that of the run so far: of its newest checkpoint, whatever its config.toml has
-/// come to say since.
+/// A line for each key whose value is not that of the run so far: of its newest checkpoint, whatever its config.toml
+/// has come to say since.
 ///
 /// Errors: the network or the optimizer's state would be another one than the checkpoints'; without `allowed`, anything
 /// else that decides what is learnt.
@@ -148,8 +148,8 @@ pub(super) fn changed_inputs(out: &Path, config: &Config, now: &[Fingerprint], a
     Ok(lines)
 }
 
-/// What is known of the configuration of a checkpoint that does not hold it: the run's own file where there is one, else
-/// what is asked for, with the network that stands beside the weights.
+/// What is known of the configuration of a checkpoint that does not hold it: the run's own file where there is one,
+/// else what is asked for, with the network that stands beside the weights.
 fn of_older_version(out: &Path, checkpoint: &Path, config: &Config) -> Result<Config> {
     let own = own_config(out).map(|own| Config::resolve(Some(&own), &[])).transpose()?;
     let mut old = own.unwrap_or_else(|| config.clone());

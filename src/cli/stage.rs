@@ -1,10 +1,11 @@
 //! `hadal sft`, `reward`, `dpo`, `grpo` and `ppo`: the stages after pretraining, which differ in what they learn from.
 
 use super::existing;
-use super::train::{RunArgs, free_folder, train};
+use super::train::{RunArgs, train};
 use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
 use crate::train::checkpoint::model_folder;
+use crate::train::place::Place;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -140,6 +141,6 @@ pub(super) fn set_sections(config: &mut Config, kind: Kind) {
 }
 
 pub(super) fn run(args: StageArgs, kind: Kind) -> Result<()> {
-    let out = args.out.unwrap_or_else(|| free_folder(kind.command()));
-    train(&args.run, Stage { kind, flags: Some(&args.flags) }, &out, args.resume).map(drop)
+    let place = args.out.map_or_else(|| Place::next(kind.command()), |out| Place::of(&out, args.resume))?;
+    train(&args.run, Stage { kind, flags: Some(&args.flags) }, place).map(drop)
 }

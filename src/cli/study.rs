@@ -3,7 +3,7 @@
 use super::resume::own_config;
 use super::stage::Stage;
 use super::summary::grouped;
-use super::train::{RunArgs, free_folder, train};
+use super::train::{RunArgs, train};
 use crate::checkpoint::disk::replace_text;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::plot::compare::Curve;
 use crate::plot::series::{Point, end, smoothed_end};
 use crate::plot::{PlotOptions, Run, draw_comparison};
 use crate::terminal::{note, print, printable};
-use crate::train::journal::vacant;
+use crate::train::place::{Made, Place, next_folder, vacant};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -85,12 +85,19 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         }
     }
     let name = args.experiment.name();
-    let out = args.out.unwrap_or_else(|| free_folder(&format!("{}-{name}", args.run.name())));
+    let (out, _made) = match args.out {
+        Some(out) => (out, Made::default()),
+        None => next_folder(&format!("{}-{name}", args.run.name()))?,
+    };
     let arms = args.experiment.arms();
     let folders: Vec<PathBuf> = arms.iter().map(|arm| out.join(arm.name)).collect();
     let mut base = args.run;
     match args.resume {
         false => vacant(&out)?,
+        true if !folders.iter().any(|folder| folder.is_dir()) => {
+            let reason = "holds no study to go on with; correct the name, or begin one there without --resume";
+            return Err(Error::Usage(format!("{}: {reason}", out.display())));
+        }
         // Arms that have not begun yet know no configuration of their own.
         true => base.config = base.config.or_else(|| folders.iter().find_map(|folder| own_config(folder))),
     }
@@ -100,7 +107,8 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         let mut own = base.clone();
         own.set.push(format!("train.accumulation={}", arm.accumulation));
         own.set.push(format!("optimizer.clip_norm={:.1}", arm.clip_norm));
-        match train(&own, Stage::PRETRAIN, folder, args.resume) {
+        let begun = args.resume && own_config(folder).is_some();
+        match Place::of(folder, begun).and_then(|place| train(&own, Stage::PRETRAIN, place)) {
             // That training without clipping breaks down is a result, not the end of the study.
             Err(e @ Error::Numerics(_)) => note(format_args!("{}: {}", arm.name, printable(&e.to_string()))),
             found => entropy = found?.entropy.or(entropy),

@@ -20,6 +20,7 @@ use crate::graph::plan::Plan;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::journal::Journal;
+use crate::train::place::Place;
 use crate::train::session::Session;
 use crate::train::start::{self, Source};
 use crate::train::trainer::{Outcome, Trainer};
@@ -78,8 +79,8 @@ pub(super) struct TrainArgs {
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
-    let out = args.out.unwrap_or_else(|| free_folder(&args.run.name()));
-    train(&args.run, Stage::PRETRAIN, &out, args.resume).map(drop)
+    let place = args.out.map_or_else(|| Place::next(&args.run.name()), |out| Place::of(&out, args.resume))?;
+    train(&args.run, Stage::PRETRAIN, place).map(drop)
 }
 
 /// What a run came to.
@@ -90,9 +91,11 @@ pub(super) struct Reached {
     pub exam: Option<Scores>,
 }
 
-/// Trains, or goes on training, in the run folder `out`.
-pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Reached> {
+/// Trains, or goes on training, in the run folder `place`, which was taken before all else: a folder that cannot be had
+/// is known at once.
+pub(super) fn train(args: &RunArgs, stage: Stage<'_>, place: Place) -> Result<Reached> {
     let started = Instant::now();
+    let (out, resume) = (&*place.folder().to_owned(), place.resumes());
     let Setup { config: open, tokenizer, encoder } = configure(args, stage, out, resume)?;
     let inputs = inputs(&open, encoder.as_ref())?;
     if resume {
@@ -117,8 +120,8 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) 
     measured.iter().for_each(note);
     let answers = material.answers(&config, session.program.decoder.clone(), source.scorer()?)?;
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
-    let mut journal = Journal::create(out, open, resume)?;
-    head.iter().chain(&measured).try_for_each(|line| journal.log(line))?;
+    let mut journal = Journal::create(place, open)?;
+    head.iter().chain(&measured).for_each(|line| journal.log(line));
     let mut state = match resume {
         true => start::resume(&mut source, &config, session, &mut journal, &mut |line| note(printable(line)))?,
         false => start::begin(&mut source, &config, session)?,
@@ -204,18 +207,6 @@ impl RunArgs {
         let named = self.config.as_deref().map(AsRef::as_ref).or(of_model).unwrap_or("tiny".as_ref());
         let stem = Path::new(named).file_stem();
         stem.map_or("run".to_owned(), |stem| stem.to_string_lossy().into_owned())
-    }
-}
-
-/// The first of runs/NAME-1, runs/NAME-2, ... that does not exist.
-pub(super) fn free_folder(name: &str) -> PathBuf {
-    let mut number = 1;
-    loop {
-        let folder = Path::new("runs").join(format!("{name}-{number}"));
-        if !folder.exists() {
-            return folder;
-        }
-        number += 1;
     }
 }
 

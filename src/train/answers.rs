@@ -225,7 +225,8 @@ impl Trainer<'_> {
             drawn.answers.len(),
             tokens as f64 / drawn.answers.len() as f64,
             tokens as f64 / seconds[0].max(f64::MIN_POSITIVE),
-        ))
+        ));
+        Ok(())
     }
 
     /// Lets the policy answer what `ask` asks, until a signal asks to stop: none then.
@@ -303,13 +304,14 @@ impl Trainer<'_> {
         let row = ValRow::of_stage(step, f64::NAN, numbers);
         self.evaluated = Some((step, row.judged()));
         self.journal.record(&Row::Val(row))?;
-        self.journal.sample(step, &judged.written())?;
+        self.journal.sample(step, &judged.written());
         self.last_losses.1 = Some(reward);
         if step == 0 {
             self.last_losses.0 = Some(reward);
         }
         self.pace.restart(self.state.tokens);
-        self.say(&format!("step {step}: held-out reward {reward:.4} of {all} answers"))
+        self.say(&format!("step {step}: held-out reward {reward:.4} of {all} answers"));
+        Ok(())
     }
 
     /// Frees what judges answers on a device that failed.

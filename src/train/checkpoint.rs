@@ -162,8 +162,8 @@ pub fn model_folder(model: &Path) -> Result<PathBuf> {
     found(model, |folder, say| check(folder, &[OPTIMIZER], say))
 }
 
-/// Hands `read` the folder that [`model_folder`] finds. A run that goes on meanwhile may remove that checkpoint while it
-/// is read: then the newest one of now takes its place.
+/// Hands `read` the folder that [`model_folder`] finds. A run that goes on meanwhile may remove that checkpoint while
+/// it is read: then the newest one of now takes its place.
 ///
 /// Errors: those of [`model_folder`] and of `read`; checkpoints go time after time.
 pub fn with_model<T>(model: &Path, mut read: impl FnMut(&Path) -> Result<T>) -> Result<T> {
@@ -311,4 +311,44 @@ pub fn load(folder: &Path, session: &mut Session) -> Result<TrainerState> {
     let words = words::resumed(saved, state.mixed, session.program.stored == Dtype::F16);
     session.load_result(&words.map_err(|reason| Error::file(path, format!("result: {reason}")))?)?;
     Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_that_its_run_removes_while_it_is_read_gives_way_to_the_newest() {
+        let run = tempfile::tempdir().unwrap();
+        let save = |step: u64| {
+            let folder = run.path().join(CHECKPOINTS).join(format!("step-{step:08}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("config.json"), "{}").unwrap();
+            folder
+        };
+        let (old, gone) = (save(1), save(2));
+        let mut read = Vec::new();
+        let found = with_model(run.path(), |folder| {
+            read.push(folder.to_owned());
+            if folder == gone {
+                save(3);
+                std::fs::remove_dir_all(folder).unwrap();
+            }
+            input::read(&folder.join("config.json"), 100)
+        });
+        assert!(found.is_ok() && read == [gone, save(3)], "{read:?}");
+        // The same while it is verified.
+        let mut looked_at = 0;
+        let found = newest(run.path(), &mut |line| panic!("{line}"), |folder, _| {
+            looked_at += 1;
+            if looked_at == 1 {
+                std::fs::remove_dir_all(folder).unwrap();
+            }
+            input::read(&folder.join("config.json"), 100)
+        });
+        assert!(matches!(found.unwrap(), Newest::Sound(folder, _) if folder == old));
+        // What is wrong with a checkpoint that is there is said, and nothing else is tried.
+        let found = with_model(run.path(), |folder| -> Result<()> { Err(Error::file(folder, "is odd")) });
+        assert!(found.unwrap_err().to_string().contains("step-00000001: is odd"));
+    }
 }

@@ -41,13 +41,14 @@ mod tests {
     use super::now;
     use crate::config::Config;
     use crate::train::journal::{Journal, METRICS, read_stamped};
+    use crate::train::place::Place;
     use crate::train::rows::{Row, Stamped, TrainRow, ValRow};
 
     #[test]
     fn times_go_on_behind_the_rows_that_are_kept_and_begin_anew_with_the_run() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("run");
-        let mut journal = Journal::create(&folder, &Config::default(), false).unwrap();
+        let mut journal = Journal::create(Place::of(&folder, false).unwrap(), &Config::default()).unwrap();
         let train = |step| Row::Train(TrainRow { step, ..TrainRow::default() });
         let line = |step, elapsed| {
             serde_json::to_string(&Stamped { row: train(step), elapsed, wall_time: 1.0 }).unwrap() + "\n"

@@ -4,12 +4,12 @@
 //! data, all little-endian. Data is an `Event` in protobuf's encoding; of its messages this module writes what a
 //! scalar needs (`event.proto` and `summary.proto` of TensorFlow).
 
+use super::appender::Appender;
 use super::clock::now;
 use super::rows::{Numbers, Row, SftNumbers, Stamped, TrainRow, ValRow};
 use crate::error::{Error, Result};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::path::Path;
 
 /// What the names of the files begin with; seconds since 1970 follow. Readers take the files in the order of names.
 pub const PREFIX: &str = "events.out.tfevents.";
@@ -23,28 +23,34 @@ const START: u64 = 1;
 
 /// An event file that rows are appended to.
 #[derive(Debug)]
-pub struct EventFile {
-    path: PathBuf,
-    file: File,
-}
+pub struct EventFile(Appender);
 
 impl EventFile {
     /// A new file in the run folder `folder`, after those that are there; what they hold of step `from` and of later
     /// ones no longer counts.
     pub fn create(folder: &Path, from: u64) -> Result<EventFile> {
         let path = folder.join(next_name(folder)?);
-        let options = || OpenOptions::new().append(true).create_new(true).open(&path);
-        let mut file = options().map_err(|e| Error::write(&path, e))?;
+        let file = OpenOptions::new().append(true).create_new(true).open(&path).map_err(|e| Error::write(&path, e))?;
+        let mut file = Appender::to(&path, file);
         let now = now();
         let mut head = record(&event(now, 0).bytes(3, VERSION.as_bytes()));
         head.extend(record(&event(now, from).message(7, &Message::default().integer(1, START))));
-        file.write_all(&head).map_err(|e| Error::write(&path, e))?;
-        Ok(EventFile { path, file })
+        file.append(head)?;
+        Ok(EventFile(file))
     }
 
-    /// Appends one row, under its time, and hands it to the operating system.
+    /// Appends one row, under its time, and hands it to the operating system, or keeps it until the disk takes it.
+    ///
+    /// Errors: the disk did not take all of it, and of what waited before.
     pub fn record(&mut self, line: &Stamped<&Row>) -> Result<()> {
-        self.file.write_all(&scalars(line.wall_time, line.row)).map_err(|e| Error::io(&self.path, e))
+        self.0.append(scalars(line.wall_time, line.row))
+    }
+
+    /// Writes what waits.
+    ///
+    /// Errors: the disk did not take it.
+    pub fn flush(&mut self) -> Result<()> {
+        self.0.flush()
     }
 }
 
@@ -283,10 +289,10 @@ mod tests {
         for number in 0..3 {
             let made = EventFile::create(folder.path(), 0).unwrap();
             assert_eq!(names().len(), number + 1);
-            assert_eq!(names().last().map(AsRef::as_ref), made.path.file_name());
+            assert_eq!(names().last().map(AsRef::as_ref), made.0.path().file_name());
         }
         std::fs::write(folder.path().join(format!("{PREFIX}9000000000.elsewhere")), "").unwrap();
         let made = EventFile::create(folder.path(), 0).unwrap();
-        assert_eq!(names().last().map(AsRef::as_ref), made.path.file_name());
+        assert_eq!(names().last().map(AsRef::as_ref), made.0.path().file_name());
     }
 }

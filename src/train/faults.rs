@@ -33,7 +33,7 @@ impl Trainer<'_> {
         while self.device_retries < most {
             self.device_retries += 1;
             let (step, time) = (self.state.step, self.device_retries);
-            self.say(&format!("step {step}: {reason}; opening the device again ({time} of {most})"))?;
+            self.say(&format!("step {step}: {reason}; opening the device again ({time} of {most})"));
             match self.reopen() {
                 Err(Error::Device(again)) => reason = again,
                 done => return done,
@@ -57,9 +57,9 @@ impl Trainer<'_> {
 
     /// The state of the newest sound checkpoint, or of step 0, and nothing of what came after it.
     fn go_back(&mut self) -> Result<()> {
-        self.finish_drawing()?;
+        self.finish_drawing();
         if let Err(e) = self.end_saving() {
-            self.say(&e.to_string())?; // the checkpoint before it is gone back to
+            self.say(&e.to_string()); // the checkpoint before it is gone back to
         }
         self.forget_waiting();
         let (mut said, config) = (Vec::new(), self.config);
@@ -70,7 +70,8 @@ impl Trainer<'_> {
         self.saved = (self.state.step > 0).then_some(self.state.step);
         self.evaluated = None;
         self.progress.restart();
-        said.iter().try_for_each(|line| self.say(line))
+        said.iter().for_each(|line| self.say(line));
+        Ok(())
     }
 
     /// Notes that an update was skipped because it was not finite.
@@ -80,10 +81,11 @@ impl Trainer<'_> {
         let (step, scale) = (self.state.step, result[state::RESULT_LOSS_SCALE]);
         if self.session.program.stored == Dtype::F16 && scale > 1.0 {
             // Too large a scale, as at the beginning of a run in mixed precision: it halves until gradients fit.
-            return self.say(&format!("step {step}: a gradient overflowed; update skipped, loss scale now {scale}"));
+            self.say(&format!("step {step}: a gradient overflowed; update skipped, loss scale now {scale}"));
+            return Ok(());
         }
         self.state.numerics.in_a_row += 1;
-        self.say(&format!("step {step}: loss or gradient is not finite; the update was skipped"))?;
+        self.say(&format!("step {step}: loss or gradient is not finite; the update was skipped"));
         let (times, limit) = (self.state.numerics.in_a_row, self.config.train.non_finite_limit);
         if times < limit {
             return Ok(());
@@ -92,13 +94,13 @@ impl Trainer<'_> {
     }
 
     /// Notes that an update was skipped because its loss was a spike.
-    pub(super) fn spiked(&mut self, loss: f64, above: f64) -> Result<()> {
+    pub(super) fn spiked(&mut self, loss: f64, above: f64) {
         self.state.numerics.in_a_row = 0;
         let step = self.state.step;
         self.say(&format!(
             "step {step}: the loss, {loss:.4}, lies {above:.1} standard deviations above the last \
              {HISTORY_LOSSES_KEPT}; the update was skipped"
-        ))
+        ));
     }
 
     /// Finds out what went bad, and goes back to the newest sound checkpoint where that is the policy.
@@ -117,13 +119,14 @@ impl Trainer<'_> {
             let hint = "lower optimizer.learning_rate and go on from the last checkpoint with --resume";
             return Err(Error::Numerics(format!("{reason}{back}; {found}; {hint}")));
         }
-        self.say(&format!("{reason}; {found}"))?;
+        self.say(&format!("{reason}; {found}"));
         self.go_back()?;
         let numerics = &mut self.state.numerics;
         (numerics.in_a_row, numerics.roll_backs) = (0, before.roll_backs + 1);
         numerics.rate = before.rate * train.roll_back_rate;
         let (step, times, rate) = (self.state.step, numerics.roll_backs, numerics.rate);
-        self.say(&format!("step {step}: rolled back ({times} of {ROLL_BACKS}); learning rate times {rate} from here"))
+        self.say(&format!("step {step}: rolled back ({times} of {ROLL_BACKS}); learning rate times {rate} from here"));
+        Ok(())
     }
 
     /// Runs the micro-steps of the update after `step` others again, and says what went bad first.

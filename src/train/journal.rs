@@ -1,15 +1,20 @@
-//! The run folder: who may write to it, and the records that a run leaves there.
+//! The records that a run leaves in its folder.
 
+use super::appender::Appender;
 use super::clock::Clock;
 use super::events::EventFile;
+use super::history::{copy_rows, set_aside, survey};
+use super::place::Place;
+use super::rotation::make_folder;
 use super::rows::{Row, Stamped};
 use crate::checkpoint::disk::replace_text;
+use crate::checkpoint::draft::SystemDisk;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::input;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::path::Path;
+
+pub use super::history::{read_rows, read_stamped};
 
 /// Resolved configuration of the run.
 pub const CONFIG: &str = "config.toml";
@@ -19,55 +24,48 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const LOG: &str = "log.txt";
 /// Folder of generated texts, `step-N.txt`.
 pub const SAMPLES: &str = "samples";
-/// Held, by the operating system, as long as a run writes here.
-pub const LOCK: &str = "lock";
 
-/// Bytes that no row has: one of a hundred layers with experts has a tenth.
-const LONGEST_LINE: u64 = 1 << 20;
-
-/// A run folder that this process alone writes to, as long as the value lives.
+/// What a run writes beside its checkpoints. None of it ends a run that trains: what a full disk does not take waits in
+/// memory, and is said once ([`Journal::news`]).
 #[derive(Debug)]
 pub struct Journal {
-    folder: PathBuf,
     /// The run's configuration, as TOML.
     config: String,
-    metrics: File,
+    metrics: Appender,
     /// For TensorBoard. A run that goes on has one from when it is known where.
     events: Option<EventFile>,
     tensorboard: bool,
-    log: File,
+    log: Appender,
     clock: Clock,
-    _lock: File,
+    /// Whether something waits.
+    failing: bool,
+    news: Option<String>,
+    /// Last, since a run that learnt nothing takes it away with the files above.
+    place: Place,
 }
 
 impl Journal {
-    /// Makes `folder` a run folder and takes its lock, or with `resume` goes on in one, from where [`Journal::trim`] or
-    /// [`Journal::restart`] then says; writes the configuration unless there is one.
+    /// The records of a run of `config` in a folder of its own; where the run resumes, from where [`Journal::trim`] or
+    /// [`Journal::restart`] then says. Writes the configuration unless there is one.
     ///
-    /// Errors: the folder has content and `resume` is off ([`Error::Usage`]); another process holds it
-    /// ([`Error::Locked`]).
-    pub fn create(folder: &Path, config: &Config, resume: bool) -> Result<Journal> {
-        if !resume {
-            vacant(folder)?;
-        }
-        std::fs::create_dir_all(folder).map_err(|e| Error::write(folder, e))?;
-        let lock = take_lock(folder, true)?.ok_or_else(|| Error::Locked { path: folder.to_owned() })?;
-        let config_text = config.to_toml()?;
+    /// # Errors
+    /// If the disk fails.
+    pub fn create(place: Place, config: &Config) -> Result<Journal> {
+        let (folder, text) = (place.folder(), config.to_toml()?);
         if !folder.join(CONFIG).exists() {
-            replace_text(&folder.join(CONFIG), &config_text)?;
+            replace_text(&folder.join(CONFIG), &text)?;
         }
-        let metrics = open_for_appending(&folder.join(METRICS))?;
-        drop_torn_line(&folder.join(METRICS))?;
-        let log = open_for_appending(&folder.join(LOG))?;
+        make_folder(&SystemDisk, folder)?;
+        let (metrics, log) = (Appender::open(&folder.join(METRICS))?, Appender::open(&folder.join(LOG))?);
         let tensorboard = config.log.tensorboard;
-        let events = (tensorboard && !resume).then(|| EventFile::create(folder, 0)).transpose()?;
-        let (folder, config, clock) = (folder.to_owned(), config_text, Clock::default());
-        Ok(Journal { folder, config, metrics, events, tensorboard, log, clock, _lock: lock })
+        let events = (tensorboard && !place.resumes()).then(|| EventFile::create(folder, 0)).transpose()?;
+        let (clock, failing, news) = (Clock::default(), false, None);
+        Ok(Journal { config: text, metrics, events, tensorboard, log, clock, failing, news, place })
     }
 
     /// The run folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.place.folder()
     }
 
     /// The run's configuration, which each of its checkpoints holds.
@@ -77,162 +75,141 @@ impl Journal {
 
     /// Writes the configuration in the place of the one before, once it is sure that the run goes on with it.
     pub fn keep_config(&self) -> Result<()> {
-        replace_text(&self.folder.join(CONFIG), &self.config)
+        replace_text(&self.folder().join(CONFIG), &self.config)
     }
 
     /// Removes every row after `step`, from which the run goes on: each update has one row, however often it is redone.
-    pub fn trim(&mut self, step: u64) -> Result<()> {
-        let path = self.folder.join(METRICS);
-        let (mut end, mut elapsed) = (0, 0.0);
-        for_each_row(&path, |line, after| {
-            let keep = line.row.step() <= step;
-            (end, elapsed) = if keep { (after, line.elapsed) } else { (end, elapsed) };
-            keep
-        })?;
-        truncate(&path, end)?;
-        self.clock = Clock::behind(elapsed);
-        self.void_events(step + 1)
+    /// A file with lines that are no rows is kept under another name, which is said, and its rows are copied.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn trim(&mut self, step: u64) -> Result<Option<String>> {
+        let path = self.metrics.path().to_owned();
+        let found = survey(&path, step)?;
+        let said = match found.damage {
+            None => {
+                truncate(&path, found.kept)?;
+                None
+            }
+            Some(damage) => {
+                let aside = set_aside(&path)?;
+                copy_rows(&aside, &path, step)?;
+                self.metrics.reopen()?;
+                Some(format!("{}: {damage}; kept as {}, of which only the rows go on", path.display(), aside.display()))
+            }
+        };
+        self.metrics.retain(|line| serde_json::from_slice(line).is_ok_and(|line: Stamped| line.row.step() <= step));
+        self.clock = Clock::behind(found.elapsed);
+        self.void_events(step + 1);
+        Ok(said)
     }
 
     /// Steps and losses of all validations.
+    ///
+    /// # Errors
+    /// If the rows cannot be read.
     pub fn val_losses(&self) -> Result<Vec<(u64, f64)>> {
-        let mut losses = Vec::new();
-        for_each_row(&self.folder.join(METRICS), |line, _| {
-            if let Row::Val(row) = line.row {
-                losses.push((row.step, row.judged()));
-            }
-            true
-        })?;
-        Ok(losses)
+        let of_val = |row| if let Row::Val(row) = row { Some((row.step, row.judged())) } else { None };
+        Ok(read_rows(self.folder())?.into_iter().filter_map(of_val).collect())
     }
 
-    /// Removes all rows: the run begins anew.
-    pub fn restart(&mut self) -> Result<()> {
-        truncate(&self.folder.join(METRICS), 0)?;
+    /// Begins anew with no row. The rows of updates so far are kept under another name, which is said.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn restart(&mut self) -> Result<Option<String>> {
+        let path = self.metrics.path().to_owned();
+        let found = survey(&path, 0)?;
+        let mut said = None;
+        if found.later || found.damage.is_some() {
+            let aside = set_aside(&path)?;
+            said = Some(format!("the rows so far are kept as {}", aside.display()));
+            self.metrics.reopen()?;
+        } else {
+            truncate(&path, 0)?;
+        }
+        self.metrics.retain(|_| false);
         self.clock = Clock::default();
-        self.void_events(0)
+        self.void_events(0);
+        Ok(said)
     }
 
     /// Begins a new event file, at which readers drop the events of step `from` and later ones.
-    fn void_events(&mut self, from: u64) -> Result<()> {
+    fn void_events(&mut self, from: u64) {
         if self.tensorboard {
-            self.events = Some(EventFile::create(&self.folder, from)?);
+            let made = EventFile::create(self.folder(), from);
+            let left_out = |e: &Error| format!("{e}; TensorBoard will not see what follows");
+            self.news = made.as_ref().err().map(left_out).or(self.news.take());
+            self.events = made.ok();
         }
+    }
+
+    /// Appends one row with its time and hands it to the operating system, or keeps it until the disk takes it.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn record(&mut self, row: &Row) -> Result<()> {
+        if matches!(row, Row::Train(_)) {
+            self.place.keep();
+        }
+        let stamped = self.clock.stamp(row);
+        let mut line = serde_json::to_vec(&stamped).map_err(|e| Error::io(self.metrics.path(), e.into()))?;
+        line.push(b'\n');
+        let written = self.metrics.append(line);
+        let events = self.events.as_mut().map_or(Ok(()), |events| events.record(&stamped));
+        self.note(written.and(events));
         Ok(())
     }
 
-    /// Appends one row with its time and hands it to the operating system.
-    pub fn record(&mut self, row: &Row) -> Result<()> {
-        let path = || self.folder.join(METRICS);
-        let stamped = self.clock.stamp(row);
-        let mut line = serde_json::to_vec(&stamped).map_err(|e| Error::io(path(), e.into()))?;
-        line.push(b'\n');
-        // A single write: a reader sees the whole line or, at worst after a crash, a torn one at the end.
-        self.metrics.write_all(&line).map_err(|e| Error::io(path(), e))?;
-        self.events.as_mut().map_or(Ok(()), |events| events.record(&stamped))
+    /// Appends one line to the log, or keeps it until the disk takes it.
+    pub fn log(&mut self, line: &str) {
+        let written = self.log.append(format!("{line}\n").into_bytes());
+        self.note(written);
     }
 
-    /// Appends one line to the log.
-    pub fn log(&mut self, line: &str) -> Result<()> {
-        let text = format!("{line}\n");
-        self.log.write_all(text.as_bytes()).map_err(|e| Error::io(self.folder.join(LOG), e))
-    }
-
-    /// Writes a generated text, replacing the one that an earlier run wrote at this step.
-    pub fn sample(&self, step: u64, text: &str) -> Result<()> {
-        let folder = self.folder.join(SAMPLES);
-        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
-        replace_text(&folder.join(format!("step-{step}.txt")), text)
-    }
-}
-
-/// All rows of the run in `folder`. A torn last line, as a crash leaves it, ends the rows without an error.
-///
-/// Errors: there is no such file; a line that is no row, named by its number.
-pub fn read_rows(folder: &Path) -> Result<Vec<Row>> {
-    Ok(read_stamped(folder)?.into_iter().map(|line| line.row).collect())
-}
-
-/// The same with the times at which they were written.
-///
-/// Errors: those of [`read_rows`].
-pub fn read_stamped(folder: &Path) -> Result<Vec<Stamped>> {
-    let mut lines = Vec::new();
-    for_each_row(&folder.join(METRICS), |line, _| {
-        lines.push(line);
-        true
-    })?;
-    Ok(lines)
-}
-
-/// Calls `each` with every row and the byte after its line, until that returns false.
-fn for_each_row(path: &Path, mut each: impl FnMut(Stamped, u64) -> bool) -> Result<()> {
-    let mut reader = BufReader::new(input::open(path)?);
-    let (mut line, mut after) = (Vec::new(), 0);
-    for number in 1.. {
-        line.clear();
-        let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
-        after += read.map_err(|e| Error::io(path, e))? as u64;
-        if line.len() as u64 == LONGEST_LINE {
-            return Err(Error::file(path, format!("line {number}: longer than {LONGEST_LINE} bytes, so no row")));
-        }
-        if line.last() != Some(&b'\n') {
-            break;
-        }
-        let row = serde_json::from_slice(&line)
-            .map_err(|e| Error::file(path, format!("line {number}: not a row of metrics: {}", input::one_line(&e))))?;
-        if !each(row, after) {
-            break;
+    /// Writes a generated text, replacing the one that an earlier run wrote at this step, if the disk takes it.
+    pub fn sample(&mut self, step: u64, text: &str) {
+        let folder = self.folder().join(SAMPLES);
+        let made = std::fs::create_dir_all(&folder).map_err(|e| Error::write(&folder, e));
+        if let Err(e) = made.and_then(|()| replace_text(&folder.join(format!("step-{step}.txt")), text)) {
+            self.news = Some(format!("{e}; the sample is left out"));
         }
     }
-    Ok(())
-}
 
-/// Refuses a folder with content, for which `--resume` would be needed.
-///
-/// Errors: it has content ([`Error::Usage`]); another process holds it ([`Error::Locked`]).
-pub fn vacant(folder: &Path) -> Result<()> {
-    if has_content(folder)? {
-        take_lock(folder, false)?;
-        let hint = "continue it with --resume, or choose another --out";
-        return Err(Error::Usage(format!("{}: the folder is not empty; {hint}", folder.display())));
-    }
-    Ok(())
-}
-
-/// Whether the folder exists and holds anything but the lock file of a run that never began.
-fn has_content(folder: &Path) -> Result<bool> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(e) if e.kind() == ErrorKind::NotADirectory && folder.exists() => {
-            return Err(Error::Usage(format!("{}: is a file; --out must name a folder", folder.display())));
-        }
-        entries => entries.map_err(|e| Error::write(folder, e))?,
-    };
-    for entry in entries {
-        if entry.map_err(|e| Error::io(folder, e))?.file_name() != LOCK {
-            return Ok(true);
+    /// Notes whether the disk took what it was given.
+    fn note(&mut self, written: Result<()>) {
+        match written {
+            Err(e) if !self.failing => {
+                self.failing = true;
+                self.news = Some(format!("{e}; what is to be recorded waits in memory, and training goes on"));
+            }
+            Ok(()) if self.failing && self.flush().is_ok() => {
+                self.failing = false;
+                self.news = Some("what waited in memory is recorded".to_owned());
+            }
+            _ => {}
         }
     }
-    Ok(false)
-}
 
-/// Locks the folder's lock file, which is made only if `create`; `None` if there is none.
-fn take_lock(folder: &Path, create: bool) -> Result<Option<File>> {
-    let path = folder.join(LOCK);
-    let file = match OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path) {
-        Err(e) if e.kind() == ErrorKind::NotFound && !create => return Ok(None),
-        file => file.map_err(|e| Error::io(&path, e))?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
-        Err(TryLockError::Error(e)) => Err(Error::io(path, e)),
+    /// What there is to say of the disk, once.
+    pub fn news(&mut self) -> Option<String> {
+        self.news.take()
     }
-}
 
-fn open_for_appending(path: &Path) -> Result<File> {
-    OpenOptions::new().append(true).create(true).open(path).map_err(|e| Error::io(path, e))
+    /// Writes what waits in memory.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn flush(&mut self) -> Result<()> {
+        self.metrics.flush()?;
+        self.events.as_mut().map_or(Ok(()), EventFile::flush)?;
+        self.log.flush()
+    }
+
+    /// From now on the folder stays, whether or not something was learnt.
+    pub fn keep(&mut self) {
+        self.place.keep();
+    }
 }
 
 /// Shortens a file. The handle that appends to it may not do this on Windows.
@@ -241,31 +218,11 @@ fn truncate(path: &Path, length: u64) -> Result<()> {
     cut().map_err(|e| Error::io(path, e))
 }
 
-/// Cuts the file after its last complete line, so that the next row begins a line of its own.
-fn drop_torn_line(path: &Path) -> Result<()> {
-    let complete = || {
-        let mut file = File::open(path)?;
-        let mut end = file.seek(SeekFrom::End(0))?;
-        let mut block = [0; 4096];
-        while end > 0 {
-            let start = end.saturating_sub(block.len() as u64);
-            let part = &mut block[..(end - start) as usize];
-            file.seek(SeekFrom::Start(start))?;
-            file.read_exact(part)?;
-            if let Some(newline) = part.iter().rposition(|b| *b == b'\n') {
-                return Ok(start + newline as u64 + 1);
-            }
-            end = start;
-        }
-        Ok(0)
-    };
-    truncate(path, complete().map_err(|e| Error::io(path, e))?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::train::rows::{TrainRow, ValRow};
+    use std::path::PathBuf;
 
     fn train(step: u64, loss: f64) -> Row {
         Row::Train(TrainRow { step, loss, lr: 1e-3, grad_norm: 0.5, tokens: 64 * step, ..Default::default() })
@@ -282,7 +239,13 @@ mod tests {
     }
 
     fn open(folder: &Path, resume: bool) -> Result<Journal> {
-        Journal::create(folder, &Config::default(), resume)
+        Journal::create(Place::of(folder, resume)?, &Config::default())
+    }
+
+    fn append(folder: &Path, text: &[u8]) {
+        let mut metrics = std::fs::read(folder.join(METRICS)).unwrap();
+        metrics.extend(text);
+        std::fs::write(folder.join(METRICS), metrics).unwrap();
     }
 
     #[test]
@@ -310,35 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_content_is_refused_unless_the_run_resumes() {
-        let (_parent, folder) = run();
-        drop(open(&folder, false).unwrap());
-        let error = open(&folder, false).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("--resume"), "{error}");
-        assert!(open(&folder, true).is_ok());
-        let foreign = folder.parent().unwrap();
-        assert_eq!(open(foreign, false).unwrap_err().exit_code(), 2);
-        assert!(!foreign.join(LOCK).exists(), "a refused folder is left as it was");
-        std::fs::write(folder.join("file"), "x").unwrap();
-        assert_eq!(open(&folder.join("file"), false).unwrap_err().exit_code(), 2);
-    }
-
-    #[test]
-    fn a_run_folder_has_one_owner_at_a_time() {
-        let (_parent, folder) = run();
-        let journal = open(&folder, false).unwrap();
-        assert_eq!(open(&folder, true).unwrap_err().exit_code(), 6);
-        assert_eq!(open(&folder, false).unwrap_err().exit_code(), 6);
-        drop(journal);
-        assert!(open(&folder, true).is_ok());
-    }
-
-    #[test]
     fn the_written_configuration_is_the_one_given() {
         let (_parent, folder) = run();
         let config = Config::resolve(Some("seed"), &[]).unwrap();
-        drop(Journal::create(&folder, &config, false).unwrap());
+        let _journal = Journal::create(Place::of(&folder, false).unwrap(), &config).unwrap();
         assert_eq!(Config::resolve(folder.join(CONFIG).to_str(), &[]).unwrap(), config);
     }
 
@@ -362,39 +300,81 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_passed_over_and_overwritten() {
         let (_parent, folder) = run();
-        for torn in ["{\"split\":\"tra", &"x".repeat(10_000)] {
+        open(&folder, false).unwrap().record(&train(1, 3.0)).unwrap();
+        for step in 2..4 {
+            append(&folder, b"{\"split\":\"tra");
+            assert_eq!(read_rows(&folder).unwrap().len() as u64, step - 1);
             let mut journal = open(&folder, true).unwrap();
-            journal.trim(0).unwrap();
+            assert_eq!(journal.trim(10).unwrap(), None);
+            journal.record(&train(step, 2.0)).unwrap();
+            assert_eq!(read_rows(&folder).unwrap().last(), Some(&train(step, 2.0)));
+        }
+        assert!(!folder.join("metrics-1.jsonl").exists());
+    }
+
+    #[test]
+    fn lines_that_are_no_rows_are_named_and_kept_aside_when_the_run_goes_on() {
+        let (_parent, folder) = run();
+        for (i, (damage, word)) in
+            [(&b"nonsense\n"[..], "line 2"), (&[0; 300], "line 2"), (b"\0\0\n", "line 2"), (b"{\"x\":1}", "line 2")]
+                .into_iter()
+                .enumerate()
+        {
+            let _ = std::fs::remove_file(folder.join(METRICS));
+            let mut journal = open(&folder, i > 0).unwrap();
             journal.record(&train(1, 3.0)).unwrap();
             drop(journal);
-            open_for_appending(&folder.join(METRICS)).unwrap().write_all(torn.as_bytes()).unwrap();
-            assert_eq!(read_rows(&folder).unwrap(), [train(1, 3.0)]);
+            append(&folder, damage);
+            if damage.ends_with(b"\n") {
+                append(&folder, &[serde_json::to_vec(&train(2, 2.0)).unwrap(), b"\n".to_vec()].concat());
+                let error = read_rows(&folder).unwrap_err();
+                assert!(error.to_string().contains(word) && error.exit_code() == 2, "{error}");
+            }
+            let before = std::fs::read(folder.join(METRICS)).unwrap();
             let mut journal = open(&folder, true).unwrap();
-            journal.record(&train(2, 2.0)).unwrap();
-            assert_eq!(read_rows(&folder).unwrap(), [train(1, 3.0), train(2, 2.0)]);
+            let said = journal.trim(2).unwrap().unwrap();
+            let aside = format!("metrics-{}.jsonl", i + 1);
+            assert!(said.contains(word) && said.contains(&aside), "{said}");
+            assert_eq!(std::fs::read(folder.join(aside)).unwrap(), before);
+            journal.record(&train(3, 1.0)).unwrap();
+            let rows = read_rows(&folder).unwrap();
+            assert!(rows.len() >= 2 && rows[0] == train(1, 3.0) && rows.last() == Some(&train(3, 1.0)), "{rows:?}");
+            assert_eq!(rows.contains(&train(2, 2.0)), damage.ends_with(b"\n"));
         }
     }
 
     #[test]
-    fn a_broken_line_in_the_middle_is_named() {
+    fn rows_of_a_run_that_begins_anew_are_kept_aside() {
         let (_parent, folder) = run();
         let mut journal = open(&folder, false).unwrap();
+        journal.record(&val(0)).unwrap();
+        assert_eq!(journal.restart().unwrap(), None, "a validation of the first weights comes again");
+        assert_eq!(read_rows(&folder).unwrap(), []);
         journal.record(&train(1, 3.0)).unwrap();
-        open_for_appending(&folder.join(METRICS)).unwrap().write_all(b"nonsense\n").unwrap();
-        let error = read_rows(&folder).unwrap_err();
-        assert!(error.to_string().contains("line 2") && error.exit_code() == 2, "{error}");
+        drop(journal);
+        let said = open(&folder, true).unwrap().restart().unwrap().unwrap();
+        assert!(said.ends_with("metrics-1.jsonl"), "{said}");
+        assert_eq!(read_rows(&folder).unwrap(), []);
+        assert!(std::fs::read_to_string(folder.join("metrics-1.jsonl")).unwrap().contains("\"step\":1"));
+        // Where rows tell of checkpoints that are gone, a run that begins anew would be a surprise.
+        open(&folder, true).unwrap().record(&train(9, 3.0)).unwrap();
+        std::fs::remove_dir(folder.join("checkpoints")).unwrap();
+        let error = open(&folder, true).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("step 9"), "{error}");
     }
 
     #[test]
     fn log_lines_are_appended_and_samples_replaced() {
         let (_parent, folder) = run();
         let mut journal = open(&folder, false).unwrap();
-        journal.log("one").unwrap();
-        journal.sample(100, "old").unwrap();
+        journal.log("one");
+        journal.sample(100, "old");
+        journal.keep();
         drop(journal);
         let mut journal = open(&folder, true).unwrap();
-        journal.log("two").unwrap();
-        journal.sample(100, "new").unwrap();
+        journal.log("two");
+        journal.sample(100, "new");
+        assert_eq!(journal.news(), None);
         assert_eq!(std::fs::read_to_string(folder.join(LOG)).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::read_to_string(folder.join("samples/step-100.txt")).unwrap(), "new");
     }

@@ -24,7 +24,10 @@ mod room; // the memory that takes
 pub mod spare; // and where it comes from
 mod saves; // when, and what if the disk fails
 pub mod rotation; // which checkpoints stay
-pub mod journal; // the run folder: metrics, log, samples, lock
+pub mod place; // the run folder: who may write there
+pub mod journal; // and what a run records there: metrics, log, samples
+mod appender; // files that grow, on a disk that may be full
+mod history; // metrics.jsonl as it is found
 pub mod rows; // what metrics.jsonl holds
 pub mod events; // the same for TensorBoard
 mod clock; // when rows are written

@@ -3,7 +3,7 @@
 use super::checkpoint::{MODEL, OPTIMIZER, STATE, TrainerState};
 use super::journal::CONFIG;
 use super::moments::{self, MomentValues};
-use super::rotation::{CHECKPOINTS, name_of};
+use super::rotation::{CHECKPOINTS, make_folder, name_of};
 use super::session::Session;
 use crate::checkpoint::adapters::ADAPTERS;
 use crate::checkpoint::container::Announced;
@@ -126,12 +126,8 @@ pub(super) fn check_room(disk: &dyn Disk, run: &Path, bytes: u64) -> Result<()> 
 /// `take` gives all weights in order, then all moments.
 pub(super) fn write(disk: &dyn Disk, outline: &Outline, mut take: impl FnMut() -> Result<Numbers>) -> Result<PathBuf> {
     let Outline { run, state, file, specs, moments, texts } = outline;
-    let checkpoints = run.join(CHECKPOINTS);
-    if !checkpoints.is_dir() {
-        std::fs::create_dir_all(&checkpoints).map_err(|e| Error::write(&checkpoints, e))?;
-        disk.synchronise_folder(run).map_err(|e| Error::write(run, e))?;
-    }
-    let folder = checkpoints.join(name_of(state.step));
+    make_folder(disk, run)?;
+    let folder = run.join(CHECKPOINTS).join(name_of(state.step));
     let mut draft = Draft::new(disk, &folder)?;
     let other = || Error::device("a checkpoint's numbers came in another order than announced");
     write_weights(draft.file(file), specs, StoredType::F32, |_, values| match take()? {

@@ -1,5 +1,5 @@
-//! What the checkpoints of a run say of the configuration that they were made with: a run folder's own file may have been
-//! edited, or be gone.
+//! What the checkpoints of a run say of the configuration that they were made with: a run folder's own file may have
+//! been edited, or be gone.
 
 use super::journal::CONFIG;
 use super::rotation::list;

@@ -91,11 +91,15 @@ impl Trainer<'_> {
             numbers,
         };
         if let Some(line) = self.progress.update(&row) {
-            self.journal.log(&line)?;
+            self.journal.log(&line);
         }
         self.journal.record(&Row::Train(row))?;
+        self.tell_news();
         if result[state::RESULT_FINITE] != 1.0 {
-            return if metrics.spike { self.spiked(loss, metrics.deviations) } else { self.skipped(result) };
+            if !metrics.spike {
+                return self.skipped(result);
+            }
+            self.spiked(loss, metrics.deviations);
         }
         self.state.numerics.in_a_row = 0;
         Ok(())

@@ -32,6 +32,16 @@ pub(super) fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// Makes the folder of a run's checkpoints, unless it is there.
+pub(super) fn make_folder(disk: &dyn Disk, run: &Path) -> Result<()> {
+    let checkpoints = run.join(CHECKPOINTS);
+    if !checkpoints.is_dir() {
+        std::fs::create_dir_all(&checkpoints).map_err(|e| Error::write(&checkpoints, e))?;
+        disk.synchronise_folder(run).map_err(|e| Error::write(run, e))?;
+    }
+    Ok(())
+}
+
 /// Whether the run has a checkpoint, sound or not.
 pub fn any(run: &Path) -> Result<bool> {
     Ok(!list(run)?.is_empty())

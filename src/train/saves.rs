@@ -85,19 +85,16 @@ impl Trainer<'_> {
         let (step, bytes, waited) = (saving.step, saving.bytes, saving.waited);
         let ended = saving.finish();
         self.progress.saving(None);
-        match ended {
-            Ok((_, took)) if took >= WORTH_A_LINE => self.say(&format!(
+        let (_, took) = ended.inspect_err(|_| (self.saved, self.state.best_val_loss) = (None, best_before))?;
+        if took >= WORTH_A_LINE {
+            self.say(&format!(
                 "step {step}: saved, {:.2} GiB in {:.1} s, for {:.1} s of which training waited",
                 bytes as f64 / f64::from(1 << 30),
                 took.as_secs_f64(),
                 waited.as_secs_f64()
-            )),
-            Ok(_) => Ok(()),
-            Err(e) => {
-                (self.saved, self.state.best_val_loss) = (None, best_before);
-                Err(e)
-            }
+            ));
         }
+        Ok(())
     }
 
     /// Where the policy is to wait for a disk that failed: tries again until the present state is saved, or a signal

@@ -43,8 +43,8 @@ pub fn begin(source: &mut dyn Source, config: &Config, session: &mut Session) ->
 }
 
 /// Loads the newest sound checkpoint and cuts the journal there; the first weights and an empty journal where the run
-/// has none yet. Says which. What a save that was killed left undone beside its checkpoint is done here: a run that has
-/// come to its end saves no more.
+/// has none yet, its rows so far kept aside. Says which. What a save that was killed left undone beside its
+/// checkpoint is done here: a run that has come to its end saves no more.
 ///
 /// Errors: there are checkpoints, but none is sound; answers that the newest one holds are none that a run of `config`
 /// learns from; the folder cannot be written to.
@@ -60,7 +60,7 @@ pub fn resume(
         let fits = state.rollout.as_ref().map_or(Ok(()), |drawn| drawn.check(config, state.step));
         fits.map_err(|reason| Error::file(folder.join(STATE), format!("has drawn answers that {reason}")))?;
         say(&format!("going on from {} at step {}", folder.display(), state.step));
-        journal.trim(state.step)?;
+        journal.trim(state.step)?.iter().for_each(|line| say(line));
         source.reference(session)?;
         let best = best_of(&run, state.best_val_loss, &journal.val_losses()?)?;
         settle(&SystemDisk, &run, state.step, best, &config.train)?;
@@ -68,6 +68,6 @@ pub fn resume(
     }
     say(&format!("{} holds no finished checkpoint: starting at step 0", run.display()));
     let state = begin(source, config, session)?;
-    journal.restart()?;
+    journal.restart()?.iter().for_each(|line| say(line));
     Ok(state)
 }

@@ -190,13 +190,15 @@ impl<'a> Trainer<'a> {
             }
             // The first picture comes at once: there is something to look at, and its memory is taken at the start.
             if due(self.config.log.plot_interval) || (done == 1 && self.config.log.plot_interval > 0) {
-                self.draw()?;
+                self.draw();
             }
         }
         self.collect_all()?;
         self.finish_saving()?;
-        self.finish_drawing()?;
+        self.finish_drawing();
         self.progress.finish();
+        self.journal.keep();
+        self.journal.flush()?;
         if profile {
             print_profile(&self.session.executor().profiled());
         }
@@ -213,8 +215,11 @@ impl<'a> Trainer<'a> {
                 self.save()?;
             }
             self.finish_saving()?;
-            self.draw()?;
-            self.finish_drawing()?;
+            self.draw();
+            self.finish_drawing();
+            if let Err(e) = self.journal.flush() {
+                self.progress.say(&format!("step {step}: {e}"));
+            }
         }
         self.progress.finish();
         Err(Error::Stopped { signal, step, folder: self.journal.folder().to_owned() })
@@ -274,9 +279,19 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    pub(super) fn say(&mut self, line: &str) -> Result<()> {
+    pub(super) fn say(&mut self, line: &str) {
         self.progress.say(line);
-        self.journal.log(line)
+        self.journal.log(line);
+        self.tell_news();
+    }
+
+    /// Says what there is to say of a disk that does not take what is to be recorded.
+    pub(super) fn tell_news(&mut self) {
+        if let Some(news) = self.journal.news() {
+            let line = format!("step {}: {news}", self.state.step);
+            self.progress.say(&line);
+            self.journal.log(&line);
+        }
     }
 
     fn evaluate(&mut self, step: u64) -> Result<()> {
@@ -306,7 +321,7 @@ impl<'a> Trainer<'a> {
         if step == 0 {
             self.last_losses.0 = Some(loss);
         }
-        self.say(&format!("step {step}: validation loss {said}"))?;
+        self.say(&format!("step {step}: validation loss {said}"));
         self.evaluated = Some((step, loss));
         self.pace.restart(self.state.tokens); // the rate counts training alone
         Ok(())
@@ -326,23 +341,25 @@ impl<'a> Trainer<'a> {
         let drawn = sampler.generate(&[request])?;
         let drawn: String = drawn.iter().map(|completion| self.tokenizer.decode(&completion.tokens)).collect();
         let text = format!("{prompt}{drawn}");
-        self.journal.sample(step, &text)?;
-        self.say(&format!("step {step}: sample: {}", printable(&text.trim().replace('\n', " "))))?;
+        self.journal.sample(step, &text);
+        self.say(&format!("step {step}: sample: {}", printable(&text.trim().replace('\n', " "))));
         self.pace.restart(self.state.tokens);
         Ok(())
     }
 
     /// Begins to draw the rows so far; training goes on meanwhile.
-    fn draw(&mut self) -> Result<()> {
-        self.finish_drawing()?;
+    fn draw(&mut self) {
+        self.finish_drawing();
         let (folder, entropy) = (self.journal.folder().to_owned(), self.lessons.entropy_per_token());
         self.drawing = Some(std::thread::spawn(move || plot::draw_run(&folder, entropy)));
-        Ok(())
     }
 
-    pub(super) fn finish_drawing(&mut self) -> Result<()> {
-        let Some(drawing) = self.drawing.take() else { return Ok(()) };
-        drawing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// Waits for the picture in the making. A run does not end because it has none.
+    pub(super) fn finish_drawing(&mut self) {
+        let Some(drawing) = self.drawing.take() else { return };
+        if let Err(e) = drawing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            self.say(&format!("step {}: {e}; the picture stays as it was", self.state.step));
+        }
     }
 }
 

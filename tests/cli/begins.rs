@@ -159,7 +159,7 @@ fn training_begins_every_text_as_the_tokenizer_says() {
     let (lines, text) = (at.path().join("d.jsonl"), at.path().join("t.txt"));
     fs::write(&lines, "{\"text\": \"ab\"}\n{\"text\": \"c\"}\n{\"text\": \"a\"}\n").unwrap();
     fs::write(&text, "ab c").unwrap();
-    let cache = Cache { folder: at.path().join("cache"), smallest: u64::MAX };
+    let cache = Cache { folder: Some(at.path().join("cache")), smallest: u64::MAX };
     for (path, expected) in [(&lines, &[0, 7, 1, 0, 5, 1, 0, 3][..]), (&text, &[0, 7, 6, 5, 1])] {
         let config =
             DataConfig { path: vec![path.clone()], val_fraction: 0.0, shuffle: false, ..DataConfig::default() };

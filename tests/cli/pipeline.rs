@@ -142,6 +142,12 @@ fn bad_pipelines_are_refused_before_anything_begins() {
     refused(whole, &["pipeline", "--out", "whole"], 2, &["not empty", "--resume"]);
     let other = ["pipeline", "--out", "whole", "--resume", "--stages", "pretrain,sft"];
     refused(whole, &other, 2, &["pretrain,sft,reward,dpo,grpo", "leave --stages out"]);
+    refused(
+        at.path(),
+        &["pipeline", "--out", "typo", "--resume"],
+        2,
+        &["typo", "holds no pipeline", "without --resume"],
+    );
     fs::create_dir(at.path().join("odd")).unwrap();
     fs::write(at.path().join("odd/pipeline.json"), "{\"stages\": 5}").unwrap();
     refused(at.path(), &["pipeline", "--out", "odd", "--resume"], 2, &["pipeline.json", "is no pipeline's state"]);

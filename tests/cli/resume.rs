@@ -55,17 +55,53 @@ fn a_resumed_run_goes_on_at_its_step_and_ends_like_one_without_a_stop() {
 }
 
 #[test]
-fn without_a_checkpoint_the_run_starts_at_step_0_and_says_so() {
+fn where_no_run_has_begun_nothing_goes_on_and_nothing_is_touched() {
     let at = tempfile::tempdir().unwrap();
-    fs::create_dir(at.path().join("run")).unwrap();
-    let done = succeeds(at.path(), &train(&["--steps", "1", "--out", "run", "--resume"]));
-    assert!(done.err.contains("no finished checkpoint: starting at step 0"), "{}", done.err);
-    assert_eq!(train_steps(&rows(at.path(), "run")), [1]);
+    let resume = |out| train(&["--steps", "1", "--out", out, "--resume"]);
+    refused(at.path(), &resume("typo"), 2, &["typo", "does not exist", "without --resume"]);
+    let other = at.path().join("other");
+    fs::create_dir(&other).unwrap();
+    refused(at.path(), &resume("other"), 2, &["other", "holds no run"]);
+    fs::write(other.join("metrics.jsonl"), "1\n2\n3").unwrap();
+    for config in [None, Some("name = \"of another program\"")] {
+        config.iter().for_each(|text| fs::write(other.join("config.toml"), text).unwrap());
+        refused(at.path(), &resume("other"), 2, &["other"]);
+        assert_eq!(fs::read_to_string(other.join("metrics.jsonl")).unwrap(), "1\n2\n3");
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 1 + config.iter().count());
+    }
+    assert_eq!(fs::read_dir(at.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_run_that_was_killed_before_its_first_checkpoint_begins_anew_and_keeps_its_rows() {
+    let at = run();
+    let before = fs::read(at.path().join("run/metrics.jsonl")).unwrap();
+    let resume = ["train", "--out", "run", "--resume", "--steps", "3", "--backend", "cpu"];
     fs::remove_dir_all(at.path().join("run/checkpoints")).unwrap();
+    // A run has that folder from its start: somebody removed it.
+    refused(at.path(), &resume, 2, &["its rows reach step 2", "checkpoints are gone", "another --out"]);
+    assert_eq!(fs::read(at.path().join("run/metrics.jsonl")).unwrap(), before);
     fs::create_dir_all(at.path().join("run/checkpoints/step-00000001.tmp")).unwrap();
-    let done = succeeds(at.path(), &train(&["--steps", "2", "--out", "run", "--resume"]));
-    assert!(done.err.contains("starting at step 0"), "{}", done.err);
-    assert_eq!(train_steps(&rows(at.path(), "run")), [1, 2]);
+    let done = succeeds(at.path(), &resume);
+    assert!(done.err.contains("no finished checkpoint: starting at step 0"), "{}", done.err);
+    assert!(done.err.contains("the rows so far are kept as run/metrics-1.jsonl"), "{}", done.err);
+    assert_eq!(fs::read(at.path().join("run/metrics-1.jsonl")).unwrap(), before);
+    assert_eq!(train_steps(&rows(at.path(), "run")), [1, 2, 3]);
+}
+
+#[test]
+fn a_damaged_line_of_the_metrics_does_not_keep_a_sound_run_from_going_on() {
+    let at = run();
+    let file = at.path().join("run/metrics.jsonl");
+    let text = fs::read_to_string(&file).unwrap();
+    let second = text.lines().nth(1).unwrap();
+    let damaged = text.replace(second, &"\0".repeat(second.len()));
+    fs::write(&file, &damaged).unwrap();
+    let done = succeeds(at.path(), &["train", "--out", "run", "--resume", "--steps", "3", "--backend", "cpu"]);
+    let said = "metrics.jsonl: line 2: not a row of metrics";
+    assert!(done.err.contains(said) && done.err.contains("kept as run/metrics-1.jsonl"), "{}", done.err);
+    assert_eq!(fs::read_to_string(at.path().join("run/metrics-1.jsonl")).unwrap(), damaged);
+    assert_eq!(train_steps(&rows(at.path(), "run")), [2, 3]);
 }
 
 #[test]

@@ -49,6 +49,38 @@ fn without_a_name_runs_are_numbered() {
 }
 
 #[test]
+fn runs_that_begin_at_the_same_time_get_a_folder_each() {
+    let at = tempfile::tempdir().unwrap();
+    let start = |_| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("hadal"));
+        command.current_dir(at.path()).env("XDG_CACHE_HOME", at.path()).args(train(&["--steps", "1"]));
+        command.args(["--set", "train.sample_interval=0"]).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let runs: Vec<_> = (0..4).map(start).collect();
+    for run in runs {
+        let done = run.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    for number in 1..5 {
+        assert!(at.path().join(format!("runs/tiny-{number}/loss.png")).is_file(), "{number}");
+    }
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder() {
+    let at = tempfile::tempdir().unwrap();
+    let missing = ["--data", "missing.txt"];
+    refused(at.path(), &train(&missing), 2, &["missing.txt"]);
+    refused(at.path(), &train(&[&["--out", "some/where"], &missing[..]].concat()), 2, &["missing.txt"]);
+    assert_eq!(fs::read_dir(at.path()).unwrap().count(), 0);
+    // A folder that cannot be had is known before anything else is looked at.
+    fs::create_dir(at.path().join("full")).unwrap();
+    fs::write(at.path().join("full/one.jpg"), "x").unwrap();
+    let said = refused(at.path(), &train(&[&["--out", "full"], &missing[..]].concat()), 2, &["full", "not empty"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
 fn own_text_is_trained_on_sampled_and_evaluated() {
     let at = tempfile::tempdir().unwrap();
     fs::create_dir(at.path().join("texts")).unwrap();

@@ -118,10 +118,51 @@ fn a_second_signal_ends_the_run_at_once_and_loses_no_checkpoint() {
     assert!(said.contains("going on from"), "{said}");
 }
 
+/// The same model with less than 60 KiB in every file of a checkpoint.
+const TINIEST: [&str; 14] = [
+    "--tokenizer",
+    "byte",
+    "--set",
+    "model.hidden_size=16",
+    "--set",
+    "model.num_hidden_layers=1",
+    "--set",
+    "model.first_k_dense_replace=1",
+    "--set",
+    "model.intermediate_size=16",
+    "--set",
+    "optimizer.kind=adamw8bit",
+    "--set",
+    "train.sample_interval=0",
+];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn rows_that_the_disk_does_not_take_wait_and_end_no_run() {
+    let at = tempfile::tempdir().unwrap();
+    let limited = |steps: &str, more: &[&str]| {
+        // Files that grow longer than 60 KiB are refused, as on a disk that is full.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; ulimit -f 120; exec \"$0\" \"$@\""]);
+        command.arg(assert_cmd::cargo::cargo_bin("hadal")).current_dir(at.path()).env("XDG_CACHE_HOME", at.path());
+        command.args(train(&TINIEST)).args(["--steps", steps, "--out", "run"]).args(more);
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, said) = limited("300", &[]);
+    assert_eq!(code, Some(5), "{said}");
+    assert_eq!(said.matches("waits in memory, and training goes on").count(), 1, "{said}");
+    assert_eq!(fs::read_to_string(at.path().join("run/checkpoints/latest")).unwrap(), "step-00000300\n");
+    let done = succeeds(at.path(), &["train", "--out", "run", "--resume", "--steps", "301", "--backend", "cpu"]);
+    assert!(done.err.contains("step-00000300 at step 300"), "{}", done.err);
+    let steps = train_steps(&rows(at.path(), "run"));
+    assert!(steps.len() > 100 && steps.last() == Some(&301), "{steps:?}");
+}
+
 #[test]
 fn of_twenty_starts_in_one_folder_one_trains_and_what_a_killed_one_leaves_locks_nobody_out() {
     let at = tempfile::tempdir().unwrap();
-    let mut all: Vec<Child> = (0..20).map(|_| start_for(at.path(), "100000", &["--resume"])).collect();
+    let mut all: Vec<Child> = (0..20).map(|_| start_for(at.path(), "100000", &[])).collect();
     let begun = Instant::now();
     while all.len() > 1 {
         assert!(begun.elapsed() < Duration::from_secs(100), "{} runs go on", all.len());

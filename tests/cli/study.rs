@@ -146,6 +146,8 @@ fn bad_studies_are_refused() {
     bad(&["missing.toml"], &["missing.toml", "tiny, small"]);
     let run = shared().join("run").to_string_lossy().into_owned();
     refused(at.path(), &["study", "clipping", "--out", &run], 2, &["not empty", "--resume"]);
+    let typo = ["study", "clipping", "--out", "typo", "--resume"];
+    refused(at.path(), &typo, 2, &["typo", "holds no study", "without --resume"]);
     let other = [&["study", "clipping", "--resume", "--backend", "cpu", "--out"], &["out"][..]].concat();
     copy(&whole().0.path().join("whole/accumulation-8"), &at.path().join("out/accumulation-8"));
     refused(at.path(), &[&other[..], &["--set", "model.hidden_size=64"]].concat(), 2, &["model.hidden_size", "32"]);

@@ -21,6 +21,7 @@ use hadal::tokenizer::Tokenizer;
 use hadal::train::answers::Answers;
 use hadal::train::checkpoint;
 use hadal::train::journal::{Journal, read_rows};
+use hadal::train::place::Place;
 use hadal::train::rotation::CHECKPOINTS;
 use hadal::train::rows::Row;
 use hadal::train::session::Session;
@@ -209,7 +210,7 @@ pub fn train(
     let mut source = Steady { config, device };
     let mut machine = source.machine().unwrap();
     let session = &mut machine.session;
-    let journal = Journal::create(run, config, false).unwrap();
+    let journal = Journal::create(Place::of(run, false).unwrap(), config).unwrap();
     let state = if let Start::From(folder) = start {
         checkpoint::load(folder, session).unwrap()
     } else {

@@ -10,6 +10,7 @@ use hadal::config::train::{OnNonFinite, ScheduleKind};
 use hadal::error::Result;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::lessons::Lessons;
+use hadal::train::place::Place;
 use hadal::train::rows::{Row, TrainRow};
 use hadal::train::start::{self, Source};
 use hadal::train::trainer::{Outcome, Trainer};
@@ -31,7 +32,7 @@ pub fn config(kind: &str) -> Config {
 pub fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn Fn()) -> Result<Outcome> {
     let (school, resume) = (School::new(config), run.exists());
     let mut machine = source.machine()?;
-    let mut journal = Journal::create(run, config, resume)?;
+    let mut journal = Journal::create(Place::of(run, resume)?, config)?;
     let state = match resume {
         true => start::resume(source, config, &mut machine.session, &mut journal, &mut |_| ())?,
         false => start::begin(source, config, &mut machine.session)?,

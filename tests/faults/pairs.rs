@@ -8,6 +8,7 @@ use hadal::data::preferences::Preferences;
 use hadal::error::Result;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::lessons::{Lessons, PairLessons};
+use hadal::train::place::Place;
 use hadal::train::references::References;
 use hadal::train::rows::Row;
 use hadal::train::start::{self, Source};
@@ -23,7 +24,7 @@ pub fn train(config: &Config, source: &mut dyn Source, run: &Path, begun: &dyn F
     let pairs = open(&config.data, 0, encoder, config.train.sequence_length, config.train.seed)?;
     let resume = run.exists();
     let mut machine = source.machine()?;
-    let mut journal = Journal::create(run, config, resume)?;
+    let mut journal = Journal::create(Place::of(run, resume)?, config)?;
     let state = match resume {
         true => start::resume(source, config, &mut machine.session, &mut journal, &mut |_| ())?,
         false => start::begin(source, config, &mut machine.session)?,

@@ -17,6 +17,7 @@ use hadal::train::checkpoint::Numerics;
 use hadal::train::diagnosis::{self, Finding};
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::moments::MomentValues;
+use hadal::train::place::Place;
 use hadal::train::rows::Row;
 use hadal::train::session::Session;
 use hadal::train::start::{self, Machine, Source};
@@ -319,7 +320,7 @@ fn train(config: &Config, limit: f32, run: &Path) -> Result<Outcome> {
 fn train_as(config: &Config, limit: f32, run: &Path, numerics: Option<Numerics>) -> Result<Outcome> {
     let (text, resume, mut source) = (runs::text(config), run.exists(), Sick { config, limit });
     let mut machine = source.machine()?;
-    let mut journal = Journal::create(run, config, resume)?;
+    let mut journal = Journal::create(Place::of(run, resume)?, config)?;
     let mut state = match resume {
         true => start::resume(&mut source, config, &mut machine.session, &mut journal, &mut |_| ())?,
         false => start::begin(&mut source, config, &mut machine.session)?,

@@ -6,6 +6,7 @@ use hadal::config::Config;
 use hadal::kernels::state::{HISTORY_COUNT, HISTORY_LOSSES, HISTORY_LOSSES_KEPT};
 use hadal::train::checkpoint::TrainerState;
 use hadal::train::journal::{Journal, read_rows};
+use hadal::train::place::Place;
 use hadal::train::rotation::CHECKPOINTS;
 use hadal::train::rows::{Row, TrainRow};
 use hadal::train::start::{self, Source};
@@ -31,7 +32,7 @@ fn go_on(config: &Config, run: &Path) {
     let (text, device) = (runs::text(config), runs::cpu());
     let mut source = Steady { config, device: &device };
     let mut machine = source.machine().unwrap();
-    let mut journal = Journal::create(run, config, true).unwrap();
+    let mut journal = Journal::create(Place::of(run, true).unwrap(), config).unwrap();
     let state = start::resume(&mut source, config, &mut machine.session, &mut journal, &mut |_| ()).unwrap();
     Trainer::new(config, &mut source, machine, &text.1, &text.0, journal, state).unwrap().run(false).unwrap();
 }

@@ -6,6 +6,7 @@ use hadal::plot::style::WIDTH;
 use hadal::plot::svg::svg;
 use hadal::plot::{By, PlotOptions, Run, draw_runs, layout};
 use hadal::train::journal::{Journal, read_stamped};
+use hadal::train::place::Place;
 use hadal::train::rows::{ExpertLoad, Row, Stamped, TrainRow, ValRow};
 
 /// Rows of a run of 40 steps, half a minute each, which stopped for a while after the 20th.
@@ -66,7 +67,7 @@ fn a_metric_is_drawn_alone_under_the_names_of_rows_and_of_tensorboard() {
 fn what_is_known_of_a_run_stands_behind_its_name() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("tiny-1");
-    let mut journal = Journal::create(&folder, &Config::default(), false).unwrap();
+    let mut journal = Journal::create(Place::of(&folder, false).unwrap(), &Config::default()).unwrap();
     let row = TrainRow { step: 1, loss: 4.0, tokens: 1_228_800, ..TrainRow::default() };
     journal.record(&Row::Train(row)).unwrap();
     let picture = parent.path().join("picture.svg");
