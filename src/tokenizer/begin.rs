@@ -1,8 +1,8 @@
 //! Which tokens a text begins with.
 //!
-//! The `post_processor` of a `tokenizer.json` decides, as in transformers 5, where it is of a kind that places tokens: a
-//! template, or BERT's or RoBERTa's. Where it is not, `add_bos_token` of `tokenizer_config.json` does (which
-//! transformers 4, vLLM and llama.cpp obey, and transformers 5 does not); without it a text begins with the BOS token.
+//! The `post_processor` of a `tokenizer.json` decides, as in transformers 5, where it is of a kind that places tokens:
+//! a template, or BERT's or RoBERTa's. Where it is not, `add_bos_token` of `tokenizer_config.json` does (which
+//! transformers 4 and llama.cpp obey, and transformers 5 does not); without it a text begins with the BOS token.
 
 use super::file::Entry;
 use super::settings::Settings;

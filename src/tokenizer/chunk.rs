@@ -3,8 +3,8 @@
 //! Byte-pair merging and backtracking expressions both degrade on very long runs of one character class; no piece is
 //! longer than [`LIMIT`]. Where the text has lines or words, the cut is a place where the byte-level pre-tokenisers
 //! cut too: after a single line feed, or before a single space, between visible characters. The pieces' tokens are
-//! then those of the whole, as long as no token goes across such a place, which is looked up in the vocabulary. One that
-//! marks the beginning of a text marks that of the first piece alone.
+//! then those of the whole, as long as no token goes across such a place, which is looked up in the vocabulary. One
+//! that marks the beginning of a text marks that of the first piece alone.
 
 /// A piece is cut at the first good place after this many bytes.
 const TARGET: usize = 8 << 10;

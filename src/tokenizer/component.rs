@@ -21,7 +21,9 @@ const LONGEST_CONTENT: usize = 4;
 const LONGEST_PREFIX: usize = 16;
 /// Bytes of an expression, several times the longest published one.
 const LONGEST_PATTERN: usize = 4096;
-/// Checks normalizer, pre-tokenizer and decoder, and puts their expressions into the words of the engine that runs here.
+
+/// Checks normalizer, pre-tokenizer and decoder, and puts their expressions into the words of the engine that runs
+/// here.
 pub fn translate(root: &mut Map<String, Value>) -> Result<(), String> {
     for (key, kinds) in [("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS), ("decoder", DECODERS)] {
         let mut tree = Tree { key, kinds, parts: 0, replaced: 0 };

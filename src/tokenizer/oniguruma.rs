@@ -1,9 +1,9 @@
 //! Expressions of a `tokenizer.json`, which transformers reads by Oniguruma, in the words of the engine that runs here.
 //!
 //! Both read most of what vocabularies cut text by alike. What they read differently is translated: `^` and `$`, which
-//! stand at every line there; `(?m)`, by which a dot is any character there; `\w` and the classes of POSIX, which are of
-//! ASCII here; and repetitions that give nothing back (`a++`), where what follows could not use what they hold. The rest is
-//! refused by name.
+//! stand at every line there; `(?m)`, by which a dot is any character there; `\w` and the classes of POSIX, which hold
+//! other characters there; and repetitions that give nothing back (`a++`), where what follows could not use what they
+//! hold. The rest is refused by name.
 
 use super::possessive;
 use regex_syntax::ast::{

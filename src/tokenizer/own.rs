@@ -1,8 +1,8 @@
 //! The vocabularies that come with the program.
 //!
-//! Each has a token for the byte 0xff, which no UTF-8 text holds. It serves as the padding token: batches of an exported
-//! model can be filled up with it, and a trainer that leaves padding out of the loss leaves out nothing that was written,
-//! as it would the ends of texts if these were the padding.
+//! Each has a token for the byte 0xff, which no UTF-8 text holds. It serves as the padding token: batches of an
+//! exported model can be filled up with it, and a trainer that leaves padding out of the loss leaves out nothing that
+//! was written, as it would the ends of texts if these were the padding.
 
 use super::settings::Settings;
 use super::{Engine, Token, Tokenizer, bytes, file, ranks};
@@ -24,7 +24,8 @@ const PAD: &str = "<|pad|>";
 /// The byte whose token that is.
 const PAD_BYTE: u8 = 0xff;
 
-/// What `tokenizer_config.json` says of them: an answer is written to the right of its prompt, so padding is on the left.
+/// What `tokenizer_config.json` says of them: an answer is written to the right of its prompt, so padding is on the
+/// left.
 fn settings() -> Settings {
     Settings::of(&[("pad_token", PAD), ("padding_side", "left")])
 }

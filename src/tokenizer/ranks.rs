@@ -12,8 +12,8 @@ pub const CL100K_PATTERN: Option<&str> = Some(concat!(
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 ));
 
-/// A byte-level `tokenizer.json` of `tokens` by id, which is their rank, the special tokens `special`, the expression `pattern` and
-/// the `post_processor`.
+/// A byte-level `tokenizer.json` of `tokens` by id, which is their rank, the special tokens `special`, the expression
+/// `pattern` and the `post_processor`.
 pub fn tokenizer_json(
     tokens: &[(u32, &[u8])],
     special: &[(String, u32)],

@@ -230,7 +230,7 @@ def tokenizer_folder(at, file, **keys):
 
 @torch.no_grad()
 def texts(hadal, name, model, folder):
-    """From text to text: what `hadal sample` of `model` says, and transformers of `folder`, one by one and as a batch."""
+    """From text to text: what `hadal sample` of `model` says, and transformers of `folder`, alone and in a batch."""
     tokenizer, network = AutoTokenizer.from_pretrained(folder), load(folder)
     equal, batched = 0, 0
     for prompt in PROMPTS:
@@ -272,8 +272,8 @@ def from_text_to_text(hadal):
     named = {"world": "world", "gpt2": "gpt2", **folders}
     for number, (name, tokenizer) in enumerate(named.items()):
         run = f"texts-{number}"
-        hadal("train", "--data", "words.txt", "--tokenizer", tokenizer, "--steps", "8", "--out", run, "--backend", "cpu",
-              "--set", "schedule.warmup_steps=1", *small)
+        hadal("train", "--data", "words.txt", "--tokenizer", tokenizer, "--steps", "8", "--out", run,
+              "--backend", "cpu", "--set", "schedule.warmup_steps=1", *small)
         out = hadal.copy("export", run)
         texts(hadal, name, run, out)
         if name in folders:

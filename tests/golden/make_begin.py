@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes begin/cases.json: tokenizers that begin texts in different ways, and the ids that transformers makes of a text.
+"""Writes begin/cases.json: tokenizers that begin texts in different ways, and the ids that transformers makes of one.
 
 Needs transformers 5.24 with tokenizers 0.23. Usage: make_begin.py [OUT]
 """
