@@ -153,7 +153,7 @@ fn a_plan_counts_it(at: &Path) {
     let beside = |plan: &str| plan.matches("reward model, beside").count();
     assert!(beside(&with) == 2 && with.lines().last().unwrap().contains(" beside, and "), "{with}");
     let done = hadal(at, &["plan", "run/config.toml", "--vram", "8MiB"]);
-    assert!(done.code == 3 && done.err.contains(" beside of 0.01"), "{}", done.err);
+    assert!(done.code == 3 && done.err.contains(" beside of 8.00 MiB"), "{}", done.err);
     // Planned where its files are not.
     let done = succeeds(at, &["plan", "run/config.toml", "--set", "reward.model=gone"]);
     assert!(
