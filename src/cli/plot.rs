@@ -40,8 +40,8 @@ pub(super) struct PlotArgs {
 
 pub(super) fn run(args: PlotArgs) -> Result<()> {
     let PlotArgs { runs, output: path, x: by, metric, log, smooth, title } = args;
-    Format::of(&path)?;
     output(&path)?;
+    Format::of(&path)?;
     let mut found = Vec::new();
     for given in &runs {
         let before = found.len();
