@@ -10,6 +10,7 @@ use crate::gpu::transfer;
 use crate::graph::plan::Plan;
 use crate::graph::run_cpu::CpuExecutor;
 use crate::graph::{Dtype, Executor, Recording, Tensors};
+use crate::terminal::size;
 use std::sync::Arc;
 
 /// What the user asks for with `--backend`.
@@ -28,7 +29,7 @@ pub enum Backend {
 pub enum Device {
     /// The CPU executor.
     Cpu {
-        /// Why not a GPU, and what would bring one; empty where the CPU was asked for.
+        /// Why not a GPU; empty where the CPU was asked for.
         note: String,
     },
     /// An open adapter and the kernel variants that passed their self-test on it.
@@ -39,7 +40,7 @@ pub enum Device {
         allowed: Allowed,
         /// What activations and the factors of products are stored as.
         stored: Dtype,
-        /// What was decided about precision.
+        /// What was decided about precision and, behind [`SINCE`], why.
         note: String,
     },
 }
@@ -47,6 +48,9 @@ pub enum Device {
 /// What is said where there is no GPU.
 pub const NO_ADAPTER: &str = "no GPU adapter found (a driver brings one: mesa-vulkan-drivers for AMD, Intel and \
      software Vulkan, the NVIDIA driver with libvulkan1 for NVIDIA)";
+
+/// What stands between a decision and its reason, which is long and only some want to know.
+const SINCE: &str = ", since ";
 
 impl Device {
     /// Chooses and opens a device. `adapter` is a number of `hadal info` or a part of a name.
@@ -65,9 +69,10 @@ impl Device {
         match chosen {
             Some(summary) => Device::gpu(summary.index, precision),
             None if backend == Backend::Gpu => Err(Error::Device(NO_ADAPTER.to_owned())),
-            None if found.is_empty() => Device::cpu(precision, NO_ADAPTER.to_owned()),
+            None if found.is_empty() => Device::cpu(precision, "no GPU found (hadal info says more)".to_owned()),
             None => {
-                Device::cpu(precision, format!("{} is slower than this; --backend gpu takes it anyway", found[0].name))
+                let name = found[0].name.split(" (").next().unwrap_or_default();
+                Device::cpu(precision, format!("no GPU found (only {name}, a software one)"))
             }
         }
     }
@@ -91,10 +96,11 @@ impl Device {
                     (Allowed::with(&[suffix]), Dtype::F16, note.to_owned())
                 }
                 Err(reason) if precision == Precision::Auto => {
-                    (Allowed::portable(), Dtype::F32, format!("f32, since {reason}"))
+                    (Allowed::portable(), Dtype::F32, format!("f32 without matrix units{SINCE}{reason}"))
                 }
                 Err(reason) if gpu.summary.has_f16() => {
-                    (Allowed::portable(), Dtype::F16, format!("mixed precision: f16 storage alone, since {reason}"))
+                    let note = format!("mixed precision: f16 storage, no matrix units{SINCE}{reason}");
+                    (Allowed::portable(), Dtype::F16, note)
                 }
                 Err(reason) => return Err(Error::config("train.precision", format!("{reason}, nor f16 at all"))),
             },
@@ -186,27 +192,37 @@ impl Device {
         }
     }
 
-    /// One line: what runs where, and why.
+    /// What computes and how, in a few words.
     pub fn describe(&self) -> String {
         match self {
-            Device::Cpu { note } if note.is_empty() => format!("the CPU, {} threads", rayon::current_num_threads()),
-            Device::Cpu { note } => format!("the CPU, {} threads: {note}", rayon::current_num_threads()),
+            Device::Cpu { .. } => match rayon::current_num_threads() {
+                1 => "the CPU with 1 thread".to_owned(),
+                threads => format!("the CPU with {threads} threads"),
+            },
             Device::Gpu { gpu, note, .. } => {
-                let s = &gpu.summary;
+                let (s, note) = (&gpu.summary, note.split(SINCE).next().unwrap_or_default());
                 format!("{} through {} ({}), {note}", s.name, s.backend, s.driver)
             }
         }
     }
+
+    /// One line for the head of a run: where it trains, and why there.
+    pub fn training(&self) -> String {
+        match self {
+            Device::Cpu { note } if !note.is_empty() => format!("{note}; training on {}", self.describe()),
+            _ => format!("training on {}", self.describe()),
+        }
+    }
+
+    /// Why it does not use matrix units, where they were wanted.
+    pub fn reason(&self) -> Option<&str> {
+        let Device::Gpu { note, .. } = self else { return None };
+        note.split_once(SINCE).map(|(_, reason)| reason)
+    }
 }
 
 fn too_large(bytes: u64, limit: u64, whose: &str) -> Error {
-    let mib = |b: u64| b as f64 / f64::from(1 << 20);
-    Error::Memory(format!(
-        "the plan needs {:.1} MiB, more than the {:.1} MiB {whose}; lower train.micro_batch (raise train.accumulation \
-         to keep the batch) or train.sequence_length",
-        mib(bytes),
-        mib(limit)
-    ))
+    Error::Memory(format!("the plan needs {}, more than the {} {whose}", size(bytes), size(limit)))
 }
 
 /// Memory that a program can still get, where the system tells (Linux). Asking for more than there is would not fail

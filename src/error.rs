@@ -68,14 +68,14 @@ pub enum Error {
     Numerics(String),
 
     /// A signal asked a run to stop, and what it had learnt was saved: exit code 128 and the signal's number.
-    #[error("{}", stopped(signal, *step, folder))]
+    #[error("{}", stopped(signal, *step, again))]
     Stopped {
         /// The signal.
         signal: Signal,
         /// Updates done.
         step: u64,
-        /// The run folder.
-        folder: PathBuf,
+        /// The command that goes on with the run.
+        again: String,
     },
 
     /// `hadal check` found a difference: exit code 1.
@@ -141,15 +141,13 @@ impl Error {
     }
 }
 
-fn stopped(signal: &Signal, step: u64, folder: &Path) -> String {
-    match step {
-        0 => format!("stopped by {} before the first update; nothing was learnt yet", signal.name),
-        _ => format!(
-            "stopped by {} after step {step}, which is saved; go on with --resume --out {}",
-            signal.name,
-            folder.display()
-        ),
-    }
+fn stopped(signal: &Signal, step: u64, again: &str) -> String {
+    let name = signal.name;
+    let what = match step {
+        0 => format!("stopped by {name} before the first update; nothing was learnt yet; begin again with:"),
+        _ => format!("stopped by {name} after step {step}, which is saved; go on with:"),
+    };
+    format!("{what}\n    {again}")
 }
 
 /// The operating system's word without its number.

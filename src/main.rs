@@ -1,13 +1,12 @@
 //! The `hadal` command.
 
-use clap::Parser;
 use hadal::error::Error;
 use hadal::terminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     hadal::gpu::device::silence_display_layer();
-    match hadal::cli::Cli::parse().run() {
+    match hadal::cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let word = if matches!(e, Error::Stopped { .. }) { "" } else { "error: " };

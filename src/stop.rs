@@ -5,6 +5,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// What asks a process to end: Ctrl-C, `kill`, and the end of the terminal.
 const ASKING: &[(i32, &str)] = &[
@@ -58,6 +60,41 @@ impl Stop {
     }
 }
 
+impl Stop {
+    /// Calls `say` at once, on another thread, when a signal comes before the guard that is returned is dropped: what
+    /// the program does may take long before it looks for signals.
+    pub fn acknowledge(&self, say: impl FnOnce(Signal) + Send + 'static) -> Acknowledging {
+        let (stop, over) = (self.clone(), Arc::new(AtomicBool::new(false)));
+        let ended = over.clone();
+        let thread = std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                if let Some(signal) = stop.requested() {
+                    return say(signal);
+                }
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+        });
+        Acknowledging { over, thread: Some(thread) }
+    }
+}
+
+/// As long as it lives, a signal is acknowledged.
+pub struct Acknowledging {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Acknowledging {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // What it says is for the eye alone: nothing is lost where saying it panicked.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Whether Ctrl-C was pressed, of a program that goes on after it.
 #[derive(Clone, Debug)]
 pub struct Interrupt(Arc<AtomicBool>);
@@ -87,5 +124,24 @@ mod tests {
         assert_eq!(stop.requested(), None);
         stop.signal.store(SIGTERM as usize, Ordering::Relaxed);
         assert_eq!(stop.requested(), Some(Signal { name: "SIGTERM", number: 15 }));
+    }
+
+    #[test]
+    fn a_signal_is_acknowledged_once_and_without_one_nothing_is_said() {
+        let (stop, said) = (Stop { signal: Arc::new(AtomicUsize::new(0)) }, Arc::new(AtomicUsize::new(0)));
+        let acknowledging = || {
+            let said = said.clone();
+            stop.acknowledge(move |signal| said.store(signal.number.into(), Ordering::SeqCst))
+        };
+        drop(acknowledging());
+        assert_eq!(said.load(Ordering::SeqCst), 0);
+        let guard = acknowledging();
+        stop.signal.store(SIGINT as usize, Ordering::Relaxed);
+        let begun = std::time::Instant::now();
+        while said.load(Ordering::SeqCst) == 0 && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(guard);
+        assert_eq!(said.load(Ordering::SeqCst), 2);
     }
 }

@@ -145,6 +145,15 @@ fn a_misspelt_key_is_answered_with_the_nearest_one() {
     let set = |s: &str| Config::resolve(None, &sets(&[s]));
     refuses(set("train.stpes=3"), &["train.stpes", "train.steps"]);
     refuses(set("steps=3"), &["steps", "train.steps"]);
+    refuses(set("lr=3"), &["lr: unknown key; here it is optimizer.learning_rate"]);
+    refuses(set("train.lr=3"), &["train.lr: unknown key; here it is optimizer.learning_rate"]);
+    refuses(set("train.block_size=3"), &["here it is train.sequence_length"]);
+    refuses(set("optimizer.blocksize=3"), &["optimizer.block_size"]);
+    refuses(set("train.num_train_epochs=3"), &["unknown key; length is counted in steps: set train.steps"]);
+    refuses(from_file("[train]\nbatch_size = 2\n"), &["run.toml", "line 2", "here it is train.micro_batch"]);
+    for far in ["frobnicate=3", "train.frobnicate=3", "x=3"] {
+        assert!(set(far).unwrap_err().to_string().ends_with(": unknown key"), "{far}");
+    }
     refuses(set("train.learning_rate=3"), &["train.learning_rate", "optimizer.learning_rate"]);
     refuses(set("trian.steps=3"), &["trian.steps", "train.steps"]);
     refuses(set("optimiser=3"), &["optimiser", "[optimizer]"]);

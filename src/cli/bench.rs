@@ -1,7 +1,7 @@
 //! `hadal bench`
 
 use super::fit::{Target, decide};
-use super::{DeviceArgs, bytes, gib, positive};
+use super::{DeviceArgs, bytes, positive};
 use crate::backend::Device;
 use crate::bench::decode::{self, Load};
 use crate::bench::gemm::{Row, measure, of_model, sides, square, squares};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::gpu::device::{COOP16, Gpu};
 use crate::gpu::pipeline::Allowed;
 use crate::graph::Dtype;
-use crate::terminal::print;
+use crate::terminal::{print, size};
 use crate::tokenizer::Tokenizer;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -177,7 +177,7 @@ fn decode(args: &BenchArgs, config: &Config, device: &Device) -> Result<()> {
     if let Some(share) = report.bandwidth_share {
         print(format_args!("{:.1} % of the stated bandwidth", 100.0 * share))?;
     }
-    print(format_args!("memory: plan {:.4} GiB", gib(report.plan_bytes)))?;
+    print(format_args!("memory: plan {}", size(report.plan_bytes)))?;
     kernel_lines(&report.kernels)
 }
 
@@ -197,14 +197,14 @@ fn figures(report: &Report) -> Result<()> {
     if let (Some(share), Some(product)) = (report.mfu_measured, report.product_tflops) {
         print(format_args!("{:.1} % of the {} TFLOP/s of a large square product", 100.0 * share, digits(product)))?;
     }
-    let plan = gib(report.plan_bytes);
+    let plan = size(report.plan_bytes);
     match (report.allocated_bytes, report.reserved_bytes) {
         (Some(held), Some(set_aside)) => print(format_args!(
-            "memory: plan {plan:.4} GiB; {:.4} GiB in buffers, {:.4} GiB set aside on the device",
-            gib(held),
-            gib(set_aside)
+            "memory: plan {plan}; {} in buffers, {} set aside on the device",
+            size(held),
+            size(set_aside)
         )),
-        _ => print(format_args!("memory: plan {plan:.4} GiB")),
+        _ => print(format_args!("memory: plan {plan}")),
     }
 }
 

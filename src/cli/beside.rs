@@ -1,13 +1,12 @@
 //! What a run has on its device beside the program that trains: what draws samples, and a reward model that judges.
 
 use super::fit::Target;
-use super::gib;
 use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
 use crate::generate::{Generator, GeneratorOptions};
 use crate::graph::plan::Plan;
 use crate::reward::model::RewardModel;
-use crate::terminal::note;
+use crate::terminal::{note, size};
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::described_folder;
 use crate::train::trainer::SAMPLE_TOKENS;
@@ -77,8 +76,7 @@ impl Beside {
 
     /// A line for each that there is, below `fit::table`.
     pub fn lines(&self, config: &Config, staging: Staging<'_>) -> String {
-        let line =
-            |(name, plan): (&str, Plan)| format!("\n  {name:<20} {:>10.4} GiB", gib(plan.bytes() + staging(&plan)));
+        let line = |(name, plan): (&str, Plan)| format!("\n  {name:<20} {:>12}", size(plan.bytes() + staging(&plan)));
         self.each(config).map(line).collect()
     }
 

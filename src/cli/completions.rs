@@ -1,10 +1,11 @@
 //! `hadal completions`
 
-use super::Cli;
-use crate::error::Result;
+use super::parse::COMPLETE;
+use crate::error::{Error, Result};
 use crate::terminal::print;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
@@ -12,8 +13,12 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
+/// Prints a script by which the shell asks the program itself, at each completion, what could follow.
 pub(super) fn run(args: &CompletionsArgs) -> Result<()> {
+    let (shells, name) = (Shells::builtins(), args.shell.to_string());
+    let shell = shells.completer(&name).ok_or_else(|| Error::Usage(format!("{name}: has no completions")))?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "hadal", &mut script);
+    let written = shell.write_registration(COMPLETE, "hadal", "hadal", "hadal", &mut script);
+    written.map_err(|e| Error::io("the script", e))?;
     print(String::from_utf8_lossy(&script).trim_end())
 }

@@ -9,7 +9,7 @@ use crate::config::task::TaskKind;
 use crate::config::{Config, Kind};
 use crate::error::Result;
 use crate::generate::{CHUNK, Generator, GeneratorOptions, Request, Sampling};
-use crate::terminal::{note, print};
+use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::with_model;
 use std::path::Path;
@@ -32,14 +32,9 @@ fn is_of_world(config: &Config) -> bool {
     config.sft.is_some() && config.data.path.is_empty() && config.kind() != Kind::Reward && !sums
 }
 
-/// Prints how the newest model in the run folder `out` answers, if it was fine-tuned on the world's chats.
-pub(super) fn report(out: &Path, run: &Config, device: &Device) -> Result<Option<Scores>> {
-    if !is_of_world(run) {
-        return Ok(None);
-    }
-    let scores = with_model(out, |folder| sit(folder, run, device))?;
-    scores.as_ref().map_or(Ok(()), print)?;
-    Ok(scores)
+/// How the newest model in the run folder `out` answers, if it was fine-tuned on the world's chats.
+pub(super) fn of_run(out: &Path, run: &Config, device: &Device) -> Result<Option<Scores>> {
+    if is_of_world(run) { with_model(out, |folder| sit(folder, run, device)) } else { Ok(None) }
 }
 
 /// Lets the model in `folder` answer the questions of the world that it was fine-tuned on.

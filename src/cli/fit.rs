@@ -1,6 +1,5 @@
 //! How large a micro-batch fits into a memory of a given size, and with what recomputed.
 
-use super::gib;
 use crate::config::Config;
 use crate::config::train::Recompute;
 use crate::graph::plan::Plan;
@@ -10,6 +9,7 @@ use crate::model::learning::Learning;
 use crate::model::lora::{adapted, is_adapter};
 use crate::model::params::ParamSpec;
 use crate::model::program::{MICRO_STEP, Program, ProgramOptions};
+use crate::terminal::size;
 
 /// The part of a card's memory that no plan may count on: a driver keeps its context, pipelines and staging buffers
 /// there, and the unused ends of the blocks that it cuts buffers from. On an H100 these were 566 MiB beside a plan of
@@ -79,7 +79,7 @@ pub(super) type Room<'a> = &'a dyn Fn(&Config, &Plan) -> bool;
 
 /// The least recompute with which there is room for `micro_batch` sequences, and none of whose tensors needs more than
 /// a binding holds; else the most that is allowed, as an error.
-fn fit(config: &Config, micro_batch: usize, target: Target, room: Room<'_>) -> Result<Fit, Fit> {
+pub(super) fn fit(config: &Config, micro_batch: usize, target: Target, room: Room<'_>) -> Result<Fit, Fit> {
     let mut last = None;
     for recompute in allowed(config) {
         let tried = with(config, micro_batch, recompute);
@@ -127,17 +127,6 @@ pub(super) fn largest(config: &Config, target: Target, room: Room<'_>) -> Result
     Ok(largest)
 }
 
-/// What a refused run is told.
-pub(super) fn advice(config: &Config, target: Target, room: Room<'_>) -> String {
-    let Ok(found) = largest(config, target, room) else { return "not even train.micro_batch=1 fits".to_owned() };
-    let text = format!("the largest micro-batch that fits is train.micro_batch={}", found.micro_batch);
-    let block = largest(&with(config, 1, Recompute::Block), target, room);
-    match block.ok().filter(|block| block.micro_batch > found.micro_batch) {
-        Some(block) => format!("{text}, or {} with train.recompute=block", block.micro_batch),
-        None => text,
-    }
-}
-
 /// How the configuration spells a policy.
 pub(super) fn spelt(recompute: Recompute) -> &'static str {
     POLICIES.iter().find(|(policy, _)| *policy == recompute).map_or("auto", |(_, name)| name)
@@ -173,7 +162,7 @@ pub(super) fn policies(config: &Config, target: Target) -> String {
     for (policy, name) in POLICIES {
         let program = program(&with(config, batch, policy), target);
         let (bytes, more) = (program.plan().bytes_of(Role::Activation), repeated_flops(&program));
-        text += &format!("\n  {name:<20} {:>10.4} GiB", gib(bytes));
+        text += &format!("\n  {name:<20} {:>12}", size(bytes));
         if more > 0.0 {
             text += &format!(", {more:.4e} FLOP a token more ({:.1} %)", 100.0 * more / all);
         }
@@ -193,11 +182,11 @@ pub(super) fn table(plan: &Plan, staging: u64) -> String {
         ("inputs and sums", &[Role::Input, Role::State]),
     ] {
         let bytes = roles.iter().map(|&role| plan.bytes_of(role)).sum();
-        text += &format!("  {name:<20} {:>10.4} GiB\n", gib(bytes));
+        text += &format!("  {name:<20} {:>12}\n", size(bytes));
     }
-    text += &format!("  {:<20} {:>10.4} GiB", "all", gib(plan.bytes()));
+    text += &format!("  {:<20} {:>12}", "all", size(plan.bytes()));
     if staging > 0 {
-        text += &format!("\n  {:<20} {:>10.4} GiB", "for transfers, beside", gib(staging));
+        text += &format!("\n  {:<20} {:>12}", "for transfers, beside", size(staging));
     }
     text
 }

@@ -1,5 +1,6 @@
 //! What a run computes with, made anew where its device failed, and the weights that it begins with.
 
+use super::advice::advice;
 use super::beside::Beside;
 use super::fit::{self, Target};
 use super::{Fill, load_weights, lora, origin};
@@ -11,7 +12,6 @@ use crate::graph::plan::Plan;
 use crate::model::goal::is_head;
 use crate::model::params::start_values;
 use crate::reward::model::Scorer;
-use crate::terminal::note;
 use crate::tokenizer::Tokenizer;
 use crate::train::session::Session;
 use crate::train::start::{Machine, Source};
@@ -45,7 +45,7 @@ impl Machines<'_> {
             let within = |limit| self.beside.has_room(tried, plan, limit, &staging);
             self.limit.is_none_or(within) && self.device.has_room(plan)
         };
-        fit::advice(config, self.target, &room)
+        advice(config, self.target, &room)
     }
 }
 
@@ -99,7 +99,6 @@ impl Source for Machines<'_> {
         let Some(folder) = &config.train.model else {
             return session.load(start_values(config.train.seed));
         };
-        note(format_args!("starting from the weights in {}", folder.display()));
         if config.lora.is_on() {
             return lora::first_weights(self.out, folder, config, self.tokenizer, session);
         }

@@ -1,10 +1,10 @@
 //! `hadal man`
 
-use super::Cli;
+use super::parse::command;
 use crate::checkpoint::disk::replace_text;
 use crate::error::{Error, Result};
 use crate::terminal::print;
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_mangen::Man;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub(super) struct ManArgs {
 
 pub(super) fn run(args: &ManArgs) -> Result<()> {
     // The pages of `help` and its commands would repeat the others' names and nothing else.
-    let mut program = Cli::command().disable_help_subcommand(true);
+    let mut program = command().disable_help_subcommand(true);
     program.build();
     let Some(folder) = &args.dir else {
         return print(page(&man(program))?.trim_end());

@@ -1,9 +1,11 @@
 //! The command line: one module a command.
 
+mod advice; // what is said of a run that has no room
 mod bench;
 mod beside; // what a run has on its device beside training
 mod chat;
 mod check;
+mod complete; // what a shell offers for arguments
 mod completions;
 mod convert; // a model into a new folder
 mod data;
@@ -21,7 +23,9 @@ mod machines; // what a run computes with
 mod man;
 mod material; // what it learns from
 mod origin; // what --model takes over
+mod parse; // the command line as a whole
 mod pipeline;
+mod place; // where a run lives
 mod plan;
 mod plot;
 mod resume; // what --resume takes over
@@ -64,20 +68,33 @@ pub struct Cli {
 enum Command {
     /// Pretrain a model; without arguments, the embedded default
     Train(train::TrainArgs),
-    /// Fine-tune a model on conversations; without data, on the embedded world's chats
+    /// Fine-tune a model on conversations
+    ///
+    /// Without data, on the embedded world's chats.
     Sft(stage::StageArgs),
-    /// Train a reward model on pairs of answers; without data, on the embedded world's preferences
+    /// Train a reward model on pairs of answers
+    ///
+    /// Without data, on the embedded world's preferences.
     Reward(stage::StageArgs),
-    /// Align a model with pairs of answers by direct preference optimisation; without data, with the embedded world's
+    /// Align a model with pairs of answers, by their log-probabilities
+    ///
+    /// Direct preference optimisation; without data, with the embedded world's preferences.
     Dpo(stage::StageArgs),
-    /// Align a model by rewards of answers that it draws, each against the others to its prompt; without data, on the
-    /// embedded world's questions
+    /// Align a model by rewards of answers that it draws, in groups
+    ///
+    /// Each answer counts against the others to its prompt. Without data, on the embedded world's questions.
     Grpo(stage::StageArgs),
-    /// The same with a value function and proximal policy optimisation
+    /// Align a model by rewards of answers, with a value function
+    ///
+    /// Proximal policy optimisation; without data, on the embedded world's questions.
     Ppo(stage::StageArgs),
-    /// Train a model through several stages, from pretraining to rewards, and draw them in one picture
+    /// Train a model through several stages, drawn in one picture
+    ///
+    /// From pretraining to rewards.
     Pipeline(pipeline::PipelineArgs),
-    /// Train several runs that differ in one thing, and compare them: pictures and a table
+    /// Train runs that differ in one thing, and compare them
+    ///
+    /// Two pictures and a table come of it.
     Study(study::StudyArgs),
     /// Continue a text with a trained model
     Sample(sample::SampleArgs),
@@ -85,30 +102,36 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Serve a model by the interface that clients of OpenAI's know
     Serve(serve::ServeArgs),
-    /// Loss, bits per byte and accuracy of a model; of preference training pairs ranked right, or rewards of answers
+    /// Loss and accuracy of a model, or rewards of its answers
+    ///
+    /// Of pretraining loss, bits per byte and accuracy; of preference training pairs ranked right, or rewards.
     Eval(eval::EvalArgs),
-    /// Compare every kernel and gradient on this adapter with the CPU reference
+    /// Compare every kernel on this adapter with the CPU reference
+    ///
+    /// And the gradients of a whole model; takes minutes.
     Check(check::CheckArgs),
-    /// Measure speed: whole updates, matrix products, or the time of each kernel
+    /// Measure speed: whole updates, matrix products, or each kernel
     Bench(bench::BenchArgs),
     /// List adapters, their limits and features
     Info,
-    /// Memory and compute of a configuration, before the run; needs no GPU
+    /// Memory and compute of a run before it begins; needs no GPU
     Plan(plan::PlanArgs),
     /// Draw the loss of runs into one PNG
     Plot(plot::PlotArgs),
     /// List the kernels, or show a shader as it is compiled
     Kernels(kernels::KernelsArgs),
-    /// Write logits, loss and gradients of a model on given tokens, to compare with other programs
+    /// Write logits, loss and gradients of a model on given tokens
+    ///
+    /// To compare them with those of other programs.
     Dump(dump::DumpArgs),
     /// Write a model as a folder that transformers opens
     Export(export::ExportArgs),
-    /// Copy a Hugging Face folder into the form of a checkpoint, which training starts from
+    /// Copy a Hugging Face folder into the form of a checkpoint
     ///
     /// Commands that take a model read such a folder themselves. An imported one holds f32 in one file with every
     /// expert by itself, and is known to be whole and finite.
     Import(import::ImportArgs),
-    /// Count what is in data and check it, or write the embedded data out
+    /// Count what is in data and check it, or write embedded data out
     Data(data::DataArgs),
     /// Print a script with which a shell completes commands and options
     Completions(completions::CompletionsArgs),
@@ -194,27 +217,36 @@ fn model_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Reads sizes such as `24GiB`, `512MiB`, `8e9` or plain bytes.
+/// Reads sizes such as `24GiB`, `24G`, `512MiB`, `8e9` or plain bytes.
 fn bytes(text: &str) -> std::result::Result<u64, String> {
     let units = [
         ("TiB", 1u64 << 40),
         ("GiB", 1 << 30),
         ("MiB", 1 << 20),
         ("KiB", 1 << 10),
+        ("TB", 1_000_000_000_000),
         ("GB", 1_000_000_000),
         ("MB", 1_000_000),
+        ("KB", 1000),
+        // Memory is counted in powers of two, by tools that leave the unit out too.
+        ("T", 1 << 40),
+        ("G", 1 << 30),
+        ("M", 1 << 20),
+        ("K", 1 << 10),
+        ("B", 1),
     ];
-    let (number, unit) =
-        units.iter().find_map(|(name, size)| Some((text.strip_suffix(name)?, *size))).unwrap_or((text, 1));
+    let lower = |text: &str| text.to_ascii_lowercase();
+    let (unit, size) = units.iter().find(|(name, _)| lower(text).ends_with(&lower(name))).unwrap_or(&("", 1));
+    let number = &text[..text.len() - unit.len()];
     match number.trim().parse::<f64>() {
-        Ok(n) if n > 0.0 && n.is_finite() => Ok((n * unit as f64) as u64),
+        Ok(n) if n > 0.0 && n.is_finite() => Ok((n * *size as f64) as u64),
         _ => Err("expected a size such as 24GiB, 512MiB or a number of bytes".to_owned()),
     }
 }
 
-/// Bytes as GiB with two decimals.
-fn gib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 30)
+/// The arguments of the process, which ends where they cannot be understood.
+pub fn parse() -> Cli {
+    parse::parse()
 }
 
 /// Opens a model folder's weights and checks that they are those of a model so configured.

@@ -1,5 +1,6 @@
 //! `hadal pipeline`: the stages of a model's training from nothing, one after the other, and what comes of it.
 
+use super::place::{self, PlaceArgs, with_command};
 use super::resume::own_config;
 use super::stage::Stage;
 use super::story::{Stay, table};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::input;
 use crate::plot::draw_story;
 use crate::terminal::{note, print};
-use crate::train::place::{Made, Place, next_folder, vacant};
+use crate::train::place::{Place, vacant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -40,12 +41,11 @@ pub(super) struct PipelineArgs {
     /// Refuse plans that a card of this memory, such as 24GiB, has no room for
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     vram: Option<u64>,
-    /// Folder, with a run folder for each stage; runs/pipeline-N by default
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Go on in the stage that the pipeline in --out stopped in
-    #[arg(long, requires = "out")]
-    resume: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Print parameters, compute and memory of each stage in tables
+    #[arg(short, long)]
+    verbose: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -65,11 +65,8 @@ struct Pipeline {
 }
 
 pub(super) fn run(args: PipelineArgs) -> Result<()> {
-    let (out, _made) = match &args.out {
-        Some(out) => (out.clone(), Made::default()),
-        None => next_folder("pipeline")?,
-    };
-    let mut pipeline = Pipeline::of(&args, &out)?;
+    let (out, resume, _made) = args.place.clone().folder("pipeline")?;
+    let mut pipeline = Pipeline::of(&args, &out, resume)?;
     for i in 0..pipeline.stages.len() {
         pipeline.train(i, &args, &out)?;
     }
@@ -84,10 +81,10 @@ pub(super) fn run(args: PipelineArgs) -> Result<()> {
 
 impl Pipeline {
     /// The one in `out` with what `args` add to it, or a new one there.
-    fn of(args: &PipelineArgs, out: &Path) -> Result<Pipeline> {
+    fn of(args: &PipelineArgs, out: &Path, resume: bool) -> Result<Pipeline> {
         let path = out.join(STATE);
-        let known = args.resume && path.is_file();
-        if args.resume && !known {
+        let known = resume && path.is_file();
+        if resume && !known {
             let reason = "holds no pipeline to go on with; correct the name, or begin one there without --resume";
             return Err(Error::Usage(format!("{}: {reason}", out.display())));
         }
@@ -190,6 +187,7 @@ impl Pipeline {
             set: self.sets(kind)?,
             shared: self.shared(),
             vram: args.vram,
+            verbose: args.verbose,
             device: args.device.clone(),
             ..RunArgs::default()
         };
@@ -200,13 +198,12 @@ impl Pipeline {
         stay.seconds += started.elapsed().as_secs_f64();
         if let Ok(reached) = &reached {
             stay.finish(reached);
+            reached.exam.iter().for_each(note); // the results of the pipeline are its table
         }
         if out.is_dir() {
             self.write(out)?;
         }
-        reached.map(drop).map_err(|error| match error {
-            Error::Stopped { signal, step, .. } => Error::Stopped { signal, step, folder: out.to_owned() },
-            error => error,
-        })
+        let again = || place::again(&["pipeline"], out, &args.device, args.vram);
+        reached.map(drop).map_err(|error| with_command(error, again))
     }
 }

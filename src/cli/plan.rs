@@ -1,22 +1,37 @@
 //! `hadal plan`
 
+use super::advice::advice;
 use super::beside::Beside;
 use super::fit::{Fit, Target, decide, largest, policies, program, reserve, spelt, table, with};
-use super::{bytes, gib, summary::summary};
+use super::resume::own_config;
+use super::setup::configure;
+use super::stage::Stage;
+use super::train::RunArgs;
+use super::{bytes, summary::summary};
 use crate::config::Config;
 use crate::config::train::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::transfer::staging_bytes;
 use crate::graph::Dtype;
 use crate::graph::plan::Plan;
-use crate::terminal::print;
+use crate::terminal::{print, size};
 use crate::tokenizer::Tokenizer;
 use clap::Args;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 pub(super) struct PlanArgs {
-    /// A preset or a TOML file; tiny by default
+    /// A preset, a TOML file or a run folder; tiny by default
     config: Option<String>,
+    /// Start from the weights of a run folder, a checkpoint or a Hugging Face folder, with its network and tokenizer
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Files or folders that the run would learn from, as `hadal train` takes them; they are not read
+    #[arg(long, value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// byte, gpt2, cl100k, world, or a tokenizer.json; byte for --data, if the configuration names none
+    #[arg(long, value_name = "NAME|FILE")]
+    tokenizer: Option<String>,
     /// Set one key, such as train.micro_batch=4
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -30,7 +45,7 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: PlanArgs) -> Result<()> {
-    let mut config = Config::resolve(args.config.as_deref(), &args.set)?;
+    let mut config = planned(&args)?;
     if config.model.vocab_size == 0 {
         config.model.vocab_size = Tokenizer::load(&config.data.tokenizer)?.vocab_size();
     }
@@ -49,36 +64,61 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
     let room = |tried: &Config, plan: &Plan| beside.has_room(tried, plan, limit, &staging_bytes);
     let Fit { micro_batch, recompute, plan } = largest(&config, target, &room).map_err(|least| {
         let taken = beside.bytes(&with(&config, least.micro_batch, least.recompute), &staging_bytes);
-        Error::Memory(too_much(&least.plan, taken, memory, args.binding))
+        let why = too_much(&least.plan, taken, memory, args.binding);
+        Error::Memory(format!("{why}; {}", advice(&config, target, &room)))
     })?;
     let fitting = with(&config, micro_batch, recompute);
     let table = table(&plan, staging_bytes(&plan)) + &lines(&fitting);
     print(format_args!("with {micro_batch} sequences a pass: {table}"))?;
     print(format_args!(
-        "largest micro-batch within {:.2} GiB: {micro_batch} ({:.2} GiB{}, and {:.2} left to the driver; recompute {})",
-        gib(memory),
-        gib(plan.bytes()),
+        "largest micro-batch within {}: {micro_batch} ({}{}, and {} left to the driver; recompute {})",
+        size(memory),
+        size(plan.bytes()),
         also(beside.bytes(&fitting, &staging_bytes)),
-        gib(reserve(memory)),
+        size(reserve(memory)),
         spelt(recompute)
     ))
 }
 
+/// The configuration of the run that is meant.
+fn planned(args: &PlanArgs) -> Result<Config> {
+    let folder = args.config.as_deref().filter(|config| Path::new(config).is_dir());
+    let of_run = folder.and_then(|folder| own_config(folder.as_ref()));
+    let config = of_run.or(args.config.clone());
+    if args.model.is_none() && args.data.is_empty() && args.tokenizer.is_none() {
+        return Config::resolve(config.as_deref(), &args.set);
+    }
+    let kind = Config::resolve(config.as_deref(), &args.set)?.kind();
+    let run = RunArgs {
+        config,
+        model: args.model.clone(),
+        data: args.data.clone(),
+        tokenizer: args.tokenizer.clone(),
+        set: args.set.clone(),
+        ..RunArgs::default()
+    };
+    Ok(configure(&run, Stage::of(kind), Path::new(""), false)?.config)
+}
+
 /// What stands beside a plan, if anything does.
 fn also(taken: u64) -> String {
-    if taken > 0 { format!(", {:.2} beside", gib(taken)) } else { String::new() }
+    if taken > 0 { format!(", {} beside", size(taken)) } else { String::new() }
 }
 
 /// Why not even one sequence fits.
 fn too_much(plan: &Plan, taken: u64, memory: u64, binding: u64) -> String {
     if plan.largest() > binding {
-        return format!("a tensor of one sequence needs {} bytes, more than a binding of {binding}", plan.largest());
+        return format!(
+            "a tensor of one sequence needs {}, more than a binding of {}",
+            size(plan.largest()),
+            size(binding)
+        );
     }
     format!(
-        "one sequence already needs {:.2} GiB{} of {:.2}, of which {:.2} are left to the driver",
-        gib(plan.bytes()),
+        "one sequence already needs {}{} of {}, of which {} are left to the driver",
+        size(plan.bytes()),
         also(taken),
-        gib(memory),
-        gib(reserve(memory))
+        size(memory),
+        size(reserve(memory))
     )
 }

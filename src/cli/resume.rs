@@ -10,6 +10,7 @@ use crate::terminal::note;
 use crate::train::checkpoint;
 use crate::train::journal::CONFIG;
 use crate::train::recorded::Recorded;
+use crate::train::schedule;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -99,9 +100,15 @@ pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<
         Some(config) => config,
         None => of_older_version(out, &recorded.folder, config)?,
     };
-    let (mut lines, mut weighty) = (Vec::new(), Vec::new());
+    let (mut lines, mut weighty, mut keeping) = (Vec::new(), Vec::new(), String::new());
     // Older versions kept relative paths.
-    for Difference { section, key, was, is } in differences(&old.located()?, config)? {
+    let old = old.located()?;
+    if let Some((moves, keeps)) = schedule::moved(&old, config) {
+        lines.push(format!("the schedule follows train.steps: {moves}"));
+        weighty.push(format!("a schedule that follows train.steps: {moves}"));
+        keeping = format!(", keep the schedule by {keeps}");
+    }
+    for Difference { section, key, was, is } in differences(&old, config)? {
         let path = format!("{section}.{key}");
         let another_state = match path.as_str() {
             "optimizer.kind" => true,
@@ -122,7 +129,7 @@ pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<
     }
     if !weighty.is_empty() && !allowed {
         return Err(Error::Usage(format!(
-            "the run in {} would go on with other settings ({}); leave them out, or add --allow-changes",
+            "the run in {} would go on with other settings ({}); leave them out{keeping}, or add --allow-changes",
             out.display(),
             weighty.join(", ")
         )));

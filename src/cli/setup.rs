@@ -41,9 +41,7 @@ fn apply(args: &RunArgs, given: &Given, fresh: bool, config: &mut Config) -> Res
     if let Some(name) = &args.tokenizer {
         config.data.tokenizer = name.clone();
     }
-    if let Some(steps) = args.steps {
-        config.train.steps = steps;
-    }
+    args.lay_over(config);
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! `hadal sft`, `reward`, `dpo`, `grpo` and `ppo`: the stages after pretraining, which differ in what they learn from.
 
 use super::existing;
-use super::train::{RunArgs, train};
+use super::place::PlaceArgs;
+use super::train::{RunArgs, alone};
 use crate::config::{Config, Kind};
 use crate::error::{Error, Result};
 use crate::train::checkpoint::model_folder;
-use crate::train::place::Place;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -15,12 +15,8 @@ pub(super) struct StageArgs {
     run: RunArgs,
     #[command(flatten)]
     flags: StageFlags,
-    /// Run folder; by default runs/COMMAND-N
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Go on from the newest checkpoint in --out, with the run's own configuration unless CONFIG names another
-    #[arg(long, requires = "out")]
-    resume: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// Shorter ways to set keys that only these stages have.
@@ -141,6 +137,5 @@ pub(super) fn set_sections(config: &mut Config, kind: Kind) {
 }
 
 pub(super) fn run(args: StageArgs, kind: Kind) -> Result<()> {
-    let place = args.out.map_or_else(|| Place::next(kind.command()), |out| Place::of(&out, args.resume))?;
-    train(&args.run, Stage { kind, flags: Some(&args.flags) }, place).map(drop)
+    alone(&args.run, Stage { kind, flags: Some(&args.flags) }, args.place, kind.command())
 }

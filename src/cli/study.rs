@@ -1,5 +1,6 @@
 //! `hadal study`: runs that differ in one thing, one after the other, and what comes of it.
 
+use super::place::{self, PlaceArgs, with_command};
 use super::resume::own_config;
 use super::stage::Stage;
 use super::summary::grouped;
@@ -12,7 +13,8 @@ use crate::plot::compare::Curve;
 use crate::plot::series::{Point, end, smoothed_end};
 use crate::plot::{PlotOptions, Run, draw_comparison};
 use crate::terminal::{note, print, printable};
-use crate::train::place::{Made, Place, next_folder, vacant};
+use crate::train::place::{Place, vacant};
+use crate::train::schedule;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -28,12 +30,8 @@ pub(super) struct StudyArgs {
     experiment: Experiment,
     #[command(flatten)]
     run: RunArgs,
-    /// Folder of the study, with a run folder for each arm; runs/NAME-EXPERIMENT-N by default
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Go on with the arm that the study in --out stopped in, with its own configuration unless CONFIG names another
-    #[arg(long, requires = "out")]
-    resume: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What sets the arms apart. All make as many updates (--steps) with the same micro-batch and the same first weights.
@@ -85,14 +83,11 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         }
     }
     let name = args.experiment.name();
-    let (out, _made) = match args.out {
-        Some(out) => (out, Made::default()),
-        None => next_folder(&format!("{}-{name}", args.run.name()))?,
-    };
+    let (out, resume, _made) = args.place.folder(&format!("{}-{name}", args.run.name()))?;
     let arms = args.experiment.arms();
     let folders: Vec<PathBuf> = arms.iter().map(|arm| out.join(arm.name)).collect();
     let mut base = args.run;
-    match args.resume {
+    match resume {
         false => vacant(&out)?,
         true if !folders.iter().any(|folder| folder.is_dir()) => {
             let reason = "holds no study to go on with; correct the name, or begin one there without --resume";
@@ -101,43 +96,47 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         // Arms that have not begun yet know no configuration of their own.
         true => base.config = base.config.or_else(|| folders.iter().find_map(|folder| own_config(folder))),
     }
+    let again = || place::again(&["study", name], &out, &base.device, base.vram);
     let mut entropy = None;
     for (i, (arm, folder)) in arms.iter().zip(&folders).enumerate() {
         note(format_args!("arm {} of {}: {}", i + 1, arms.len(), arm.name));
         let mut own = base.clone();
         own.set.push(format!("train.accumulation={}", arm.accumulation));
         own.set.push(format!("optimizer.clip_norm={:.1}", arm.clip_norm));
-        let begun = args.resume && own_config(folder).is_some();
+        let begun = resume && own_config(folder).is_some();
         match Place::of(folder, begun).and_then(|place| train(&own, Stage::PRETRAIN, place)) {
             // That training without clipping breaks down is a result, not the end of the study.
             Err(e @ Error::Numerics(_)) => note(format_args!("{}: {}", arm.name, printable(&e.to_string()))),
-            found => entropy = found?.entropy.or(entropy),
+            found => entropy = found.map_err(|error| with_command(error, again))?.entropy.or(entropy),
         }
     }
+    let config = Config::resolve(folders.first().and_then(|folder| own_config(folder)).as_deref(), &[])?;
+    let rates = schedule::describe(&config);
     for (curve, title, file) in
         [(Curve::Train, "training loss", "train.png"), (Curve::Validation, "validation loss", "validation.png")]
     {
-        let options = PlotOptions { title: Some(format!("{name}: {title}")), entropy, ..PlotOptions::default() };
+        let title = Some(format!("{name}: {title}; learning rate {rates}"));
+        let options = PlotOptions { title, entropy, ..PlotOptions::default() };
         draw_comparison(&folders, curve, &options, &out.join(file))?;
     }
-    let text = report(name, &folders, entropy)?;
+    let text = report(name, &config, &folders, entropy)?;
     replace_text(&out.join(TABLE), &text)?;
     note(format_args!("train.png, validation.png and {TABLE} are in {}", out.display()));
     print(text.trim_end())
 }
 
 /// The table in words that stand for themselves, beside the pictures.
-fn report(name: &str, folders: &[PathBuf], entropy: Option<f64>) -> Result<String> {
+fn report(name: &str, config: &Config, folders: &[PathBuf], entropy: Option<f64>) -> Result<String> {
     let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder)).collect::<Result<_>>()?;
-    let config = Config::resolve(folders.first().and_then(|folder| own_config(folder)).as_deref(), &[])?;
     let (model, train) = (&config.model, &config.train);
     let mut text = format!(
-        "# hadal study {name}\n\n{} parameters, micro-batches of {} x {} tokens, {} updates an arm. Losses are in nats \
-         a token.",
+        "# hadal study {name}\n\n{} parameters, micro-batches of {} x {} tokens, {} updates an arm. The learning \
+         rate is {}. Losses are in nats a token.",
         grouped(model.total_parameters()),
         train.micro_batch,
         train.sequence_length,
         grouped(train.steps),
+        schedule::describe(config),
     );
     if let Some(entropy) = entropy {
         text += &format!(" The text's own entropy is {entropy:.4}.");

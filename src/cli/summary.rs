@@ -2,10 +2,13 @@
 
 use super::fit;
 use crate::config::Config;
+use crate::config::train::Recompute;
 use crate::graph::plan::Plan;
 use crate::model::lora::{adapted, is_adapter};
 use crate::model::params::{ParamSpec, parameters};
 use crate::model::program::Program;
+use crate::terminal::size;
+use crate::train::schedule;
 
 /// Parameter table, compute and memory, as printed before the first step.
 pub(super) fn summary(config: &Config, program: &Program, staging: &dyn Fn(&Plan) -> u64) -> String {
@@ -57,6 +60,31 @@ pub(super) fn summary(config: &Config, program: &Program, staging: &dyn Fn(&Plan
     );
     let plan = program.plan();
     text + &fit::table(&plan, staging(&plan))
+}
+
+/// Model, memory and schedule, a line each; the plan takes `memory` bytes with all that is beside it.
+pub(super) fn brief(config: &Config, memory: u64) -> [String; 3] {
+    let (model, train) = (&config.model, &config.train);
+    let counts = [model.total_parameters(), model.activated_parameters()].map(grouped);
+    let mut about = format!("model: {} parameters, {} active for a token", counts[0], counts[1]);
+    if config.lora.is_on() {
+        let adapters = adapted(model, &config.lora);
+        let trained: usize = adapters.iter().filter(|spec| is_adapter(spec)).map(ParamSpec::elements).sum();
+        about += &format!(", {} trained in adapters", grouped(trained as u64));
+    }
+    if let Some(folder) = &train.model {
+        about += &format!("; from the weights in {}", folder.display());
+    }
+    let mut room = format!("memory: {} planned", size(memory));
+    if train.recompute != Recompute::None {
+        room += &format!("; recomputes {}", fit::spelt(train.recompute));
+    }
+    let update = match config.kind().draws() {
+        true => String::new(),
+        false => format!(", {} tokens a step", grouped(train.tokens_per_update())),
+    };
+    let batch = format!("; {} x {} tokens a pass{update}", train.micro_batch, train.sequence_length);
+    [about, room + &batch, format!("steps: {}; lr {}", grouped(train.steps), schedule::describe(config))]
 }
 
 pub(super) fn grouped(n: u64) -> String {

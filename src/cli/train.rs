@@ -6,21 +6,24 @@ use super::fit::{self, Target};
 use super::machines::Machines;
 use super::material::Material;
 use super::origin;
+use super::place::{self, PlaceArgs, with_command};
 use super::setup::{Setup, configure};
 use super::stage::Stage;
-use super::summary::summary;
-use super::{DeviceArgs, bytes, gib, open_weights, resume};
+use super::summary::{brief, summary};
+use super::{DeviceArgs, bytes, open_weights, resume};
 use crate::backend::Device;
 use crate::chat::Encoder;
 use crate::chat::exam::Scores;
-use crate::config::Config;
+use crate::config::train::TrainConfig;
+use crate::config::{Config, Kind};
 use crate::data::fingerprint::Fingerprint;
 use crate::error::Result;
 use crate::graph::plan::Plan;
-use crate::terminal::{note, printable};
+use crate::terminal::{note, print, printable, quoted, size};
 use crate::tokenizer::Tokenizer;
 use crate::train::journal::Journal;
 use crate::train::place::Place;
+use crate::train::schedule;
 use crate::train::session::Session;
 use crate::train::start::{self, Source};
 use crate::train::trainer::{Outcome, Trainer};
@@ -32,6 +35,7 @@ use std::time::{Duration, Instant};
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct RunArgs {
     /// A preset (tiny, small, seed, seed-literal, v2-lite) or a TOML file; tiny by default
+    #[arg(value_hint = clap::ValueHint::FilePath)]
     pub config: Option<String>,
     /// Start from the weights of a run folder, a checkpoint or a Hugging Face folder, with its network and tokenizer;
     /// the rest is that run's configuration, or CONFIG's
@@ -46,9 +50,15 @@ pub(super) struct RunArgs {
     /// Set one key, such as train.micro_batch=4
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Updates of a run, in all
+    /// Updates of a run, in all; warm-up and decay of the learning rate follow them unless they are set in steps
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub steps: Option<u64>,
+    /// Learning rate after warm-up (optimizer.learning_rate); the schedule's minimum keeps its share of it
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub lr: Option<f64>,
+    /// Sequences in one pass (train.micro_batch)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub batch_size: Option<usize>,
     /// Refuse a plan that a card of this memory, such as 24GiB, has no room for; a sixteenth of it, at most 768 MiB, is
     /// left to the driver
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -59,6 +69,9 @@ pub(super) struct RunArgs {
     /// Keys of `set` that other runs share, and that may have no effect on this one.
     #[arg(skip)]
     pub shared: Vec<String>,
+    /// Print parameters, compute and memory in tables at the start
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Print the time of each kernel at the end; slows training down
     #[arg(long)]
     pub profile: bool,
@@ -70,17 +83,23 @@ pub(super) struct RunArgs {
 pub(super) struct TrainArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// Run folder; runs/NAME-N by default
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Go on from the newest checkpoint in --out, with the run's own configuration unless CONFIG names another
-    #[arg(long, requires = "out")]
-    resume: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
-    let place = args.out.map_or_else(|| Place::next(&args.run.name()), |out| Place::of(&out, args.resume))?;
-    train(&args.run, Stage::PRETRAIN, place).map(drop)
+    alone(&args.run, Stage::PRETRAIN, args.place, &args.run.name())
+}
+
+/// A run by itself, whose results are said in the end, and what can be done with it.
+pub(super) fn alone(args: &RunArgs, stage: Stage<'_>, place: PlaceArgs, name: &str) -> Result<()> {
+    let place = place.place(name)?;
+    let out = place.folder().to_owned();
+    let again = || place::again(&[stage.kind.command()], &out, &args.device, args.vram);
+    let reached = train(args, stage, place).map_err(|error| with_command(error, again))?;
+    reached.exam.as_ref().map_or(Ok(()), print)?;
+    note(next(stage.kind, &out, reached.entropy.is_some()));
+    Ok(())
 }
 
 /// What a run came to.
@@ -108,8 +127,11 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, place: Place) -> Result<Re
         open_weights(folder, &origin::grown(folder, &open.model)?)?;
     }
     let device = args.device.open(open.train.precision)?;
-    let Fitted { config, target, limit, beside, head } = Fitted::new(args, &open, &material, &tokenizer, &device)?;
-    head.iter().for_each(note);
+    let fitted = Fitted::new(args, &open, &material, &tokenizer, &device)?;
+    let Fitted { config, target, limit, beside, mut head, details } = fitted;
+    head.push(format!("run folder: {}", out.display()));
+    head.extend(schedule::warnings(&config));
+    head.iter().chain(details.iter().filter(|_| args.verbose)).for_each(note);
     let profile = args.profile;
     let (open, tokenizer) = (&open, &tokenizer);
     let used = false;
@@ -117,11 +139,11 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, place: Place) -> Result<Re
     let mut machine = source.machine()?;
     let session = &mut machine.session;
     let measured = measured(session);
-    measured.iter().for_each(note);
+    measured.iter().filter(|_| args.verbose).for_each(note);
     let answers = material.answers(&config, session.program.decoder.clone(), source.scorer()?)?;
     // The run folder keeps the question: a resume on a card with other memory answers it anew, to the same bits.
     let mut journal = Journal::create(place, open)?;
-    head.iter().chain(&measured).for_each(|line| journal.log(line));
+    head.iter().chain(&details).chain(&measured).for_each(|line| journal.log(line));
     let mut state = match resume {
         true => start::resume(&mut source, &config, session, &mut journal, &mut |line| note(printable(line)))?,
         false => start::begin(&mut source, &config, session)?,
@@ -130,7 +152,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, place: Place) -> Result<Re
     if resume {
         journal.keep_config()?;
         if state.step >= config.train.steps {
-            note(format_args!("all {} steps are done; raise --steps to train on", config.train.steps));
+            note(done(&config, out));
         }
     }
     let pairs = material.pairs(&mut source, session, &mut journal, &config, &state)?;
@@ -142,7 +164,7 @@ pub(super) fn train(args: &RunArgs, stage: Stage<'_>, place: Place) -> Result<Re
     let outcome = trainer.run(args.profile)?;
     let entropy = material.entropy_per_token();
     note(verdict(&outcome, entropy, &source.device, out, started.elapsed()));
-    Ok(Reached { entropy, exam: exam::report(out, &config, &source.device)? })
+    Ok(Reached { entropy, exam: exam::of_run(out, &config, &source.device)? })
 }
 
 /// What a run learns from, in a few bytes.
@@ -160,8 +182,10 @@ struct Fitted {
     /// Bytes that all may take, what is beside training too.
     limit: Option<u64>,
     beside: Beside,
-    /// What there is to say of it.
+    /// What there is to say of it, a line each.
     head: Vec<String>,
+    /// The same in tables, and reasons.
+    details: Vec<String>,
 }
 
 impl Fitted {
@@ -181,12 +205,13 @@ impl Fitted {
         let cap = beside.cap(&config, limit, &staging);
         fit::decide(&mut config, target, cap);
         let program = fit::program(&config, target);
-        let head = vec![
-            format!("running on {}", device.describe()),
-            format!("data: {}", material.describe()),
-            summary(&config, &program, &staging) + &beside.lines(&config, &staging),
-        ];
-        Ok(Fitted { config, target, limit, beside, head })
+        let plan = program.plan();
+        let taken = plan.bytes() + staging(&plan) + beside.bytes(&config, &staging);
+        let mut head = vec![device.training(), format!("data: {}", material.describe())];
+        head.extend(brief(&config, taken));
+        let mut details: Vec<String> = device.reason().map(str::to_owned).into_iter().collect();
+        details.push(summary(&config, &program, &staging) + &beside.lines(&config, &staging));
+        Ok(Fitted { config, target, limit, beside, head, details })
     }
 }
 
@@ -194,13 +219,29 @@ impl Fitted {
 fn measured(session: &mut Session) -> Vec<String> {
     let tuning = session.executor().tuning().map(|text| format!("  {:<20} {text}", "tiles"));
     let allocated = session.executor().allocated().map(|[held, set_aside]| {
-        let [held, set_aside] = [held, set_aside].map(gib);
-        format!("  {:<20} {held:>10.4} GiB in buffers, {set_aside:.4} GiB set aside on the device", "allocated")
+        let [held, set_aside] = [held, set_aside].map(size);
+        format!("  {:<20} {held:>12} in buffers, {set_aside} set aside on the device", "allocated")
     });
     tuning.into_iter().chain(allocated).collect()
 }
 
 impl RunArgs {
+    /// Sets the keys that have options of their own.
+    pub(super) fn lay_over(&self, config: &mut Config) {
+        if let Some(steps) = self.steps {
+            config.train.steps = steps;
+        }
+        if let Some(batch_size) = self.batch_size {
+            config.train.micro_batch = batch_size;
+        }
+        let Some(rate) = self.lr else { return };
+        const LOWEST: &str = "schedule.min_learning_rate";
+        if !self.set.iter().any(|set| set.split('=').next().is_some_and(|key| key.trim() == LOWEST)) {
+            config.schedule.min_learning_rate *= rate / config.optimizer.learning_rate;
+        }
+        config.optimizer.learning_rate = rate;
+    }
+
     /// The configuration's name, without the ending of a file.
     pub(super) fn name(&self) -> String {
         let of_model = self.model.as_deref().map(Path::as_os_str);
@@ -208,6 +249,37 @@ impl RunArgs {
         let stem = Path::new(named).file_stem();
         stem.map_or("run".to_owned(), |stem| stem.to_string_lossy().into_owned())
     }
+}
+
+/// What to say of a run that has no step left.
+fn done(config: &Config, out: &Path) -> String {
+    let (steps, kind) = (config.train.steps, config.kind().command());
+    let more = config.train.steps.saturating_mul(2);
+    let out = quoted(&out.to_string_lossy());
+    let follows = schedule::moved(
+        config,
+        &Config { train: TrainConfig { steps: more, ..config.train.clone() }, ..config.clone() },
+    );
+    let allow = if follows.is_some() { " --allow-changes" } else { "" };
+    format!("all {steps} steps are done; raise --steps to train on: hadal {kind} --resume {out} --steps {more}{allow}")
+}
+
+/// Commands that go on from a finished run, to copy.
+fn next(kind: Kind, out: &Path, is_world: bool) -> String {
+    let out = quoted(&out.to_string_lossy());
+    let prompt = if is_world { "One morning" } else { "Once upon a time" };
+    let lines = match kind {
+        Kind::Pretrain => [format!("hadal sample {out} --prompt \"{prompt}\""), format!("hadal sft --model {out}")],
+        Kind::Sft => [format!("hadal chat {out}"), format!("hadal dpo --model {out}")],
+        Kind::Reward => [
+            format!("hadal eval {out}"),
+            format!("hadal grpo --model MODEL --set reward.functions=model --set reward.model={out}"),
+        ],
+        Kind::Dpo | Kind::Grpo | Kind::Ppo => {
+            [format!("hadal chat {out}"), format!("hadal export {out} --out {out}-hf")]
+        }
+    };
+    format!("next:\n    {}", lines.join("\n    "))
 }
 
 /// What ran where, and how far it got.

@@ -3,8 +3,9 @@
 use super::given::Given;
 use super::model::TopkMethod;
 use super::reward::RewardKind;
+use super::schedule::ScheduleKind;
 use super::task::TaskKind;
-use super::train::{LossReduction, OnNonFinite, OptimizerKind, ScheduleKind};
+use super::train::{LossReduction, OnNonFinite, OptimizerKind};
 use super::{Config, Kind};
 use crate::error::{Error, Result};
 

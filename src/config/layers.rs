@@ -2,15 +2,17 @@
 //! layer, so that an error names the line or the argument it comes from.
 
 use super::Config;
+use super::aliases::{self, Meaning};
 use super::data::DataConfig;
 use super::dpo::{DpoConfig, RewardModelConfig};
 use super::lora::LoraConfig;
 use super::model::ModelConfig;
 use super::reward::RewardConfig;
 use super::rollout::{GrpoConfig, PpoConfig, RolloutConfig};
+use super::schedule::ScheduleConfig;
 use super::sft::SftConfig;
 use super::task::TaskConfig;
-use super::train::{LogConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+use super::train::{LogConfig, OptimizerConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::input::read_text;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor, value};
@@ -276,17 +278,29 @@ fn friendly(message: &str) -> String {
     format!("{}, expected {}", before.replace('\n', " "), expected.replace('\n', " "))
 }
 
-/// What to say about a key that does not exist: the nearest one that does.
+/// Every key, as `section.key`.
+pub fn keys() -> impl Iterator<Item = String> {
+    SECTIONS.iter().flat_map(|s| (s.keys)().iter().map(|key| format!("{}.{key}", s.name)))
+}
+
+/// What to say about a key that does not exist: what other trainers mean by it, or the nearest one that does, if any is
+/// near.
 fn unknown(path: &str) -> String {
     let (section, key) = path.split_once('.').unwrap_or(("", path));
-    let sections = SECTIONS.iter().map(|s| (2 * distance(s.name, path), format!("[{}]", s.name)));
+    match aliases::meaning(key) {
+        Some(Meaning::Key(known)) => return format!("unknown key; here it is {known}"),
+        Some(Meaning::Advice(advice)) => return format!("unknown key; {advice}"),
+        None => {}
+    }
+    let sections = SECTIONS.iter().map(|s| (distance(s.name, path), 0, format!("[{}]", s.name)));
     let keys = SECTIONS.iter().flat_map(|s| {
         let away = distance(s.name, section).min(1);
-        (s.keys)().iter().map(move |known| (2 * distance(known, key) + away, format!("{}.{known}", s.name)))
+        (s.keys)().iter().map(move |known| (distance(known, key), away, format!("{}.{known}", s.name)))
     });
+    let near = |edits: usize| edits <= key.chars().count().div_ceil(3);
     match keys.chain(sections.filter(|_| section.is_empty())).min() {
-        Some((_, nearest)) => format!("unknown key; the nearest known one is {nearest}"),
-        None => "unknown key".to_owned(),
+        Some((edits, _, nearest)) if near(edits) => format!("unknown key; the nearest known one is {nearest}"),
+        _ => "unknown key".to_owned(),
     }
 }
 

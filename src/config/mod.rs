@@ -10,6 +10,7 @@ pub mod dpo; // what is learnt from pairs of answers
 pub mod lora; // what learns beside frozen weights
 pub mod reward; // how completions are judged
 pub mod rollout; // what is learnt from answers that the model draws
+pub mod schedule; // the learning rate over the run
 pub mod sft; // what fine-tuning on conversations learns
 pub mod task; // which questions are asked
 pub mod paths; // where relative paths begin
@@ -17,6 +18,7 @@ pub mod given; // which keys somebody has set
 pub mod effects; // settings that nothing looks at
 pub mod train; // sizes, counts and the update rule
 pub mod layers; // preset < file < --set
+pub mod aliases; // words of other trainers
 
 use crate::error::{Error, Result};
 use data::DataConfig;
@@ -25,11 +27,12 @@ use lora::LoraConfig;
 use model::ModelConfig;
 use reward::{RewardConfig, RewardKind};
 use rollout::{GrpoConfig, PpoConfig, RolloutConfig};
+use schedule::ScheduleConfig;
 use serde::{Deserialize, Serialize};
 use sft::SftConfig;
 use std::path::Path;
 use task::TaskConfig;
-use train::{LogConfig, LossReduction, OptimizerConfig, ScheduleConfig, TrainConfig};
+use train::{LogConfig, LossReduction, OptimizerConfig, TrainConfig};
 
 /// The whole configuration of a run, one field a TOML section.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

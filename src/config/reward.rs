@@ -1,7 +1,10 @@
 //! How completions are judged: `[reward]` in TOML.
 
 use crate::error::{Error, Result};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 
 /// A function that judges completions.
@@ -76,7 +79,8 @@ pub struct RewardConfig {
     pub length_slope: usize,
     /// The regular expression of `format`; `^` and `$` are the ends of the completion.
     pub pattern: Option<String>,
-    /// The program of `command` and its arguments.
+    /// The program of `command` and its arguments: a list, or one text that is split at spaces as a shell does.
+    #[serde(deserialize_with = "words")]
     pub command: Vec<String>,
     /// Seconds in which it has to judge a batch; default 60.
     pub timeout: f64,
@@ -85,6 +89,29 @@ pub struct RewardConfig {
     /// The reward model of `model`: a run folder of `hadal reward`, or a checkpoint of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
+}
+
+/// A list of words, or a text that is one.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    struct Words;
+    impl<'de> Visitor<'de> for Words {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a program and its arguments: a list in brackets, or one text in quotes")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Vec<String>, E> {
+            // In paths of Windows a backslash is no escape.
+            let text = if cfg!(windows) { text.replace('\\', "\\\\") } else { text.to_owned() };
+            shlex::split(&text).ok_or_else(|| E::invalid_value(Unexpected::Str(&text), &"closed quotes"))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> std::result::Result<Vec<String>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(list))
+        }
+    }
+    deserializer.deserialize_any(Words)
 }
 
 impl Default for RewardConfig {
@@ -176,6 +203,21 @@ mod tests {
         config.validate().unwrap();
         assert_eq!(toml::from_str::<RewardConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
         RewardConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn a_command_is_a_list_or_a_text_that_is_split_as_a_shell_splits_it() {
+        let read = |value: &str| toml::from_str::<RewardConfig>(&format!("command = {value}"));
+        for value in
+            ["[\"python3\", \"my judge.py\", \"-v\"]", "'python3 \"my judge.py\" -v'", "\"python3 'my judge.py' -v\""]
+        {
+            assert_eq!(read(value).unwrap().command, ["python3", "my judge.py", "-v"], "{value}");
+        }
+        for (value, word) in
+            [("'python3 \"judge.py'", "closed quotes"), ("3", "a program and its arguments"), ("[3]", "string")]
+        {
+            assert!(read(value).unwrap_err().message().contains(word), "{value}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How long, how fast and how precisely to train: `[train]`, `[optimizer]`, `[schedule]` and `[log]`.
+//! How long, how fast and how precisely to train: `[train]`, `[optimizer]` and `[log]`.
 
 use crate::error::{Error, Result};
 use crate::kernels::adamw8bit::is_block;
@@ -267,59 +267,6 @@ impl OptimizerConfig {
         )?;
         let block = self.block_size;
         demand(is_block(block), "optimizer.block_size", block as f64, "a multiple of 4 from 4 to 2048")
-    }
-}
-
-/// Shape of the learning rate after warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum ScheduleKind {
-    /// Half a cosine from the peak to the minimum.
-    #[default]
-    Cosine,
-    /// A straight line from the peak to the minimum.
-    Linear,
-    /// The peak, then a straight line to the minimum over the last `cooldown_steps`: a run that went on at the peak can
-    /// be finished from any of its checkpoints.
-    WarmupStableDecay,
-    /// The peak throughout.
-    Constant,
-}
-
-/// `[schedule]`: the learning rate over the run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScheduleConfig {
-    /// Shape after warm-up: `cosine`, `linear`, `warmup_stable_decay` or `constant`; default `cosine`.
-    pub kind: ScheduleKind,
-    /// w: updates of linear rise; default 100.
-    pub warmup_steps: u64,
-    /// D: update at which the minimum is reached; 0 for `train.steps`; default 0.
-    pub decay_steps: u64,
-    /// Updates of the final fall, for `warmup_stable_decay`; 0 for a tenth of D; default 0.
-    pub cooldown_steps: u64,
-    /// Learning rate at and after D, except for `constant`; default 0.
-    pub min_learning_rate: f64,
-}
-
-impl Default for ScheduleConfig {
-    fn default() -> Self {
-        ScheduleConfig {
-            kind: ScheduleKind::Cosine,
-            warmup_steps: 100,
-            decay_steps: 0,
-            cooldown_steps: 0,
-            min_learning_rate: 0.0,
-        }
-    }
-}
-
-impl ScheduleConfig {
-    /// Refuses a minimum that lies above the peak `learning_rate`.
-    pub fn validate(&self, learning_rate: f64) -> Result<()> {
-        let lowest = self.min_learning_rate;
-        let wanted = "at least 0 and at most optimizer.learning_rate";
-        demand((0.0..=learning_rate).contains(&lowest), "schedule.min_learning_rate", lowest, wanted)
     }
 }
 

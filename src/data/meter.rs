@@ -1,6 +1,7 @@
 //! How far reading the data is: a bar on a terminal, nothing elsewhere.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::terminal::{bar_style, printable};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -13,10 +14,10 @@ impl Meter {
         let terminal = std::io::stderr().is_terminal();
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(bytes), target);
-        let template = "{bar:24.cyan/238} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left: {wide_msg}";
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.set_style(style.progress_chars("━╸━"));
-        bar.set_message(crate::terminal::printable(&format!("{what} {}", path.display())));
+        // Narrow: in 80 columns there is room for everything but the end of a long path.
+        let template = "{bar:12.cyan/238} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left: {wide_msg}";
+        bar.set_style(bar_style(template));
+        bar.set_message(printable(&format!("{what} {}", path.display())));
         Meter(bar)
     }
 

@@ -253,9 +253,7 @@ impl Dataset {
         match &self.source {
             Source::World { .. } => {
                 let (nats, bytes) = self.measured().unwrap_or_default();
-                format!(
-                    "embedded world: endless windows of {length} tokens; a token is {bytes:.2} bytes and {nats:.3} nats"
-                )
+                format!("embedded world, windows of {length} tokens; {bytes:.2} bytes and {nats:.3} nats a token")
             }
             Source::Chats(chats) => chats.describe(),
             Source::Files { train, .. } => {

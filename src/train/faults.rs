@@ -41,7 +41,7 @@ impl Trainer<'_> {
         }
         Err(Error::Device(match most {
             0 => reason,
-            _ => format!("{reason}; given up after train.device_retries={most}; go on with --resume"),
+            _ => format!("{reason}; given up after train.device_retries={most}; go on with: {}", self.again()),
         }))
     }
 

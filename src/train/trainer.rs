@@ -25,7 +25,7 @@ use crate::model::lora::is_adapter;
 use crate::model::program::{FIRST_MICRO_STEP, MICRO_STEP, RESET, UPDATE};
 use crate::plot;
 use crate::stop::{Signal, Stop};
-use crate::terminal::{note, printable};
+use crate::terminal::{note, printable, quoted};
 use crate::tokenizer::Tokenizer;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let lessons = lessons.into();
         let validation = lessons.validation(config)?;
-        let progress = Progress::new(state.step, config.train.steps, config.log.interval);
+        let progress = Progress::new(config.kind(), state.step, config.train.steps, config.log.interval);
         Ok(Trainer {
             validation,
             saved: (state.step > 0).then_some(state.step),
@@ -139,6 +139,10 @@ impl<'a> Trainer<'a> {
     pub fn run(mut self, profile: bool) -> Result<Outcome> {
         let (config, lessons) = (self.config, self.lessons);
         self.check_disk()?;
+        let say = self.progress.voice();
+        let _acknowledging = self.stop.acknowledge(move |signal| {
+            say(&format!("{}: finishing this step and saving; once more ends at once, without", signal.name));
+        });
         loop {
             let outcome = std::thread::scope(|scope| {
                 let steps = self.state.step..config.train.steps;
@@ -222,7 +226,13 @@ impl<'a> Trainer<'a> {
             }
         }
         self.progress.finish();
-        Err(Error::Stopped { signal, step, folder: self.journal.folder().to_owned() })
+        Err(Error::Stopped { signal, step, again: self.again() })
+    }
+
+    /// The command that goes on with the run.
+    pub(super) fn again(&self) -> String {
+        let folder = quoted(&self.journal.folder().to_string_lossy());
+        format!("hadal {} --resume {folder}", self.config.kind().command())
     }
 
     /// One window and its update; does not wait for the device. Leaves a window unfinished if a signal asks to stop.

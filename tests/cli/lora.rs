@@ -40,8 +40,8 @@ fn a_run_of_adapters_goes_on_exactly_and_becomes_a_whole_model_and_a_folder_for_
     assert!(fs::read_to_string(at.path().join("whole/samples/step-4.txt")).unwrap().starts_with("Where?"));
     // Two layers, 32 wide, two heads of 16 + 8 columns of queries and 16 + 16 of keys and values, a latent of 32.
     let pairs = 2 * 4 * ((32 + 48) + (32 + 40) + (32 + 64) + (32 + 32));
-    let told = done.err.lines().find(|line| line.contains("trained: adapters")).expect("a line on adapters");
-    assert!(pairs == 2496 && told.contains(" 2,496, "), "{told}");
+    let told = done.err.lines().find(|line| line.contains("trained in adapters")).expect("a line on adapters");
+    assert!(pairs == 2496 && told.contains(", 2,496 trained"), "{told}");
     succeeds(at.path(), &adapters(&["--steps", "2", "--out", "run"]));
     succeeds(at.path(), &["sft", "--out", "run", "--resume", "--steps", "4", "--backend", "cpu"]);
     assert!(numbers(at.path(), "run") == numbers(at.path(), "whole"));

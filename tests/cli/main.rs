@@ -30,6 +30,7 @@ mod shells; // completions and manual pages
 #[cfg(unix)]
 mod stops; // signals
 mod study; // runs that differ in one thing
+mod terminal; // what a run says
 mod travels; // what goes along with a model from folder to folder
 mod written; // preferences and questions as files
 
@@ -40,7 +41,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Makes a training run one of milliseconds.
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 20] = [
     "--backend",
     "cpu",
     "--set",
@@ -59,6 +60,9 @@ const SMALL: [&str; 18] = [
     "train.eval_batches=2",
     "--set",
     "schedule.warmup_steps=2",
+    // With fixed numbers a run of more steps is the same run, which goes on.
+    "--set",
+    "schedule.decay_steps=600",
 ];
 
 /// What a command did.

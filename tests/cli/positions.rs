@@ -70,7 +70,7 @@ fn a_model_goes_on_at_a_longer_length_with_yarn_and_can_be_stopped_there() {
     for words in [
         "model.max_position_embeddings changes from 32 to 128",
         "model.rope_scaling changes from { type = \"default\" } to { factor = 4.0, orig",
-        "starting from the weights in ",
+        "from the weights in ",
     ] {
         assert!(done.err.contains(words), "{}", done.err);
     }

@@ -36,7 +36,7 @@ fn a_run_leaves_the_files_that_are_promised() {
     let kinds: Vec<(bool, u64)> = rows.iter().map(|row| (matches!(row, Row::Val(_)), row.step())).collect();
     assert_eq!(kinds, [(true, 0), (false, 1), (false, 2), (true, 2)]);
     let log = fs::read_to_string(run.join("log.txt")).unwrap();
-    assert!(log.contains("running on the CPU") && log.contains("step 2: validation loss"), "{log}");
+    assert!(log.contains("training on the CPU") && log.contains("step 2: validation loss"), "{log}");
 }
 
 #[test]
@@ -136,15 +136,21 @@ fn plans_need_no_run() {
     assert!(!done.out.contains("samples") && done.err.contains("gone.json is not there"), "{}", done.err);
     let done = succeeds(at.path(), &["plan", "--vram", "256MiB"]);
     let last = done.out.lines().last().unwrap();
-    assert!(last.starts_with("largest micro-batch within 0.25 GiB: "), "{last}");
+    assert!(last.starts_with("largest micro-batch within 256.0 MiB: "), "{last}");
     assert_eq!(fs::read_dir(at.path()).unwrap().count(), 0);
 }
 
-/// Activations of each policy, in GiB, as `hadal plan` lists them.
+/// Memory in MiB, of the words that name it.
+fn mib(words: &[&str]) -> f64 {
+    let unit = ["KiB", "MiB", "GiB"].iter().position(|unit| words[1].starts_with(unit)).unwrap();
+    words[0].parse::<f64>().unwrap() * 1024_f64.powi(unit as i32 - 1)
+}
+
+/// Activations of each policy, in MiB, as `hadal plan` lists them.
 fn listed(plan: &str) -> Vec<(String, f64)> {
     let (_, after) = plan.split_once("activations by train.recompute").unwrap();
     let lines = after.lines().skip(1).take(3).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    lines.map(|words| (words[0].to_owned(), words[1].parse().unwrap())).collect()
+    lines.map(|words| (words[0].to_owned(), mib(&words[1..]))).collect()
 }
 
 #[test]
@@ -161,7 +167,7 @@ fn auto_recomputes_as_little_as_a_cap_allows_and_the_run_keeps_the_question() {
         let out = plan(&["--set", &set]);
         assert!(out.contains(&format!("recompute: {policy}")), "{out}");
         let line = out.lines().find(|line| line.starts_with("  all ")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0
+        mib(&line.split_whitespace().skip(1).collect::<Vec<_>>())
     };
     let [none, ffn, block] = ["none", "ffn", "block"].map(all);
     assert!(block < ffn && ffn < none, "{none} {ffn} {block}");
@@ -178,10 +184,10 @@ fn auto_recomputes_as_little_as_a_cap_allows_and_the_run_keeps_the_question() {
     let small = succeeds(at.path(), &[&["plan", "tiny"], &sets[..], &quick].concat()).out;
     let capped = listed(&small);
     let line = small.lines().find(|line| line.starts_with("  all ")).unwrap();
-    let total = line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap();
-    let memory = cap(1024.0 * (total - (capped[0].1 - capped[1].1) / 2.0));
+    let total = mib(&line.split_whitespace().skip(1).collect::<Vec<_>>());
+    let memory = cap(total - (capped[0].1 - capped[1].1) / 2.0);
     let done = succeeds(at.path(), &[&base[..], &[memory.as_str()], &sets, &quick].concat());
-    assert!(done.err.contains("recompute: ffn, "), "{}", done.err);
+    assert!(done.err.contains(" planned; recomputes ffn; "), "{}", done.err);
     let kept = fs::read_to_string(at.path().join("run/config.toml")).unwrap();
     assert!(kept.contains("recompute = \"auto\""), "{kept}");
 }

@@ -107,7 +107,7 @@ fn a_reward_model_says_of_answers_what_it_said_in_its_own_validation() {
 #[test]
 fn answers_are_judged_by_a_reward_model_and_folders_that_are_none_are_refused() {
     let at = judged();
-    let done = succeeds(at.path(), &grpo("reward.model=judge", &["--out", "run"]));
+    let done = succeeds(at.path(), &grpo("reward.model=judge", &["--out", "run", "-v"]));
     assert!(done.err.contains("reward model, beside"), "{}", done.err);
     let said = validated(&at.path().join("run"));
     assert!(said["rewards/model/mean"] != 0.0 && said["rewards/length/mean"] > 0.0, "{said:?}");
@@ -153,7 +153,7 @@ fn a_plan_counts_it(at: &Path) {
     let beside = |plan: &str| plan.matches("reward model, beside").count();
     assert!(beside(&with) == 2 && with.lines().last().unwrap().contains(" beside, and "), "{with}");
     let done = hadal(at, &["plan", "run/config.toml", "--vram", "8MiB"]);
-    assert!(done.code == 3 && done.err.contains(" beside of 0.01"), "{}", done.err);
+    assert!(done.code == 3 && done.err.contains(" beside of 8.00 MiB"), "{}", done.err);
     // Planned where its files are not.
     let done = succeeds(at, &["plan", "run/config.toml", "--set", "reward.model=gone"]);
     assert!(

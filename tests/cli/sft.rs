@@ -32,8 +32,11 @@ fn write(at: &Path, name: &str, lines: &[String]) {
 pub fn sft(data: &str, more: &[&str]) -> Vec<String> {
     let run = shared().join("run");
     let own = ["sft", "--backend", "cpu", "--model", &run.to_string_lossy(), "--data", data].map(str::to_owned);
-    let set = ["train.micro_batch=2", "train.sequence_length=48", "train.eval_batches=2", "schedule.warmup_steps=2"];
-    let set = set.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);
+    let set = ["train.micro_batch=2", "train.sequence_length=48", "train.eval_batches=2"];
+    let set = set
+        .iter()
+        .chain(&["schedule.warmup_steps=2", "schedule.decay_steps=2400"])
+        .flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);
     own.into_iter().chain(set).chain(more.iter().map(|more| (*more).to_owned())).collect()
 }
 

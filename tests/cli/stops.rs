@@ -66,6 +66,7 @@ fn stopped_again_and_again(at: &Path, most: u64) -> u64 {
         let last = *train_steps(&rows(at, "run")).last().unwrap();
         assert!(said.contains(&format!("after step {last}, which is saved; go on with")), "{said}");
         assert!(!said.contains("error:"), "{said}");
+        assert!(said.ends_with("\n    hadal train --resume run --backend cpu\n"), "{said}");
         let latest = fs::read_to_string(at.join("run/checkpoints/latest")).unwrap();
         assert_eq!(latest.trim(), format!("step-{last:08}"), "a finished update is not in the checkpoint");
         stops += 1;

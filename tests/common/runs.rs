@@ -86,6 +86,7 @@ fn small(name: Option<&str>, steps: u64, more: &[&str]) -> Config {
         "train.keep=0",
         "train.sample_interval=0",
         "schedule.warmup_steps=1",
+        "schedule.decay_steps=600", // the same rates, however many steps a run has
         "log.interval=0",
         "log.plot_interval=0",
     ];

@@ -6,7 +6,8 @@ use super::runs::{self, School};
 use super::{devices, lost};
 use hadal::backend::Device;
 use hadal::config::Config;
-use hadal::config::train::{OnNonFinite, ScheduleKind};
+use hadal::config::schedule::{ScheduleKind, Warmup};
+use hadal::config::train::OnNonFinite;
 use hadal::error::Result;
 use hadal::train::journal::{Journal, read_rows};
 use hadal::train::lessons::Lessons;
@@ -99,7 +100,7 @@ fn updates_that_are_not_finite_amid_a_batch_are_skipped_and_gone_back_from() {
     config.grpo = Some(Default::default());
     (config.train.on_non_finite, config.train.non_finite_limit) = (OnNonFinite::RollBack, 2);
     config.train.checkpoint_interval = 2;
-    (config.schedule.kind, config.schedule.warmup_steps) = (ScheduleKind::Constant, STEPS);
+    (config.schedule.kind, config.schedule.warmup_steps) = (ScheduleKind::Constant, Warmup::Steps(STEPS));
     let (peak, run) = (config.optimizer.learning_rate, |name: &str| folder.path().join(name));
     let train = |config: &Config, name: &str| {
         train(config, &mut Sick { config, limit: 0.6 * peak as f32 }, &run(name), &|| ()).unwrap();

@@ -5,6 +5,7 @@ use super::hooked::{Call, Hook, Hooked};
 use super::{common, runs};
 use hadal::backend::Device;
 use hadal::config::Config;
+use hadal::config::schedule::{ScheduleKind, Warmup};
 use hadal::config::train::OnNonFinite;
 use hadal::data::batch::Batch;
 use hadal::error::Result;
@@ -358,7 +359,7 @@ fn a_roll_back_goes_on_from_the_newest_checkpoint_at_a_lower_rate_which_outlives
     let mut config = config();
     (config.train.on_non_finite, config.train.non_finite_limit) = (OnNonFinite::RollBack, 3);
     (config.train.checkpoint_interval, config.train.eval_interval) = (2, 0);
-    (config.schedule.kind, config.schedule.warmup_steps) = (hadal::config::train::ScheduleKind::Constant, 4);
+    (config.schedule.kind, config.schedule.warmup_steps) = (ScheduleKind::Constant, Warmup::Steps(4));
     let peak = config.optimizer.learning_rate;
     // The fifth update, at the peak, is the first that is bad; the seventh brings the run back to the sixth.
     train(&config, 0.9 * peak as f32, &run).unwrap();

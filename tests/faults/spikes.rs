@@ -20,7 +20,7 @@ fn config(steps: u64) -> Config {
     config.optimizer.learning_rate = 1e-6; // the losses scatter and do not fall
     (config.train.micro_batch, config.train.accumulation) = (1, 1);
     (config.train.eval_interval, config.train.checkpoint_interval) = (0, 70);
-    config.schedule.kind = hadal::config::train::ScheduleKind::Constant;
+    config.schedule.kind = hadal::config::schedule::ScheduleKind::Constant;
     config
 }
 
@@ -119,8 +119,8 @@ fn a_validation_loss_that_is_no_number_is_never_the_best() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = runs::config(4);
     (config.optimizer.learning_rate, config.optimizer.weight_decay) = (1e9, 0.0);
-    config.schedule.kind = hadal::config::train::ScheduleKind::Constant;
-    (config.schedule.warmup_steps, config.train.non_finite_limit) = (0, 1000);
+    config.schedule.kind = hadal::config::schedule::ScheduleKind::Constant;
+    (config.schedule.warmup_steps, config.train.non_finite_limit) = (hadal::config::schedule::Warmup::Steps(0), 1000);
     let rows = runs::train(&config, &runs::cpu(), &runs::text(&config), &folder.path().join("run"), Start::Fresh);
     let val = |row: &Row| if let Row::Val(row) = row { Some(row.loss) } else { None };
     assert!(rows.iter().filter_map(val).any(f64::is_nan), "{rows:?}");

@@ -35,7 +35,14 @@ fn model() -> &'static Path {
             "--set",
             "train.sequence_length=32",
         ]);
-        command.args(["--set", "train.eval_batches=1", "--set", "schedule.warmup_steps=1"]);
+        command.args([
+            "--set",
+            "train.eval_batches=1",
+            "--set",
+            "schedule.warmup_steps=1",
+            "--set",
+            "schedule.decay_steps=600",
+        ]);
         for size in sizes {
             command.args(["--set", &format!("model.{size}")]);
         }
