@@ -89,7 +89,7 @@ enum Command {
     ///
     /// Proximal policy optimisation; without data, on the embedded world's questions.
     Ppo(stage::StageArgs),
-    /// Train a model through several stages, and draw them in one picture
+    /// Train a model through several stages, drawn in one picture
     ///
     /// From pretraining to rewards.
     Pipeline(pipeline::PipelineArgs),

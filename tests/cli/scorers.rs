@@ -107,7 +107,7 @@ fn a_reward_model_says_of_answers_what_it_said_in_its_own_validation() {
 #[test]
 fn answers_are_judged_by_a_reward_model_and_folders_that_are_none_are_refused() {
     let at = judged();
-    let done = succeeds(at.path(), &grpo("reward.model=judge", &["--out", "run"]));
+    let done = succeeds(at.path(), &grpo("reward.model=judge", &["--out", "run", "-v"]));
     assert!(done.err.contains("reward model, beside"), "{}", done.err);
     let said = validated(&at.path().join("run"));
     assert!(said["rewards/model/mean"] != 0.0 && said["rewards/length/mean"] > 0.0, "{said:?}");

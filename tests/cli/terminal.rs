@@ -22,10 +22,10 @@ fn the_head_has_six_lines_which_fit_80_columns_and_the_tables_are_for_those_who_
     assert!(!done.err.contains("embedding and head"), "{}", done.err);
     let log = fs::read_to_string(at.path().join("run/log.txt")).unwrap();
     assert!(log.starts_with(&head.join("\n")) && log.contains("embedding and head"), "{log}");
-    let sft = ["sft", "--model", "run", "--steps", "1", "--out", "sft", "-v"];
-    let done = succeeds(at.path(), &[&sft[..], &SMALL].concat());
+    let more = ["train", "--model", "run", "--steps", "3", "--out", "more", "-v"];
+    let done = succeeds(at.path(), &[&more[..], &SMALL].concat());
     assert!(done.err.contains("embedding and head") && done.err.contains("from the weights in"), "{}", done.err);
-    assert!(self::head(&done.err)[5].starts_with("run folder: sft"), "{}", done.err);
+    assert!(self::head(&done.err)[5].starts_with("run folder: more"), "{}", done.err);
 }
 
 /// The commands in what was said, without the program's name.
@@ -149,7 +149,10 @@ fn a_plan_is_made_of_a_run_folder_or_for_a_model_and_names_what_would_fit() {
     let run = run.to_str().unwrap();
     let parameters = |out: &str| out.lines().find(|line| line.starts_with("  total ")).unwrap().to_owned();
     let of_run = parameters(&succeeds(at.path(), &["plan", run]).out);
-    assert_eq!(parameters(&succeeds(at.path(), &["plan", "sft", "--model", run]).out), of_run);
+    assert_eq!(
+        parameters(&succeeds(at.path(), &["plan", "sft", "--model", run, "--set", "train.sequence_length=64"]).out),
+        of_run
+    );
     assert_ne!(parameters(&succeeds(at.path(), &["plan"]).out), of_run);
     fs::write(at.path().join("text.txt"), "words").unwrap();
     let bytes = succeeds(at.path(), &["plan", "--data", "text.txt"]).out;
