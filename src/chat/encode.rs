@@ -95,6 +95,11 @@ impl Encoder {
         generated.strip_prefix(self.lead.as_str()).unwrap_or(generated)
     }
 
+    /// What the template writes between its prompt and an answer, which a model generates as well.
+    pub fn lead(&self) -> &str {
+        &self.lead
+    }
+
     /// Tokens that a model generates to say `text`, the one that ends it included.
     pub fn length_of(&self, text: &str) -> usize {
         self.tokenizer().encode(&format!("{}{text}", self.lead)).len() + 1

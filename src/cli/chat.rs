@@ -295,7 +295,7 @@ impl Talk {
         let taken = prompt.len();
         let sampling = self.sampling.of_sequence(&prompt, self.answers);
         self.answers += 1;
-        let mut answer = Printed::new(&self.tokenizer, &prompt);
+        let mut answer = Printed::new(Text::new(&self.tokenizer, &prompt, &[]).after(self.encoder.lead()));
         let stop = self.ends.clone();
         let begin = Instant::now();
         let number = self.generator.submit(Request { prompt, max_tokens: self.most, stop, sampling })?;
@@ -317,7 +317,7 @@ impl Talk {
         if finish == Some(Finish::Length) && taken + tokens >= capacity {
             note(format_args!("all {capacity} tokens of the context are full; /reset begins a new conversation"));
         }
-        Ok(self.encoder.said(&said).to_owned())
+        Ok(said)
     }
 }
 
@@ -332,8 +332,8 @@ struct Printed {
 }
 
 impl Printed {
-    fn new(tokenizer: &Tokenizer, prompt: &[u32]) -> Printed {
-        let (text, escaped) = (Text::new(tokenizer, prompt, &[]), std::io::stdout().is_terminal());
+    fn new(text: Text) -> Printed {
+        let escaped = std::io::stdout().is_terminal();
         Printed { text, said: String::new(), tokens: 0, finish: None, escaped }
     }
 

@@ -17,6 +17,10 @@ pub struct Text {
     hidden: Vec<Range<usize>>,
     /// Whether there is no text yet, in the prompt either.
     begins: bool,
+    /// What is left out where the answer begins with it; none as soon as that is known.
+    lead: Option<String>,
+    /// Perhaps the beginning of the lead.
+    led: String,
     stopped: bool,
 }
 
@@ -31,8 +35,16 @@ impl Text {
             held: String::new(),
             hidden: Vec::new(),
             begins: tokenizer.byte_count(prompt) == 0,
+            lead: None,
+            led: String::new(),
             stopped: false,
         }
+    }
+
+    /// The same without `lead` where the answer begins with it: a chat template may write text between its prompt and
+    /// what the assistant says, which a model generates as well.
+    pub fn after(self, lead: &str) -> Text {
+        Text { lead: Some(lead.to_owned()).filter(|lead| !lead.is_empty()), ..self }
     }
 
     /// Whether one of the stops has come.
@@ -86,7 +98,9 @@ impl Text {
         if !std::mem::take(&mut self.bytes).is_empty() && !self.stopped {
             self.held.push(char::REPLACEMENT_CHARACTER);
         }
-        self.shown(self.held.len())
+        let rest = self.shown(self.held.len());
+        self.lead = None;
+        std::mem::take(&mut self.led) + &rest
     }
 
     /// What of the text is not, and will not be, part of a stop.
@@ -131,7 +145,20 @@ impl Text {
         shown.push_str(&self.held[at..end]);
         self.hidden.retain(|name| !name.is_empty());
         self.held.drain(..end);
-        shown
+        self.without_lead(shown)
+    }
+
+    /// What of `shown` may be shown as long as it is not known whether the answer begins with the lead.
+    fn without_lead(&mut self, shown: String) -> String {
+        let Some(lead) = &self.lead else { return shown };
+        self.led.push_str(&shown);
+        if lead.starts_with(self.led.as_str()) && lead.len() > self.led.len() {
+            return String::new();
+        }
+        let text = std::mem::take(&mut self.led);
+        let said = text.strip_prefix(lead.as_str()).unwrap_or(&text).to_owned();
+        self.lead = None;
+        said
     }
 }
 
@@ -189,6 +216,20 @@ mod tests {
         }
         let (parts, _) = bytes(&["END"], b"aE");
         assert_eq!(parts, ["a", "", "E"], "what may begin a stop waits");
+    }
+
+    #[test]
+    fn what_a_template_writes_before_an_answer_is_left_out_where_the_answer_begins_with_it() {
+        let tokenizer = Tokenizer::load("byte").unwrap();
+        let cases =
+            [(" ", " hi"), ("", " hi"), ("\n\n", "\n\nhi"), ("\n\n", "\nhi"), ("ab", "a"), ("ab", "ab"), (" ", "  hi")];
+        let expected = ["hi", " hi", "hi", "\nhi", "a", "", " hi"];
+        for ((lead, text), expected) in cases.into_iter().zip(expected) {
+            let mut shown = Text::new(&tokenizer, &[], &["END".to_owned()]).after(lead);
+            let mut said: String = text.bytes().map(|byte| shown.push(u32::from(byte))).collect();
+            said += &shown.finish();
+            assert_eq!(said, expected, "{lead:?} before {text:?}");
+        }
     }
 
     #[test]

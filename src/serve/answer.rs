@@ -39,7 +39,7 @@ pub struct Answer {
 /// What `ask` is answered with, before anything is drawn.
 pub fn choices(ask: &Ask, served: &Served) -> Vec<Choice> {
     let choice = |request: &Request| {
-        let text = Text::new(&served.tokenizer, &request.prompt, &ask.stops);
+        let text = Text::new(&served.tokenizer, &request.prompt, &ask.stops).after(&ask.lead);
         Choice { text, said: String::new(), tokens: 0, finish: None }
     };
     ask.requests.iter().map(choice).collect()

@@ -35,6 +35,8 @@ pub struct Ask {
     pub requests: Vec<Request>,
     /// Tokens of the prompts, each counted once.
     pub prompt_tokens: usize,
+    /// What the chat template writes between its prompt and an answer: generated, and no part of the answer.
+    pub lead: String,
     /// Texts that end an answer.
     pub stops: Vec<String>,
     /// Whether tokens are sent as they come.
@@ -48,9 +50,12 @@ impl Ask {
     pub fn read(kind: Kind, body: &[u8], served: &Served, most: usize) -> Result<Ask, Refusal> {
         let mut fields = Fields::read(body)?;
         check_model(&mut fields, served)?;
-        let prompts = match kind {
-            Kind::Completion => prompts(&mut fields, served)?,
-            Kind::Chat => vec![chat(&mut fields, served)?],
+        let (prompts, lead) = match kind {
+            Kind::Completion => (prompts(&mut fields, served)?, String::new()),
+            Kind::Chat => {
+                let (prompt, lead) = chat(&mut fields, served)?;
+                (vec![prompt], lead)
+            }
         };
         let sampling = sampling(&mut fields)?;
         let max_tokens = max_tokens(&mut fields, kind)?.unwrap_or(served.capacity);
@@ -70,6 +75,7 @@ impl Ask {
             kind,
             requests: Request::all(&prompts, n, (max_tokens, &served.ends), &sampling),
             prompt_tokens: prompts.iter().map(Vec::len).sum(),
+            lead,
             stops,
             stream,
             usage,

@@ -10,7 +10,8 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 /// The tokens of `messages`: up to where the assistant answers; where the last message is its own, that is continued.
-pub(super) fn chat(fields: &mut Fields, served: &Served) -> Result<Vec<u32>, Refusal> {
+/// And the text that the model generates before what it says.
+pub(super) fn chat(fields: &mut Fields, served: &Served) -> Result<(Vec<u32>, String), Refusal> {
     let encoder = served.encoder.as_ref().map_err(|reason| {
         let message = format!("the model cannot chat: {reason}");
         Refusal::new(StatusCode::BAD_REQUEST, "model_cannot_chat", message)
@@ -31,7 +32,8 @@ pub(super) fn chat(fields: &mut Fields, served: &Served) -> Result<Vec<u32>, Ref
     let refuse = |reason| Refusal::field("messages", format_args!("cannot be written: the chat template {reason}"));
     let prompt = encoder.prompt(&turns).map_err(refuse)?;
     fits("messages", &prompt, served)?;
-    Ok(prompt)
+    let lead = if goes_on { "" } else { encoder.lead() };
+    Ok((prompt, lead.to_owned()))
 }
 
 /// A message; its content is a text, or a list of parts of text. What else a server says in a message of the assistant
