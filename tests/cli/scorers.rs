@@ -116,7 +116,7 @@ fn answers_are_judged_by_a_reward_model_and_folders_that_are_none_are_refused() 
     // The checkpoint is named from anywhere, so that the run goes on after the reward model has learnt more.
     let config = Config::resolve(at.path().join("run/config.toml").to_str(), &[]).unwrap();
     assert_eq!(config.reward.unwrap().model, Some(checkpoint(at.path(), "judge")));
-    let resumed = ["grpo", "--out", "run", "--resume", "--steps", "2", "--backend", "cpu"];
+    let resumed = ["grpo", "--resume", "run", "--steps", "2", "--allow-changes", "--backend", "cpu"];
     succeeds(at.path(), &resumed);
     a_plan_counts_it(at.path());
     // A model that writes; none at all; another vocabulary; fewer positions; a plan without room for it.
