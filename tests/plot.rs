@@ -309,7 +309,7 @@ fn the_picture_in_a_run_folder_decodes_and_replaces_the_old_one() {
     assert_eq!((run.name.as_str(), run.train.len(), run.val.len()), ("first", 20, 1));
     assert_eq!(decoded, render(&[run], &PlotOptions { entropy: Some(1.0), ..PlotOptions::default() }));
     let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 6, "no temporary file is left: {names:?}");
+    assert_eq!(names.len(), 7, "no temporary file is left: {names:?}");
 
     let both = parent.path().join("both.png");
     let named = ["one", "two"].map(|name| (name.to_owned(), &folder));

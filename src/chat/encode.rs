@@ -187,13 +187,27 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn prompt(&self, turns: &[Turn]) -> std::result::Result<Vec<u32>, String> {
-        let goes_on = turns.last().is_some_and(|turn| turn.role == Role::Assistant);
-        let mut written = self.template.write(turns, !goes_on)?;
-        if let (true, Some((_, last))) = (goes_on, written.contents.last()) {
+        if turns.last().is_none_or(|turn| turn.role != Role::Assistant) {
+            return self.generation_prompt(turns);
+        }
+        let mut written = self.template.write(turns, false)?;
+        if let Some((_, last)) = written.contents.last() {
             written.text.truncate(last.end); // what ends the message
         }
-        let placed = self.marked.encode(&written.text, &plain(&written), &[]);
-        Ok(placed.into_iter().map(|one| one.id).collect())
+        Ok(self.ids(&written))
+    }
+
+    /// The tokens of a conversation and of the generation prompt behind it, whoever spoke last.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn generation_prompt(&self, turns: &[Turn]) -> std::result::Result<Vec<u32>, String> {
+        Ok(self.ids(&self.template.write(turns, true)?))
+    }
+
+    fn ids(&self, written: &Written) -> Vec<u32> {
+        let placed = self.marked.encode(&written.text, &plain(written), &[]);
+        placed.into_iter().map(|one| one.id).collect()
     }
 
     /// Cuts a conversation on the right to `most` tokens. By the seed's mask an answer that is cut does not count.

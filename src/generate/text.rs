@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn only_whole_characters_come_and_together_they_are_the_whole_text() {
         let texts: [&[u8]; 6] =
-            ["Grüße ✓ 🐟".as_bytes(), b"\xf0\x9f", b"a\xff\xe2\x28\xa1b", b"\xe2\x9c", b"", b"\xc3\xc3\xa9"];
+            ["Grüße ✓ 🐟".as_bytes(), b"\xf0\x9f", b"a\xfe\xe2\x28\xa1b", b"\xe2\x9c", b"", b"\xc3\xc3\xa9"];
         for text in texts {
             let (parts, _) = bytes(&[], text);
             assert_eq!(parts.concat(), String::from_utf8_lossy(text));

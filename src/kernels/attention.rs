@@ -278,7 +278,7 @@ pub(super) fn input_cases() -> Vec<(Params, Case)> {
         let starts = (0..batch * length).map(|t| if t % length >= start(t / length) { start(t / length) } else { 0 });
         (p, input_case(name, &p, starts.collect()))
     };
-    shapes.into_iter().map(case).chain(packed_cases()).collect()
+    packed_cases().into_iter().chain(shapes.into_iter().map(case)).collect()
 }
 
 /// The bindings of a backward kernel as its reference takes them.

@@ -92,8 +92,14 @@ pub fn numbers(at: &Path, run: &str, step: u64) -> [Numbers; 2] {
 
 /// The latest checkpoint of a run, byte for byte.
 pub fn end(at: &Path, run: &str) -> Vec<Vec<u8>> {
+    end_without(at, run, &[])
+}
+
+/// The same without the files of these names.
+pub fn end_without(at: &Path, run: &str, left_out: &[&str]) -> Vec<Vec<u8>> {
     let folder = checkpoint(at, run);
     let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| !left_out.iter().any(|name| path.ends_with(name)));
     names.sort();
     names.iter().map(|path| fs::read(path).unwrap()).collect()
 }

@@ -263,7 +263,7 @@ pub static BUGS: &[ShaderBug] = &[
     )
     .shared("attention")
     .seen_by("narrow heads, dropout, a late document"),
-    bug("every head drops the same", "attention_backward_kv", "(at.number * p.length + query)", "(query)")
+    bug("every head drops the same", "attention_backward_kv", "at.number * p.length + query);", "query);")
         .shared("attention"),
     bug(
         "rope columns of queries end one early",

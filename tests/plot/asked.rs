@@ -74,7 +74,7 @@ fn what_is_known_of_a_run_stands_behind_its_name() {
     draw_runs(&[("a <run>".to_owned(), &folder)], &PlotOptions::default(), &picture).unwrap();
     let text = std::fs::read_to_string(&picture).unwrap();
     assert!(text.starts_with("<svg ") && text.contains(">a &lt;run&gt;</text>"), "{text}");
-    assert!(text.contains(">895k parameters, the embedded world, 1.23M tokens</text>"), "{text}");
+    assert!(text.contains(">764k parameters, the embedded world, 1.23M tokens</text>"), "{text}");
     assert!(read_stamped(&folder).unwrap()[0].elapsed >= 0.0);
     // Without a configuration there is a picture all the same.
     std::fs::write(folder.join("config.toml"), "nonsense").unwrap();

@@ -82,7 +82,7 @@ fn ids_and_masks_of_all_forms_and_vocabularies_are_those_of_transformers() {
                 let turns = golden.turns(*conversation);
                 let encoded = encoder.encode(&turns).unwrap();
                 let marked = form.starts_with("marked");
-                let prompt = (!marked).then(|| encoder.prompt(&turns).unwrap());
+                let prompt = (!marked).then(|| encoder.generation_prompt(&turns).unwrap());
                 if *conversation == FORGED {
                     table.forged += 2;
                     assert!(encoded.ids != *ids && prompt.as_ref() != Some(other), "{at}");
