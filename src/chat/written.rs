@@ -167,7 +167,7 @@ mod tests {
         let written = skeleton.fit(&turns, &real(" a ", "b", " c ")).unwrap();
         assert_eq!(written.text, "< a >  c , b.");
         assert_eq!(written.contents, [(0, 1..4), (2, 6..9), (1, 11..12)]);
-        assert_eq!(written.generated, [9..12]);
+        assert_eq!(written.generated, std::slice::from_ref(&(9..12)));
         assert_eq!(skeleton.fit(&turns, &real(" a ", "B", "c")), Err(1));
         assert_eq!(skeleton.fit(&turns, &real(" a ", "b\n", "d")), Err(2));
         for (text, words) in [("", "does not give"), ("0 1 2", "does not give"), ("0 1 2 1", "more than once")] {

@@ -78,7 +78,7 @@ fn evaluate(args: &EvalArgs, folder: &Path) -> Result<()> {
     let (data, seed) = source(args, run.as_ref())?;
     let sft = run.as_ref().and_then(|run| run.sft.as_ref());
     let dataset = match sft {
-        Some(sft) => Dataset::of_chats(&data, sft, exam::encoder(sft, &tokenizer, &folder)?, length, seed)?,
+        Some(sft) => Dataset::of_chats(&data, sft, exam::encoder(sft, &tokenizer, folder)?, length, seed)?,
         None => Dataset::open(&data, &tokenizer, length, seed)?,
     };
     let whole = !args.data.is_empty();

@@ -7,6 +7,9 @@ use hadal::data::record::{Role, Turn};
 use hadal::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 
+/// Vocabulary, form, conversation, ids, and the ids of the prompt or the mask.
+type Cell = (String, String, usize, Vec<u32>, Vec<u32>);
+
 /// What `tests/golden/make_forms.py` wrote.
 #[derive(serde::Deserialize)]
 struct Golden {
@@ -14,7 +17,7 @@ struct Golden {
     conversations: Vec<Vec<(String, String)>>,
     /// Vocabulary, form, conversation, its ids, and those of the prompt that asks for an answer to it; of forms that
     /// mark what is generated, the mask in place of the prompt.
-    cells: Vec<(String, String, usize, Vec<u32>, Vec<u32>)>,
+    cells: Vec<Cell>,
 }
 
 impl Golden {
