@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerFast
 HERE = Path(__file__).resolve().parent / "chat"
 TEXTS = [
     "the cat sat on the mat and the dog ran to the house", "hello world, how are you today?", "I am well, thank you.",
-    "User: hello there\n\nAssistant: hi", "### Instruction:\nWhat is it?\n\n### Response:\nIt is.", "[INST] hello [/INST]",
+    "User: hello there\n\nAssistant: hi",
+    "### Instruction:\nWhat is it?\n\n### Response:\nIt is.", "[INST] hello [/INST]",
     "user\nassistant\nsystem\nmodel\n", "One morning a bird sang; the river was cold.", "numbers 1 2 3 42\n\n",
 ] * 9
 SPECIAL = [
@@ -175,9 +176,11 @@ CONVERSATIONS = [
     [("system", "You are the cat."), ("user", "How are you today?"), ("assistant", "I am well, thank you.")],
     [("user", "the cat"), ("assistant", "sat on the mat"), ("user", "the dog"), ("assistant", "ran to the house"),
      ("user", "One morning")],
-    [("system", "numbers 1 2 3"), ("user", " what is 42?\n"), ("assistant", "a na\u00efve caf\u00e9 \U0001f431"), ("user", "the\n\nriver "),
+    [("system", "numbers 1 2 3"), ("user", " what is 42?\n"), ("assistant", "a na\u00efve caf\u00e9 \U0001f431"),
+     ("user", "the\n\nriver "),
      ("assistant", "was cold.\n")],
-    [("user", "say </s> or <|im_end|> or <|user|> or <\uff5cUser\uff5c>"), ("assistant", "no <|im_start|>"), ("user", "<s>")],
+    [("user", "say </s> or <|im_end|> or <|user|> or <\uff5cUser\uff5c>"), ("assistant", "no <|im_start|>"),
+     ("user", "<s>")],
 ]
 
 
@@ -190,7 +193,9 @@ def vocabulary(kind):
             split = pre_tokenizers.Split(Regex(LINES), "isolated")
             t.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False, initial_alphabet=alphabet)
+        trainer = trainers.BpeTrainer(
+            vocab_size=420, special_tokens=special, show_progress=False, initial_alphabet=alphabet
+        )
         t.train_from_iterator(TEXTS, trainer)
     else:
         t = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))

@@ -36,7 +36,8 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 def questions(hadal, at, count):
     """Stories and questions on them, the first of each of the world's chats."""
     chats = at / "chats.jsonl"
-    subprocess.run([hadal, "data", "world", "--kind", "chat", "--stories", "60", "--seed", "5", "--out", chats], check=True)
+    wanted = ["--kind", "chat", "--stories", "60", "--seed", "5", "--out", chats]
+    subprocess.run([hadal, "data", "world", *wanted], check=True)
     found = []
     for line in chats.read_text().splitlines():
         first, second = json.loads(line)["messages"][:2]
@@ -76,7 +77,8 @@ def main():
         address = next("http" + line.strip().rsplit(" http", 1)[1] for line in server.stderr if " listens on " in line)
         shared = f"model=m,tokenizer={at / 'hf'},tokenizer_backend=huggingface,max_length=256,num_concurrent=4"
         texts = answers(at, "local-completions", f"{shared},base_url={address}/completions", False)
-        chats = answers(at, "local-chat-completions", f"model=m,num_concurrent=4,base_url={address}/chat/completions", True)
+        chat = f"model=m,num_concurrent=4,base_url={address}/chat/completions"
+        chats = answers(at, "local-chat-completions", chat, True)
     finally:
         server.terminate()
     own = f"pretrained={at / 'hf'},dtype=float32,device=cpu"

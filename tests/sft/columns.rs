@@ -131,7 +131,7 @@ fn a_message_of_weight_0_is_read_and_not_learnt() {
 #[test]
 fn what_is_right_is_read_beside_every_shape_that_asks() {
     for line in [
-        r#"{"answer": "42", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "long"}]}"#,
+        r#"{"answer": "42", "messages": [{"role": "user", "content": "Hi"}, {"role":"assistant","content":"long"}]}"#,
         r#"{"prompt": "Hi", "completion": "long", "ground_truth": 42}"#,
         r#"{"instruction": "Hi", "output": "long", "solution": "42"}"#,
         r#"{"prompt": "Hi", "completion": "long", "label": false, "answer": "42"}"#,
