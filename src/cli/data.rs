@@ -25,7 +25,8 @@ pub(super) struct DataArgs {
     /// Files or folders: UTF-8 text, JSON lines (.jsonl) or a list of objects (.json), tokens (.bin, .npy)
     #[arg(required = true)]
     path: Vec<PathBuf>,
-    /// byte, as a run on --data takes it unless its configuration names another; gpt2, cl100k, world, or a tokenizer.json
+    /// byte, as a run on --data takes it unless its configuration names another;
+    /// gpt2, cl100k, world, or a tokenizer.json
     #[arg(long, value_name = "NAME|FILE", default_value = "byte")]
     tokenizer: String,
     /// Key of the text in a JSON line; auto: tell by the first line's keys

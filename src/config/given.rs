@@ -18,7 +18,8 @@ pub struct Given {
     pub file: Vec<String>,
 }
 
-/// The keys that `sets` name, and those that the file `config` sets to another value than the default; none of a preset.
+/// The keys that `sets` name, and those that the file `config` sets to another value than the default; none of a
+/// preset.
 ///
 /// # Errors
 /// If the file cannot be read or is no configuration.

@@ -12,13 +12,13 @@ const FILLED: f64 = 1.0 / 3.0;
 /// Steps from which on a run has a beginning.
 const LONG: usize = 20;
 
-/// For curves that lead from bad to good, each the points of steps and of validations. It holds the smoothed curves, the
-/// validations, the values of `holds`, and the raw values but for the extreme hundredth: these leave the panel rather
+/// For curves that lead from bad to good, each the points of steps and of validations. It holds the smoothed curves,
+/// the validations, the values of `holds`, and the raw values but for the extreme hundredth: these leave the panel rather
 /// than flatten the rest.
 ///
 /// Linear, if what follows the first quarter of the runs fills a third of the panel so; else, as with a fast fall and a
-/// long flat rest, it holds what follows the first 15 % alone. If `losses`, it may also be logarithmic: where the values
-/// span more than two powers of ten, or where the rest fills a third of the panel so.
+/// long flat rest, it holds what follows the first 15 % alone. If `losses`, it may also be logarithmic: where the
+/// values span more than two powers of ten, or where the rest fills a third of the panel so.
 pub(super) fn learning_axis(curves: &[[&[Point]; 2]], holds: &[f64], losses: bool, options: &PlotOptions) -> Axis {
     let after = |share: f64| -> Vec<f64> {
         let mut values = Vec::new();

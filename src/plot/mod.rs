@@ -72,7 +72,8 @@ pub fn draw_run(folder: &Path, entropy: Option<f64>) -> Result<()> {
 
 /// Draws several run folders, each with its name, over each other into the file `path`.
 ///
-/// Errors: a folder's rows are none, or lack what is asked for; the name of `path` ends neither in `.png` nor in `.svg`.
+/// Errors: a folder's rows are none, or lack what is asked for; the name of `path` ends neither in `.png` nor in
+/// `.svg`.
 pub fn draw_runs(folders: &[(String, impl AsRef<Path>)], options: &PlotOptions, path: &Path) -> Result<()> {
     let read = |(name, folder): &(String, _)| -> Result<Run> {
         let folder = AsRef::<Path>::as_ref(folder);

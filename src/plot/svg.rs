@@ -12,7 +12,8 @@ pub fn svg(canvas: &Canvas, title: &str) -> String {
     let (width, height, paper) = (canvas.width, canvas.height, hex(canvas.color));
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" xml:space=\"preserve\" font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\">\n\
+         viewBox=\"0 0 {width} {height}\" xml:space=\"preserve\" \
+         font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\">\n\
          <title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"{paper}\"/>\n",
         escaped(title)
     );

@@ -50,8 +50,8 @@ struct Found {
 }
 
 impl Marked {
-    /// An encoder whose marks are all special tokens of `tokenizer`, and what other added tokens `template` names: files
-    /// such as DeepSeek-V3's do not call the marks of turns special.
+    /// An encoder whose marks are all special tokens of `tokenizer`, and what other added tokens `template` names:
+    /// files such as DeepSeek-V3's do not call the marks of turns special.
     ///
     /// # Errors
     /// If their names are too many to be looked for.
