@@ -2,10 +2,9 @@
 //!
 //! In reading order: [`conversation`] (records as messages), `tags`, `json` and `python` (Jinja2 as transformers sets
 //! it up), `written` (text of which it is known what is a message's), [`template`] (messages as text: ChatML, or a
-//! Jinja
-//! template), [`folder`] (the template of a model's folder), [`encode`] (text as tokens, with the targets that count),
-//! [`pack`] (tokens as rows of a batch), [`preference`] (two answers to a prompt), [`exam`] (what the world's held-out
-//! chats ask).
+//! Jinja template), [`folder`] (the template of a model's folder), [`encode`] (text as tokens, with the targets that
+//! count), [`pack`] (tokens as rows of a batch), [`preference`] (two answers to a prompt), [`exam`] (what the world's
+//! held-out chats ask).
 
 pub mod conversation;
 pub mod encode;

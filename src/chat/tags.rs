@@ -144,59 +144,59 @@ fn expression_after<'t>(out: &mut String, text: &'t str, end: &str) -> &'t str {
             group.end(out);
             return copy(out, rest, rest.len() - closing.len() + end.len());
         }
-        let length = match c {
-            '\'' | '"' => {
-                group.operand(out);
-                string(rest, c)
-            }
-            c if c.is_alphanumeric() || c == '_' => {
-                let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-                if WORDS.contains(&&rest[..length]) {
-                    group.end(out)
-                } else {
-                    group.operand(out)
-                }
-                length
-            }
-            '(' | '[' | '{' => {
-                group.operand(out);
-                groups.push(Group::default());
-                1
-            }
-            ')' | ']' | '}' => {
-                group.end(out);
-                if !outermost {
-                    groups.pop();
-                }
-                1
-            }
-            '%' if group.percent(out) => {
-                rest = &rest[1..];
-                continue;
-            }
-            '*' if rest.starts_with("**") => {
-                group.operator();
-                2
-            }
-            '*' | '/' => {
-                group.close(out);
-                group.operator();
-                1
-            }
-            '-' | '+' => {
-                group.sign(out);
-                1
-            }
-            '.' | '|' => 1,
-            c if c.is_whitespace() => c.len_utf8(),
-            c => {
-                group.end(out);
-                c.len_utf8()
-            }
-        };
+        if c == '%' && group.percent(out) {
+            rest = &rest[1..];
+            continue;
+        }
+        let length = token(out, rest, c, &mut groups);
         rest = copy(out, rest, length);
     }
     rest
+}
+
+/// Tells the innermost of `groups` what token of an expression `rest` begins with, by its first character `c`; gives the
+/// token's bytes.
+fn token(out: &mut String, rest: &str, c: char, groups: &mut Vec<Group>) -> usize {
+    let outermost = groups.len() == 1;
+    let Some(group) = groups.last_mut() else { return rest.len() };
+    match c {
+        '\'' | '"' => {
+            group.operand(out);
+            return string(rest, c);
+        }
+        c if c.is_alphanumeric() || c == '_' => {
+            let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            if WORDS.contains(&&rest[..length]) {
+                group.end(out)
+            } else {
+                group.operand(out)
+            }
+            return length;
+        }
+        '(' | '[' | '{' => {
+            group.operand(out);
+            groups.push(Group::default());
+        }
+        ')' | ']' | '}' => {
+            group.end(out);
+            if !outermost {
+                groups.pop();
+            }
+        }
+        '*' if rest.starts_with("**") => {
+            group.operator();
+            return 2;
+        }
+        '*' | '/' => {
+            group.close(out);
+            group.operator();
+        }
+        '-' | '+' => group.sign(out),
+        '.' | '|' => {}
+        c if c.is_whitespace() => {}
+        _ => group.end(out),
+    }
+    c.len_utf8()
 }
 
 /// Bytes of the string that `text` begins with.

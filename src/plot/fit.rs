@@ -14,8 +14,7 @@ const LONG: usize = 20;
 
 /// For curves that lead from bad to good, each the points of steps and of validations. It holds the smoothed curves,
 /// the validations, the values of `holds`, and the raw values but for the extreme hundredth: these leave the panel
-/// rather
-/// than flatten the rest.
+/// rather than flatten the rest.
 ///
 /// Linear, if what follows the first quarter of the runs fills a third of the panel so; else, as with a fast fall and a
 /// long flat rest, it holds what follows the first 15 % alone. If `losses`, it may also be logarithmic: where the

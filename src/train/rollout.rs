@@ -67,8 +67,7 @@ impl Answer {
 
 impl Rollout {
     /// Refuses what no run leaves behind, and what one with other sizes or another loss did, where a run of `config`
-    /// that
-    /// goes on after `step` updates would learn from it.
+    /// that goes on after `step` updates would learn from it.
     ///
     /// Errors: what is wrong, in words that follow "drawn answers that".
     pub fn check(&self, config: &Config, step: u64) -> Result<(), String> {
