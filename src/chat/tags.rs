@@ -154,8 +154,8 @@ fn expression_after<'t>(out: &mut String, text: &'t str, end: &str) -> &'t str {
     rest
 }
 
-/// Tells the innermost of `groups` what token of an expression `rest` begins with, by its first character `c`; gives the
-/// token's bytes.
+/// Tells the innermost of `groups` what token of an expression `rest` begins with, by its first character `c`; gives
+/// the bytes of that token.
 fn token(out: &mut String, rest: &str, c: char, groups: &mut Vec<Group>) -> usize {
     let outermost = groups.len() == 1;
     let Some(group) = groups.last_mut() else { return rest.len() };

@@ -22,19 +22,21 @@ const LONGEST_PREFIX: usize = 16;
 /// Bytes of an expression, several times the longest published one.
 const LONGEST_PATTERN: usize = 4096;
 
-/// Checks normalizer, pre-tokenizer and decoder, and puts their expressions into the words of the engine that runs
+/// Normalizer, pre-tokenizer and decoder of a file, checked, their expressions in the words of the engine that runs
 /// here.
-pub fn translate(root: &mut Map<String, Value>) -> Result<(), String> {
+pub fn translated(file: &Map<String, Value>) -> Result<Map<String, Value>, String> {
+    let mut parts = Map::new();
     for (key, kinds) in [("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS), ("decoder", DECODERS)] {
-        let mut tree = Tree { key, kinds, parts: 0, replaced: 0 };
-        tree.translate(root.get_mut(key).unwrap_or(&mut Value::Null))?;
+        let mut part = file.get(key).cloned().unwrap_or_default();
+        Tree { key, kinds, parts: 0, replaced: 0 }.translate(&mut part)?;
+        parts.insert(key.to_owned(), part);
     }
-    Ok(())
+    Ok(parts)
 }
 
-/// Has the parts put no mark before a text; false if they put none.
-pub fn unmarked(root: &mut Map<String, Value>) -> bool {
-    let kinds = ["normalizer", "pre_tokenizer"].map(|key| root.get_mut(key).is_some_and(unmark));
+/// Has the parts of a file put no mark before a text; false if they put none.
+pub fn unmarked(parts: &mut Map<String, Value>) -> bool {
+    let kinds = ["normalizer", "pre_tokenizer"].map(|key| parts.get_mut(key).is_some_and(unmark));
     kinds.contains(&true)
 }
 
@@ -144,7 +146,7 @@ mod tests {
     fn parts_that_make_much_of_little_are_refused() {
         let replace = |content: &str| json!({"type": "Replace", "pattern": {"Regex": "."}, "content": content});
         let sequence = |n: usize, part: Value| json!({"type": "Sequence", "normalizers": vec![part; n]});
-        let judge = |part: Value| translate(&mut Map::from_iter([("normalizer".to_owned(), part)]));
+        let judge = |part: Value| translated(&Map::from_iter([("normalizer".to_owned(), part)]));
         assert!(judge(sequence(4, replace("\u{2581}"))).is_ok());
         assert!(judge(sequence(5, replace("\u{2581}"))).unwrap_err().contains("replacements"));
         assert!(judge(sequence(16, json!({"type": "NFC"}))).unwrap_err().contains("parts"));

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::input::{self, one_line, quoted};
 use crate::quiet::quietly;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Largest file read, in bytes: several times the largest published byte-pair vocabulary.
@@ -82,12 +82,9 @@ pub fn parse(json: &str, settings: Settings) -> std::result::Result<Loaded, Stri
     }
     let framing = object.insert("post_processor".into(), Value::Null).unwrap_or_default();
     let byte_level = object.get("decoder").is_some_and(mentions_byte_level);
-    let mut here = object.clone();
-    component::translate(&mut here)?;
-    let mut tokenizer = build(&Value::Object(here.clone()))?;
-    tokenizer.set_encode_special_tokens(true);
-    let mut middle = component::unmarked(&mut here).then(|| build(&Value::Object(here))).transpose()?;
-    middle.iter_mut().for_each(|middle| middle.set_encode_special_tokens(true));
+    let mut parts = component::translated(&object)?;
+    let tokenizer = build(&object, &parts)?;
+    let middle = component::unmarked(&mut parts).then(|| build(&object, &parts)).transpose()?;
     for (id, entry) in tokens.iter().enumerate() {
         if let Some(entry) = entry.as_ref().filter(|e| e.added)
             && tokenizer.token_to_id(&entry.text) != Some(id as u32)
@@ -114,10 +111,16 @@ pub fn parse(json: &str, settings: Settings) -> std::result::Result<Loaded, Stri
     Ok(Loaded { tokenizer, middle, json, byte_level, tokens, eos, begin, settings })
 }
 
-fn build(file: &Value) -> std::result::Result<tokenizers::Tokenizer, String> {
-    quietly(|| tokenizers::Tokenizer::from_bytes(file.to_string()))
+/// The tokenizer of a file with `parts` in the place of its own. Nothing is copied but as text: a vocabulary is large.
+fn build(file: &Map<String, Value>, parts: &Map<String, Value>) -> std::result::Result<tokenizers::Tokenizer, String> {
+    let mut whole: BTreeMap<&String, &Value> = file.iter().collect();
+    whole.extend(parts);
+    let text = serde_json::to_string(&whole).map_err(|e| e.to_string())?;
+    let mut tokenizer = quietly(|| tokenizers::Tokenizer::from_bytes(text))
         .map_err(|panic| format!("cannot be built: {}", one_line(&panic)))?
-        .map_err(|e| format!("cannot be built: {}", one_line(&e)))
+        .map_err(|e| format!("cannot be built: {}", one_line(&e)))?;
+    tokenizer.set_encode_special_tokens(true);
+    Ok(tokenizer)
 }
 
 /// Checks every part of the file and lists its tokens by id.
