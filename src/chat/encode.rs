@@ -5,9 +5,8 @@
 //! message says, so nobody can forge the end of a turn.
 //!
 //! A model learns what it has to generate: all that follows the text of the prompt that asks for an answer, up to the
-//! token that ends it; or what the template itself says is generated. It generates after the tokens of the prompt, so
-//! where these are not the first tokens of the whole (a token would reach over the prompt's end), the text is encoded
-//! in two parts there.
+//! token that ends it; or what the template itself says is generated. It is asked by the tokens of the prompt, and as
+//! in transformers these need not be the first tokens of the whole: [`Encoder::warning`] tells.
 
 use super::template::Template;
 use super::written::Written;
@@ -61,7 +60,7 @@ impl Encoder {
         let probe = [Turn::new(Role::User, "a"), Turn::new(Role::Assistant, "b")];
         let fail = |reason: String| Error::config("sft.chat_template", format!("{}: it {reason}", template.name()));
         let (written, prompts) = template.write_answers(&probe, &[1]).map_err(fail)?;
-        let placed = marked.encode(&written.text, &plain(&written), &[]);
+        let placed = marked.encode(&written.text, &plain(&written));
         let answers = answers(&written, &[1], &prompts);
         let lead = answers.first().map_or("", |answer| &written.text[answer.begin..answer.content.start]).to_owned();
         let after = |one: &&Placed| answers.first().is_some_and(|answer| one.bytes.start >= answer.content.end);
@@ -72,6 +71,25 @@ impl Encoder {
             return Err(Error::config("sft.sft_mask", "is \"seed\", which is for ChatML alone; leave out one of both"));
         }
         Ok(Encoder { template, marked, mask, end, lead })
+    }
+
+    /// What is to be known of how the template meets the vocabulary: that a prompt has other tokens at its end than the
+    /// conversation that goes on from it, so that a model is asked by other tokens than it learns to answer after. So it
+    /// is in transformers, and so it is here.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn warning(&self) -> std::result::Result<Option<String>, String> {
+        let turns = [Turn::new(Role::User, "a"), Turn::new(Role::Assistant, "b")];
+        let [prompt, whole] = [self.template.write(&turns[..1], true)?, self.template.write(&turns, false)?];
+        let same = !whole.text.starts_with(&prompt.text) || self.ids(&whole).starts_with(&self.ids(&prompt));
+        Ok((!same).then(|| {
+            let name = self.template.name();
+            format!(
+                "{name}: with this vocabulary its prompts end in other tokens than a conversation has there, as in \
+                 transformers; the model is asked by other tokens than it learns to answer after"
+            )
+        }))
     }
 
     /// The token that ends an answer.
@@ -122,7 +140,7 @@ impl Encoder {
         let numbers: Vec<usize> = (first..turns.len()).filter(|&i| counts(&turns[i])).collect();
         let (written, prompts) = self.template.write_answers(turns, &numbers)?;
         let answers = answers(&written, &numbers, &prompts);
-        let placed = self.place(&written, &answers);
+        let placed = self.marked.encode(&written.text, &plain(&written));
         let mut counted = vec![false; placed.len()];
         let mut count = |bytes: &Range<usize>, whole: bool| {
             let from = placed.partition_point(|one| one.bytes.end < bytes.start);
@@ -161,26 +179,6 @@ impl Encoder {
         end.map_or(answer.content.end, |one| one.bytes.end)
     }
 
-    /// The tokens of a conversation in which each answer follows the tokens that the prompt for it has.
-    fn place(&self, written: &Written, answers: &[Answer]) -> Vec<Placed> {
-        let plain = plain(written);
-        let whole = self.marked.encode(&written.text, &plain, &[]);
-        let mut cuts: Vec<usize> = answers.iter().map(|answer| answer.begin).collect();
-        cuts.dedup();
-        if cuts.is_empty() {
-            return whole;
-        }
-        let parts = self.marked.encode(&written.text, &plain, &cuts);
-        // The tokens before a cut, back to the special token before it: what stands behind those is the same in both.
-        let before = |placed: &[Placed], cut: usize| -> Vec<u32> {
-            let end = placed.partition_point(|one| one.bytes.start < cut);
-            let back = placed[..end].iter().rev().take_while(|one| !self.marked.is_special(one.id));
-            back.map(|one| one.id).collect()
-        };
-        cuts.retain(|&cut| before(&whole, cut) != before(&parts, cut));
-        if cuts.is_empty() { whole } else { self.marked.encode(&written.text, &plain, &cuts) }
-    }
-
     /// The tokens of a conversation up to where the assistant is to answer; where the last message is its own, up to
     /// the end of what that says, so that it goes on.
     ///
@@ -206,7 +204,7 @@ impl Encoder {
     }
 
     fn ids(&self, written: &Written) -> Vec<u32> {
-        let placed = self.marked.encode(&written.text, &plain(written), &[]);
+        let placed = self.marked.encode(&written.text, &plain(written));
         placed.into_iter().map(|one| one.id).collect()
     }
 

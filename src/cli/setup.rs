@@ -9,10 +9,11 @@ use super::vocabulary;
 use crate::chat::Encoder;
 use crate::chat::folder::{Source, own_template};
 use crate::config::given::{Given, given, names};
+use crate::config::sft::SftMask;
 use crate::config::{Config, effects};
 use crate::data::check_local;
 use crate::error::{Error, Result};
-use crate::terminal::note;
+use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::model_folder;
 use std::path::Path;
@@ -62,6 +63,14 @@ fn apply(args: &RunArgs, given: &Given, fresh: bool, config: &mut Config) -> Res
     Ok(())
 }
 
+/// The encoder of conversations; says what is to be known of it.
+fn encoder(own: &Source, tokenizer: &Tokenizer, mask: SftMask) -> Result<Encoder> {
+    let encoder = Encoder::new(own.template(tokenizer)?, tokenizer.clone(), mask)?;
+    let warning = encoder.warning().map_err(|e| Error::config("sft.chat_template", e))?;
+    warning.iter().for_each(|warning| note(format_args!("warning: {}", printable(warning))));
+    Ok(encoder)
+}
+
 /// Layers the command line over the configuration and checks that everything fits together.
 pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bool) -> Result<Setup> {
     let own = if resume && args.config.is_none() { resume::base(out)? } else { None };
@@ -94,9 +103,7 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
         config.model.vocab_size = tokenizer.vocab_size();
     }
     let encoder = match (&config.sft, &template) {
-        (Some(sft), Some(template)) => {
-            Some(Encoder::new(template.template(&tokenizer)?, tokenizer.clone(), sft.sft_mask)?)
-        }
+        (Some(sft), Some(template)) => Some(encoder(template, &tokenizer, sft.sft_mask)?),
         _ => None,
     };
     if let Some(template) = &template {

@@ -11,8 +11,7 @@ use crate::quiet::quietly;
 use regex::Regex;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use tokenizers::tokenizer::normalizer::Range as Within;
-use tokenizers::{AddedVocabulary, Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizer};
+use tokenizers::{AddedVocabulary, Model, OffsetReferential, OffsetType, PreTokenizer};
 
 /// Times that names are looked for and blanked out before all of what others wrote is.
 const ROUNDS: usize = 8;
@@ -86,12 +85,12 @@ impl Marked {
         self.tokenizer.tokens.get(id as usize).is_some_and(|token| token.special)
     }
 
-    /// The tokens of `text`, of which others wrote the parts `plain`: no name of a special token is one there. No token
-    /// reaches over a place in `cuts`. Both ascend.
-    pub fn encode(&self, text: &str, plain: &[Range<usize>], cuts: &[usize]) -> Vec<Placed> {
+    /// The tokens of `text`, of which others wrote the parts `plain`, which ascend: no name of a special token is one
+    /// there.
+    pub fn encode(&self, text: &str, plain: &[Range<usize>]) -> Vec<Placed> {
         let found = self.search(text, plain);
         if let (false, Some(added)) = (found.forged, &self.added)
-            && let Some(placed) = self.whole(added, text, cuts)
+            && let Some(placed) = self.whole(added, text)
         {
             return placed;
         }
@@ -100,10 +99,10 @@ impl Marked {
         let mut apart = found.apart.into_iter().peekable();
         for one in found.marks.into_iter().chain([end]) {
             while let Some(place) = apart.next_if(|&place| place < one.bytes.start) {
-                self.between(text, at..place.max(at), cuts, &mut placed);
+                self.between(text, at..place.max(at), &mut placed);
                 at = place.max(at);
             }
-            self.between(text, at..one.bytes.start, cuts, &mut placed);
+            self.between(text, at..one.bytes.start, &mut placed);
             at = one.bytes.end;
             placed.extend((!one.bytes.is_empty()).then_some(one));
         }
@@ -160,13 +159,10 @@ impl Marked {
     }
 
     /// The tokens of a text whose special tokens are all its own, by a file; none if it gives up.
-    fn whole(&self, added: &AddedVocabulary, text: &str, cuts: &[usize]) -> Option<Vec<Placed>> {
+    fn whole(&self, added: &AddedVocabulary, text: &str) -> Option<Vec<Placed>> {
         let Engine::File { tokenizer, .. } = &*self.tokenizer.engine else { return None };
         let encode = || {
             let mut split = added.extract_and_normalize(tokenizer.get_normalizer(), text);
-            if !cuts.is_empty() {
-                split.split(|_, part| Ok(cut_up(part, cuts)))?;
-            }
             if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
                 pre_tokenizer.pre_tokenize(&mut split)?;
             }
@@ -179,45 +175,24 @@ impl Marked {
     }
 
     /// Adds the tokens of a part of `text` that has no marks.
-    fn between(&self, text: &str, part: Range<usize>, cuts: &[usize], placed: &mut Vec<Placed>) {
+    fn between(&self, text: &str, part: Range<usize>, placed: &mut Vec<Placed>) {
         if part.is_empty() {
             return;
         }
-        let cuts = &cuts[cuts.partition_point(|&cut| cut <= part.start)..];
-        let cuts = &cuts[..cuts.partition_point(|&cut| cut < part.end)];
-        if let Engine::File { tokenizer, .. } = &*self.tokenizer.engine {
-            let cuts: Vec<usize> = cuts.iter().map(|cut| cut - part.start).collect();
-            if let Some(own) = self.whole(tokenizer.get_added_vocabulary(), &text[part.clone()], &cuts) {
-                let moved = |at: Range<usize>| part.start + at.start..part.start + at.end;
-                placed.extend(own.into_iter().map(|one| Placed { id: one.id, bytes: moved(one.bytes) }));
-                return;
-            }
+        if let Engine::File { tokenizer, .. } = &*self.tokenizer.engine
+            && let Some(own) = self.whole(tokenizer.get_added_vocabulary(), &text[part.clone()])
+        {
+            let moved = |at: Range<usize>| part.start + at.start..part.start + at.end;
+            placed.extend(own.into_iter().map(|one| Placed { id: one.id, bytes: moved(one.bytes) }));
+            return;
         }
-        let mut start = part.start;
-        for &end in cuts.iter().chain([&part.end]) {
-            let ids = self.tokenizer.encode(&text[start..end]);
-            let exact = self.tokenizer.byte_count(&ids) == end - start;
-            let mut at = start;
-            for id in ids {
-                let bytes = if exact { at..at + self.tokenizer.text_bytes(id).len() } else { start..end };
-                at = bytes.end;
-                placed.push(Placed { id, bytes });
-            }
-            start = end;
+        let ids = self.tokenizer.encode(&text[part.clone()]);
+        let exact = self.tokenizer.byte_count(&ids) == part.len();
+        let mut at = part.start;
+        for id in ids {
+            let bytes = if exact { at..at + self.tokenizer.text_bytes(id).len() } else { part.clone() };
+            at = bytes.end;
+            placed.push(Placed { id, bytes });
         }
     }
-}
-
-/// `part` of a text in pieces that end at the places in `cuts` of that text.
-fn cut_up(part: NormalizedString, cuts: &[usize]) -> Vec<NormalizedString> {
-    let (start, end) = part.offsets_original();
-    let inside = cuts[cuts.partition_point(|&cut| cut <= start)..].iter().take_while(|&&cut| cut < end);
-    // Where each is after normalizing: what that puts before a text stays in the first piece.
-    let places = inside.filter_map(|cut| Some(part.convert_offsets(Within::Original(cut - start..end - start))?.start));
-    let (mut pieces, mut from) = (Vec::new(), 0);
-    for to in places.chain([part.len()]) {
-        pieces.extend(part.slice(Within::Normalized(from..to.max(from))));
-        from = to.max(from);
-    }
-    pieces
 }
