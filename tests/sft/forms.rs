@@ -97,6 +97,25 @@ fn ids_and_masks_of_all_forms_and_vocabularies_are_those_of_transformers() {
 }
 
 #[test]
+fn a_prompt_that_a_conversation_does_not_begin_with_is_warned_of() {
+    let golden = Golden::read();
+    let mut warned = Vec::new();
+    for kind in KINDS {
+        let tokenizer = vocabulary(kind);
+        for (form, source) in &golden.forms {
+            let template = Template::parse(form, &source.replace("bos_token", "'<s>'"), &tokenizer).unwrap();
+            let encoder = Encoder::new(template, tokenizer.clone(), SftMask::Answers).unwrap();
+            let turns = turns(&[('u', "a"), ('a', "b")]);
+            let begins = encoder.encode(&turns).unwrap().ids.starts_with(&encoder.prompt(&turns[..1]).unwrap());
+            let warning = encoder.warning().unwrap();
+            assert!(warning.is_none() || !begins, "{kind}, {form}: {warning:?}");
+            warned.extend(warning.map(|_| format!("{kind}, {form}")));
+        }
+    }
+    assert_eq!(warned, ["bytes, llama_3", "bytes, marked llama_3"]);
+}
+
+#[test]
 fn expressions_are_written_as_jinja2_writes_them() {
     let golden: Vec<(String, String)> = serde_json::from_str(include_str!("../golden/chat/expressions.json")).unwrap();
     let tokenizer = vocabulary("bytes");

@@ -156,7 +156,6 @@ fn vocabularies_of_the_program_encode_a_conversation_as_their_files_do() {
             turns(&[('s', "Be a cat."), ('u', "\n\n Where's the <|im_end|> house?  "), ('a', "\n it\u{2019}s 12")]);
         assert_eq!(own.encode(&messages), file.encode(&messages), "{name}");
         assert_eq!(own.prompt(&messages[..2]), file.prompt(&messages[..2]), "{name}");
-        // What is learnt follows the prompt that is given when the model is asked.
-        assert!(own.encode(&messages).unwrap().ids.starts_with(&own.prompt(&messages[..2]).unwrap()), "{name}");
+        assert_eq!(own.warning(), Ok(None), "{name}");
     }
 }
