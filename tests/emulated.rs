@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/emulated.rs"]
 mod emulated;
+#[path = "common/jobs.rs"]
+mod jobs;
 
 use emulated::emulate;
 use hadal::check::compare_dispatch;
@@ -45,35 +47,40 @@ fn judge(gpu: &Gpu, pipelines: &mut Pipelines, choice: &Choice, kernel: &Kernel,
     compare_dispatch(kernel, &choice.tolerance, case, &found, &expected, &rounded).map_err(|m| m.to_string())
 }
 
-fn agree(suffix: &'static str, kernels: &[&Kernel]) {
-    let Some(gpu) = gpu() else { return };
-    let (mut pipelines, mut failures) = (Pipelines::default(), Vec::new());
-    for kernel in kernels {
-        let mut count = 0;
-        for case in kernel.every_case() {
-            if let Some(choice) = form(suffix, kernel, &case, same) {
-                failures.extend(judge(&gpu, &mut pipelines, &choice, kernel, &case).err());
-                count += 1;
-            }
+fn agree(gpu: &Gpu, suffix: &'static str, kernel: &Kernel) {
+    let (mut pipelines, mut failures, mut count) = (Pipelines::default(), Vec::new(), 0);
+    for case in kernel.every_case() {
+        if let Some(choice) = form(suffix, kernel, &case, same) {
+            failures.extend(judge(gpu, &mut pipelines, &choice, kernel, &case).err());
+            count += 1;
         }
-        assert!(count >= 2, "{}.{suffix}: {count} cases", kernel.stem);
     }
+    assert!(count >= 2, "{}.{suffix}: {count} cases", kernel.stem);
     assert!(failures.is_empty(), "{suffix}\n{}", failures.join("\n"));
 }
 
-#[test]
-fn products_of_16_agree_with_their_references_on_emulated_matrices() {
-    agree(COOP16, &KERNELS);
-}
+/// The forms that are compared, those that take longest to compile first.
+const FORMS: [(&str, &Kernel); 7] = [
+    (COOP16, KERNELS[0]),
+    (COOP16, KERNELS[1]),
+    (COOP16, KERNELS[2]),
+    (COOP16, &latent_attention::KERNEL),
+    (COOP8, KERNELS[0]),
+    (COOP8, KERNELS[1]),
+    (COOP8, KERNELS[2]),
+];
+/// What names the number of one.
+const FORM: &str = "HADAL_EMULATED";
 
 #[test]
-fn products_of_8_agree_with_their_references_on_emulated_matrices() {
-    agree(COOP8, &KERNELS);
-}
-
-#[test]
-fn attention_over_the_cache_agrees_with_its_reference_on_emulated_matrices() {
-    agree(COOP16, &[&latent_attention::KERNEL]);
+fn forms_for_matrix_units_agree_with_their_references_on_emulated_matrices() {
+    let Some(gpu) = gpu() else { return };
+    if let Ok(number) = std::env::var(FORM) {
+        let (suffix, kernel) = FORMS[number.parse::<usize>().expect("the number of a form")];
+        return agree(&gpu, suffix, kernel);
+    }
+    let jobs: Vec<String> = (0..FORMS.len()).map(|number| number.to_string()).collect();
+    jobs::share("forms_for_matrix_units_agree_with_their_references_on_emulated_matrices", FORM, &jobs);
 }
 
 /// Mistakes in the text of a form, and the kernel whose cases show each.

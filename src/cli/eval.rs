@@ -6,6 +6,7 @@ use super::stage_eval;
 use super::{DeviceArgs, existing, load_weights, model_config, model_tokenizer, positive};
 use crate::config::Config;
 use crate::config::data::DataConfig;
+use crate::config::effects::check_measured;
 use crate::config::train::{Precision, Recompute};
 use crate::data::Dataset;
 use crate::data::batch::Batch;
@@ -15,7 +16,7 @@ use crate::graph::Dtype;
 use crate::model::inputs::BatchSize;
 use crate::model::params::parameters;
 use crate::model::program::{EVALUATE, Program, ProgramOptions};
-use crate::terminal::print;
+use crate::terminal::{note, print};
 use crate::train::checkpoint::with_model;
 use crate::train::journal;
 use crate::train::rotation::CHECKPOINTS;
@@ -129,6 +130,7 @@ fn run_config(args: &EvalArgs) -> Result<Option<Config>> {
     }
     let resolve = || -> Result<Config> {
         let mut config = Config::resolve(Some(&file.to_string_lossy()), &args.set)?;
+        check_measured(&config, &args.set)?.iter().for_each(note);
         let kind = config.kind();
         args.max_bad_lines.iter().for_each(|&lines| allow_bad_lines(&mut config, kind, lines));
         // Somebody may have written on the file.

@@ -8,13 +8,14 @@ use super::setup::configure;
 use super::stage::Stage;
 use super::train::RunArgs;
 use super::{bytes, summary::summary};
-use crate::config::Config;
+use crate::config::given::given;
 use crate::config::train::Precision;
+use crate::config::{Config, effects};
 use crate::error::{Error, Result};
 use crate::gpu::transfer::staging_bytes;
 use crate::graph::Dtype;
 use crate::graph::plan::Plan;
-use crate::terminal::{print, size};
+use crate::terminal::{note, print, size};
 use crate::tokenizer::Tokenizer;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,9 @@ fn planned(args: &PlanArgs) -> Result<Config> {
     let of_run = folder.and_then(|folder| own_config(folder.as_ref()));
     let config = of_run.or(args.config.clone());
     if args.model.is_none() && args.data.is_empty() && args.tokenizer.is_none() {
-        return Config::resolve(config.as_deref(), &args.set);
+        let config = Config::resolve(config.as_deref(), &args.set)?;
+        effects::check(&config, &config, &given(None, &args.set)?, &[])?.iter().for_each(note);
+        return Ok(config);
     }
     let kind = Config::resolve(config.as_deref(), &args.set)?.kind();
     let run = RunArgs {

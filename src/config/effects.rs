@@ -1,6 +1,6 @@
 //! Settings without effect: what somebody sets and no part of the run looks at.
 
-use super::given::Given;
+use super::given::{Given, given};
 use super::model::TopkMethod;
 use super::reward::RewardKind;
 use super::schedule::ScheduleKind;
@@ -191,4 +191,28 @@ pub fn check(asked: &Config, config: &Config, given: &Given, shared: &[String]) 
         }
     }
     Ok(warnings)
+}
+
+/// Warnings on what is `set` without effect where the model of a run of `config` is measured, and nothing is trained.
+///
+/// # Errors
+/// If there is a setting by which something else was wanted.
+pub fn check_measured(config: &Config, set: &[String]) -> Result<Vec<String>> {
+    let given = Given { sets: given(None, set)?.sets, file: Vec::new() };
+    match given.sets.iter().find(|key| !is_measured(config.kind(), key)) {
+        Some(key) => Err(Error::config(key, "has no effect in `hadal eval`, which trains nothing; leave it out")),
+        None => check(config, config, &given, &[]),
+    }
+}
+
+/// Whether a measurement looks at `key`.
+fn is_measured(kind: Kind, key: &str) -> bool {
+    match key.split_once('.') {
+        Some(("train", "sequence_length" | "seed")) => true,
+        Some(("train", "micro_batch" | "eval_batches")) => kind.has_pairs(),
+        Some((section, _)) => {
+            !["train", "model", "optimizer", "schedule", "lora", "log", "grpo", "ppo"].contains(&section)
+        }
+        None => true,
+    }
 }

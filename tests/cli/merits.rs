@@ -138,6 +138,12 @@ fn what_cannot_be_judged_is_refused() {
     let eval = ["eval", &text.to_string_lossy(), "--backend", "cpu", "--set"];
     refused(at.path(), &[&eval[..], &["train.sequence_length=0"]].concat(), 2, &["train.sequence_length"]);
     refused(at.path(), &[&eval[..], &["train.micro_batches=4"]].concat(), 2, &["train.micro_batches", "micro_batch"]);
+    for idle in ["optimizer.learning_rate=1e-4", "model.rope_theta=1", "train.steps=3", "train.micro_batch=4"] {
+        let key = idle.split('=').next().unwrap();
+        refused(at.path(), &[&eval[..], &[idle]].concat(), 2, &[key, "has no effect in `hadal eval`"]);
+    }
+    refused(at.path(), &[&eval[..], &["dpo.beta=1"]].concat(), 2, &["dpo.beta", "takes no [dpo]"]);
+    refused(at.path(), &["plan", "tiny", "--set", "dpo.beta=1"], 2, &["dpo.beta", "takes no [dpo]"]);
     let folder = super::sft::checkpoint(at.path(), "dpo");
     let set = ["eval", &folder.to_string_lossy(), "--data", "asked.jsonl", "--set", "dpo.beta=1"];
     refused(at.path(), &set, 2, &["--set", "MODEL is none"]);
