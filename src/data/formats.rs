@@ -1,7 +1,7 @@
 //! Forms in which data come and are not read: told by their names and first bytes, with how to make JSON lines of them.
 
 use super::files::ending;
-use crate::input::open;
+use crate::input::{IS_POINTER, is_pointer, open};
 use std::io::Read;
 use std::path::Path;
 
@@ -152,7 +152,10 @@ pub fn by_name(path: &Path) -> Option<String> {
 /// The same where its first bytes or its name say so. A file that cannot be opened is none: who reads it will say why.
 pub fn by_content(path: &Path) -> Option<String> {
     let mut head = Vec::new();
-    open(path).ok()?.take(16).read_to_end(&mut head).ok()?;
+    open(path).ok()?.take(64).read_to_end(&mut head).ok()?;
+    if is_pointer(&head) {
+        return Some(IS_POINTER.to_owned());
+    }
     let format = FORMATS.iter().find(|format| format.marks.iter().any(|mark| head.starts_with(mark)));
     match (format, by_name(path)) {
         // A workbook is an archive too; what it is called says more.

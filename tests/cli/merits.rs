@@ -142,8 +142,7 @@ fn what_cannot_be_judged_is_refused() {
         let key = idle.split('=').next().unwrap();
         refused(at.path(), &[&eval[..], &[idle]].concat(), 2, &[key, "has no effect in `hadal eval`"]);
     }
-    refused(at.path(), &[&eval[..], &["dpo.beta=1"]].concat(), 2, &["dpo.beta", "takes no [dpo]"]);
-    refused(at.path(), &["plan", "tiny", "--set", "dpo.beta=1"], 2, &["dpo.beta", "takes no [dpo]"]);
+    refused(at.path(), &["plan", "tiny", "--set", "lora.alpha=8"], 2, &["lora.alpha", "while lora.rank is 0"]);
     let folder = super::sft::checkpoint(at.path(), "dpo");
     let set = ["eval", &folder.to_string_lossy(), "--data", "asked.jsonl", "--set", "dpo.beta=1"];
     refused(at.path(), &set, 2, &["--set", "MODEL is none"]);

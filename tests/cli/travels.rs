@@ -99,4 +99,8 @@ fn a_pointer_of_git_lfs_is_called_one() {
         let folder = given.to_string_lossy();
         refused(at.path(), &["sample", &folder, "--backend", "cpu"], 2, &[pointing, "Git LFS", "git lfs pull"]);
     }
+    for data in ["text.txt", "lines.jsonl", "tokens.bin", "tokens.npy"] {
+        fs::write(at.path().join(data), pointer).unwrap();
+        refused(at.path(), &["train", "--data", data, "--out", "x"], 2, &[data, "Git LFS", "git lfs pull"]);
+    }
 }

@@ -8,6 +8,10 @@ needs lm_eval with its extras hf and api; checked with 0.4.13, transformers 5.24
 trains and fine-tunes a tiny model on the CPU first. The model is exported, and 12 questions of the embedded world's
 chats are asked four ways: by /v1/completions with tokens, by /v1/chat/completions, and both by `--model hf`. Ends with
 status 1 unless all 12 answers are equal both ways.
+
+By itself lm_eval asks the two by other tokens: `hf` puts the tokens that a text begins with before every prompt, also
+before chats whose template has none, and `local-completions` before none. So both are told what the model learnt from:
+`add_bos_token=True` for completions, `add_bos_token=False` for chats.
 """
 
 import argparse
@@ -75,14 +79,14 @@ def main():
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         address = next("http" + line.strip().rsplit(" http", 1)[1] for line in server.stderr if " listens on " in line)
-        shared = f"model=m,tokenizer={at / 'hf'},tokenizer_backend=huggingface,max_length=256,num_concurrent=4"
-        texts = answers(at, "local-completions", f"{shared},base_url={address}/completions", False)
+        shared = f"model=m,tokenizer={at / 'hf'},tokenizer_backend=huggingface,max_length=256,add_bos_token=True"
+        texts = answers(at, "local-completions", f"{shared},num_concurrent=4,base_url={address}/completions", False)
         chat = f"model=m,num_concurrent=4,base_url={address}/chat/completions"
         chats = answers(at, "local-chat-completions", chat, True)
     finally:
         server.terminate()
     own = f"pretrained={at / 'hf'},dtype=float32,device=cpu"
-    judged = [answers(at, "hf", own, chat) for chat in (False, True)]
+    judged = [answers(at, "hf", f"{own},add_bos_token={not chat}", chat) for chat in (False, True)]
     wrong = False
     for name, found, expected in [("completions", texts, judged[0]), ("chat", chats, judged[1])]:
         equal = sum(a == b for a, b in zip(found, expected, strict=True))
