@@ -73,9 +73,9 @@ impl Encoder {
         Ok(Encoder { template, marked, mask, end, lead })
     }
 
-    /// What is to be known of how the template meets the vocabulary: that a prompt has other tokens at its end than the
-    /// conversation that goes on from it, so that a model is asked by other tokens than it learns to answer after. So it
-    /// is in transformers, and so it is here.
+    /// What is to be known of how the template meets the vocabulary: that a prompt has other tokens at its end than
+    /// the conversation that goes on from it, so that a model is asked by other tokens than it learns to answer after.
+    /// So it is in transformers, and so it is here.
     ///
     /// # Errors
     /// As [`Encoder::encode`].
