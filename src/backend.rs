@@ -40,7 +40,7 @@ pub enum Device {
         allowed: Allowed,
         /// What activations and the factors of products are stored as.
         stored: Dtype,
-        /// What was decided about precision and, behind [`SINCE`], why.
+        /// What was decided about precision and, behind `SINCE`, why.
         note: String,
     },
 }

@@ -63,7 +63,9 @@ impl NewFile {
     /// If the disk fails; the file still is.
     pub fn keep(self) -> Result<File, (io::Error, NewFile)> {
         let NewFile { file, path } = self;
-        file.persist(&path).map_err(|e| (e.error, NewFile { file: e.file, path }))
+        let file = file.persist(&path).map_err(|e| (e.error, NewFile { file: e.file, path }))?;
+        let _ = file.unlock(); // on Windows nobody else could read it
+        Ok(file)
     }
 }
 

@@ -74,7 +74,7 @@ pub enum Error {
         signal: Signal,
         /// Updates done.
         step: u64,
-        /// The command that goes on with the run.
+        /// The command that goes on with the run; empty where nothing is left of it.
         again: String,
     },
 
@@ -144,6 +144,7 @@ impl Error {
 fn stopped(signal: &Signal, step: u64, again: &str) -> String {
     let name = signal.name;
     let what = match step {
+        0 if again.is_empty() => return format!("stopped by {name} before the first update; nothing was learnt yet"),
         0 => format!("stopped by {name} before the first update; nothing was learnt yet; begin again with:"),
         _ => format!("stopped by {name} after step {step}, which is saved; go on with:"),
     };

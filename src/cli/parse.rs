@@ -90,7 +90,10 @@ fn in_words_of(kind: Kind, stage: Command) -> Command {
 pub(super) fn parse() -> Cli {
     clap_complete::CompleteEnv::with_factory(command).var(COMPLETE).complete();
     let found = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
-    found.unwrap_or_else(|error| explained(error, std::env::args().nth(1).as_deref()).exit())
+    found.unwrap_or_else(|error| {
+        let of = std::env::args_os().nth(1).and_then(|argument| argument.into_string().ok());
+        explained(error, of.as_deref()).exit()
+    })
 }
 
 /// `error` with a reason and a tip in the words of this program, where the parser has others.

@@ -204,6 +204,6 @@ impl Pipeline {
             self.write(out)?;
         }
         let again = || place::again(&["pipeline"], out, &args.device, args.vram);
-        reached.map(drop).map_err(|error| with_command(error, again))
+        reached.map(drop).map_err(|error| with_command(error, out, again))
     }
 }

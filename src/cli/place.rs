@@ -69,9 +69,12 @@ pub(super) fn again(words: &[&str], out: &Path, device: &DeviceArgs, vram: Optio
     command.join(" ")
 }
 
-/// `error` with the command that goes on, where a signal stopped a run.
-pub(super) fn with_command(error: Error, again: impl FnOnce() -> String) -> Error {
+/// `error` with the command that goes on in `out`, where a signal stopped a run that left something there.
+pub(super) fn with_command(error: Error, out: &Path, again: impl FnOnce() -> String) -> Error {
     match error {
+        Error::Stopped { signal, step: 0, .. } if !out.is_dir() => {
+            Error::Stopped { signal, step: 0, again: String::new() }
+        }
         Error::Stopped { signal, step, .. } => Error::Stopped { signal, step, again: again() },
         error => error,
     }

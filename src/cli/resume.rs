@@ -27,6 +27,9 @@ const FREE_MODEL_KEYS: [&str; 7] = [
     "eos_token_id",
 ];
 
+/// Keys that say in other words where the learning rate turns.
+const TURNING_KEYS: [&str; 3] = ["warmup_steps", "decay_steps", "cooldown_steps"];
+
 /// Keys that decide what is reported, drawn and kept, or where activations stay, and no bit of what is learnt.
 const FREE_TRAIN_KEYS: [&str; 12] = [
     "steps",
@@ -108,6 +111,7 @@ pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<
         weighty.push(format!("a schedule that follows train.steps: {moves}"));
         keeping = format!(", keep the schedule by {keeps}");
     }
+    let same_turns = old.schedule.turns(old.train.steps) == config.schedule.turns(config.train.steps);
     for Difference { section, key, was, is } in differences(&old, config)? {
         let path = format!("{section}.{key}");
         let another_state = match path.as_str() {
@@ -120,7 +124,14 @@ pub(super) fn changes(out: &Path, config: &Config, allowed: bool) -> Result<Vec<
             let reason = format!("is {is}, but the run in {} was begun with {was}", out.display());
             return Err(Error::config(path, format!("{reason}; set it back, or choose another --out")));
         }
-        if section != "log" && !(section == "train" && FREE_TRAIN_KEYS.contains(&key.as_str())) {
+        let free = match section.as_str() {
+            "log" => true,
+            "train" => FREE_TRAIN_KEYS.contains(&key.as_str()),
+            // Other words for the same rates.
+            "schedule" => same_turns && TURNING_KEYS.contains(&key.as_str()),
+            _ => false,
+        };
+        if !free {
             weighty.push(format!("{path} from {was} to {is}"));
         }
         if path != "train.steps" {

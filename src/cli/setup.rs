@@ -82,7 +82,7 @@ pub(super) fn configure(args: &RunArgs, stage: Stage<'_>, out: &Path, resume: bo
     let given = given(args.config.as_deref(), &args.set)?;
     let named = config.data.tokenizer.clone();
     apply(args, &given, origin.is_none() && own.is_none(), &mut config)?;
-    let kept = resume.then(|| vocabulary::of_checkpoint(out, &config.data.tokenizer)).flatten();
+    let kept = resume.then(|| vocabulary::of_checkpoint(out, &config)).flatten();
     let inherited = origin.as_ref().filter(|origin| config.data.tokenizer == named && origin.names(&named));
     let folder = kept.as_deref().or(inherited.map(Origin::folder));
     let mut tokenizer = vocabulary::load(&config.data.tokenizer, folder)?;

@@ -107,7 +107,10 @@ pub(super) fn run(args: StudyArgs) -> Result<()> {
         match Place::of(folder, begun).and_then(|place| train(&own, Stage::PRETRAIN, place)) {
             // That training without clipping breaks down is a result, not the end of the study.
             Err(e @ Error::Numerics(_)) => note(format_args!("{}: {}", arm.name, printable(&e.to_string()))),
-            found => entropy = found.map_err(|error| with_command(error, again))?.entropy.or(entropy),
+            found => {
+                let left = folders.iter().find(|folder| folder.is_dir()).unwrap_or(folder);
+                entropy = found.map_err(|error| with_command(error, left, again))?.entropy.or(entropy);
+            }
         }
     }
     let config = Config::resolve(folders.first().and_then(|folder| own_config(folder)).as_deref(), &[])?;

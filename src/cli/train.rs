@@ -96,7 +96,7 @@ pub(super) fn alone(args: &RunArgs, stage: Stage<'_>, place: PlaceArgs, name: &s
     let place = place.place(name)?;
     let out = place.folder().to_owned();
     let again = || place::again(&[stage.kind.command()], &out, &args.device, args.vram);
-    let reached = train(args, stage, place).map_err(|error| with_command(error, again))?;
+    let reached = train(args, stage, place).map_err(|error| with_command(error, &out, again))?;
     reached.exam.as_ref().map_or(Ok(()), print)?;
     note(next(stage.kind, &out, reached.entropy.is_some()));
     Ok(())

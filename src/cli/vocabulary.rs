@@ -8,13 +8,16 @@ use crate::error::Result;
 use crate::terminal::{note, printable};
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::described_folder;
+use crate::train::recorded::Recorded;
 use std::path::{Path, PathBuf};
 
-/// The folder whose tokenizer a run uses that goes on in `out`: the newest checkpoint, if `name` is the tokenizer that
-/// the run was begun with.
-pub(super) fn of_checkpoint(out: &Path, name: &str) -> Option<PathBuf> {
-    let own = Config::resolve(Some(&own_config(out)?), &[]).ok()?;
-    (own.data.tokenizer == name).then(|| described_folder(out).ok())?
+/// The folder whose tokenizer a run of `config` uses that goes on in `out`: the newest checkpoint, if it was made with
+/// the tokenizer of that name, whatever the run's config.toml has come to say since.
+pub(super) fn of_checkpoint(out: &Path, config: &Config) -> Option<PathBuf> {
+    let recorded = Recorded::newest(out).ok()?.and_then(|recorded| recorded.config);
+    let own = recorded.map_or_else(|| Config::resolve(Some(&own_config(out)?), &[]).ok(), Some)?;
+    let name = |config: Config| config.located().ok().map(|config| config.data.tokenizer);
+    (name(own)? == name(config.clone())?).then(|| described_folder(out).ok())?
 }
 
 /// The tokenizer in `folder`, which has the weights that the run starts from; where it has none, the one that `name`

@@ -178,7 +178,9 @@ impl Format {
                     Some(text) if text.chars().all(plain) => text.to_owned(),
                     _ => other.to_owned(),
                 };
-                let command = command.replace("OUT", &shown(&out, "OUT")).replace("IN", &shown(path, "IN"));
+                // A path may have the word for the other in it.
+                let parts = command.split("IN").map(|part| part.replace("OUT", &shown(&out, "OUT")));
+                let command = parts.collect::<Vec<_>>().join(&shown(path, "IN"));
                 format!("is {name}, which is not read; convert it, such as by `{command}`")
             }
         }

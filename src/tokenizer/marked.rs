@@ -11,7 +11,8 @@ use crate::quiet::quietly;
 use regex::Regex;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use tokenizers::{AddedVocabulary, Model, OffsetReferential, OffsetType, PreTokenizer};
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::{AddedVocabulary, Model, OffsetReferential, OffsetType, PreTokenizer, PreTokenizerWrapper};
 
 /// Times that names are looked for and blanked out before all of what others wrote is.
 const ROUNDS: usize = 8;
@@ -35,6 +36,8 @@ pub struct Marked {
     added: Option<AddedVocabulary>,
     /// Those of them that are marks though the file does not call them special.
     marks: HashSet<u32>,
+    /// Whether the file marks the beginning of a text alone, and not what follows a special token.
+    marks_first: bool,
 }
 
 /// What is found in a text.
@@ -72,7 +75,11 @@ impl Marked {
         let others = added.iter().flat_map(|added| added.get_added_tokens_decoder());
         let named = |name: &str| name.trim().len() > 2 && template.contains(name);
         let marks = others.filter(|(_, token)| named(&token.content)).map(|(&id, _)| id).collect();
-        Ok(Marked { tokenizer, names, ids, added, marks })
+        let marks_first = match &*tokenizer.engine {
+            Engine::File { tokenizer, .. } => tokenizer.get_pre_tokenizer().is_some_and(marks_first),
+            _ => false,
+        };
+        Ok(Marked { tokenizer, names, ids, added, marks, marks_first })
     }
 
     /// The vocabulary.
@@ -90,7 +97,7 @@ impl Marked {
     pub fn encode(&self, text: &str, plain: &[Range<usize>]) -> Vec<Placed> {
         let found = self.search(text, plain);
         if let (false, Some(added)) = (found.forged, &self.added)
-            && let Some(placed) = self.whole(added, text)
+            && let Some(placed) = self.whole(added, text, true)
         {
             return placed;
         }
@@ -158,9 +165,11 @@ impl Marked {
         places.filter_map(|at| Some(Placed { id: *self.ids.get(at.as_str())?, bytes: at.range() })).collect()
     }
 
-    /// The tokens of a text whose special tokens are all its own, by a file; none if it gives up.
-    fn whole(&self, added: &AddedVocabulary, text: &str) -> Option<Vec<Placed>> {
-        let Engine::File { tokenizer, .. } = &*self.tokenizer.engine else { return None };
+    /// The tokens of a text, or of the `first` or another part of one, whose special tokens are all its own, by a file;
+    /// none if it gives up.
+    fn whole(&self, added: &AddedVocabulary, text: &str, first: bool) -> Option<Vec<Placed>> {
+        let Engine::File { tokenizer, middle, .. } = &*self.tokenizer.engine else { return None };
+        let tokenizer = middle.as_ref().filter(|_| self.marks_first && !first).unwrap_or(tokenizer);
         let encode = || {
             let mut split = added.extract_and_normalize(tokenizer.get_normalizer(), text);
             if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
@@ -180,7 +189,7 @@ impl Marked {
             return;
         }
         if let Engine::File { tokenizer, .. } = &*self.tokenizer.engine
-            && let Some(own) = self.whole(tokenizer.get_added_vocabulary(), &text[part.clone()])
+            && let Some(own) = self.whole(tokenizer.get_added_vocabulary(), &text[part.clone()], part.start == 0)
         {
             let moved = |at: Range<usize>| part.start + at.start..part.start + at.end;
             placed.extend(own.into_iter().map(|one| Placed { id: one.id, bytes: moved(one.bytes) }));
@@ -194,5 +203,14 @@ impl Marked {
             at = bytes.end;
             placed.push(Placed { id, bytes });
         }
+    }
+}
+
+/// Whether a part puts its mark before the beginning of a text alone.
+fn marks_first(part: &PreTokenizerWrapper) -> bool {
+    match part {
+        PreTokenizerWrapper::Metaspace(part) => part.prepend_scheme == PrependScheme::First,
+        PreTokenizerWrapper::Sequence(parts) => parts.as_ref().iter().any(marks_first),
+        _ => false,
     }
 }

@@ -205,15 +205,17 @@ fn found(model: &Path, mut passes: impl FnMut(&Path, &mut dyn FnMut(&str)) -> Re
     }
 }
 
-/// What a run has learnt from up to its newest checkpoint, where that says so.
+/// What a run has learnt from up to its newest checkpoint whose state can be read, where that says so.
 ///
 /// Errors: the run folder cannot be read.
 pub fn inputs(run: &Path) -> Result<Vec<Fingerprint>> {
-    let Some((_, folder)) = list(run)?.pop() else { return Ok(Vec::new()) };
-    let path = folder.join(STATE);
-    // A checkpoint that is not sound is passed over later.
-    let state = input::read(&path, STATE_BYTES).and_then(|text| TrainerState::parse(&path, &text));
-    Ok(state.map(|state| state.inputs).unwrap_or_default())
+    let state = |folder: PathBuf| {
+        let path = folder.join(STATE);
+        input::read(&path, STATE_BYTES).and_then(|text| TrainerState::parse(&path, &text)).ok()
+    };
+    // A checkpoint that is not sound is passed over, here as later.
+    let newest = list(run)?.into_iter().rev().find_map(|(_, folder)| state(folder));
+    Ok(newest.map(|state| state.inputs).unwrap_or_default())
 }
 
 /// Loads the newest checkpoint of a run that is sound and says which newer ones are passed over, and why.

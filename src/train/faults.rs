@@ -64,7 +64,7 @@ impl Trainer<'_> {
         self.forget_waiting();
         let (mut said, config) = (Vec::new(), self.config);
         let say = &mut |line: &str| said.push(line.to_owned());
-        let inputs = std::mem::take(&mut self.state.inputs);
+        let inputs = self.state.inputs.clone(); // a device may fail here too, and this begins anew
         self.state = start::resume(self.source, config, &mut self.session, &mut self.journal, say)?;
         self.state.inputs = inputs; // those that the run goes on with, if they changed before
         self.saved = (self.state.step > 0).then_some(self.state.step);

@@ -215,7 +215,9 @@ fn is_begun(folder: &Path) -> Result<()> {
     let interval = Config::resolve(Some(&config.to_string_lossy()), &[])?.train.checkpoint_interval;
     let reached = history::reached(&folder.join(METRICS))?;
     // A run has the folder from the start, and waits for one save before the next.
-    let had_some = reached > 0 && (!folder.join(CHECKPOINTS).is_dir() || reached > interval.saturating_mul(2));
+    // With an interval of 0 there is one at the end alone.
+    let most = if interval == 0 { u64::MAX } else { interval.saturating_mul(2) };
+    let had_some = reached > 0 && (!folder.join(CHECKPOINTS).is_dir() || reached > most);
     if had_some {
         let hint = "to begin anew, choose another --out";
         return refused(format!("its rows reach step {reached}, but its checkpoints are gone; {hint}"));

@@ -75,6 +75,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
 /// In what `new` turns elsewhere than `old` does since it has other steps, and the settings that keep it: the schedule
 /// of a run follows `train.steps` unless it is set in steps.
 pub fn moved(old: &Config, new: &Config) -> Option<(String, String)> {
+    if old.train.steps == new.train.steps || old.schedule.kind != new.schedule.kind {
+        return None;
+    }
     let (was, is) = (old.schedule.turns(old.train.steps), new.schedule.turns(new.train.steps));
     let (mut moves, mut keeps) = (Vec::new(), Vec::new());
     if matches!(new.schedule.warmup_steps, Warmup::Share(_)) && was.warmup != is.warmup {
