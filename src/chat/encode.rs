@@ -64,7 +64,7 @@ impl Encoder {
         let answers = answers(&written, &[1], &prompts);
         let lead = answers.first().map_or("", |answer| &written.text[answer.begin..answer.content.start]).to_owned();
         let after = |one: &&Placed| answers.first().is_some_and(|answer| one.bytes.start >= answer.content.end);
-        let end = placed.iter().filter(after).find(|one| marked.is_special(one.id)).map(|one| one.id);
+        let end = placed.iter().filter(after).find(|one| marked.is_end(one.id)).map(|one| one.id);
         let reason = "ends no answer with a special token of the vocabulary, by which a model could stop";
         let end = end.ok_or_else(|| fail(reason.to_owned()))?;
         if mask == SftMask::Seed && !template.is_chatml() {
@@ -175,7 +175,7 @@ impl Encoder {
     fn stop(&self, answer: &Answer, placed: &[Placed]) -> usize {
         let from = placed.partition_point(|one| one.bytes.end <= answer.content.end);
         let frame = placed[from..].iter().take_while(|one| one.bytes.start < answer.next);
-        let end = frame.into_iter().find(|one| self.marked.is_special(one.id));
+        let end = frame.into_iter().find(|one| self.marked.is_end(one.id));
         end.map_or(answer.content.end, |one| one.bytes.end)
     }
 

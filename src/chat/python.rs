@@ -26,6 +26,17 @@ pub fn add(environment: &mut Environment<'static>) {
     environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     environment.add_function(PERCENT, percent);
+    for name in ["default", "d"] {
+        environment.add_filter(name, default);
+    }
+    environment.add_test("iterable", |value: &Value| {
+        !matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain)
+    });
+    environment.add_test("sequence", |value: &Value| match value.kind() {
+        ValueKind::Iterable => value.len().is_some(), // a range
+        kind => matches!(kind, ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map),
+    });
+    environment.add_test("callable", |value: &Value| matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain));
     environment.set_formatter(|out, state, value| match value.kind() {
         ValueKind::Number => out.write_str(&json::number(value)).map_err(Error::from),
         _ => minijinja::escape_formatter(out, state, value),
@@ -63,6 +74,18 @@ fn integer(value: &Value, default: i64) -> Value {
     let whole = value.as_str().and_then(|text| text.trim().replace('_', "").parse::<i64>().ok());
     let cut = || real(value).filter(|x| x.is_finite()).map(|x| x.trunc() as i64);
     Value::from(whole.or_else(cut).unwrap_or(default))
+}
+
+/// The filter `default(default_value='', boolean=false)`.
+fn default(value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let arguments = arguments.into_values();
+    let (placed, named) = json::given(&arguments)?;
+    let (other, lax): (Option<Value>, Option<bool>) = from_args(placed)?;
+    let other = other.map_or_else(|| named.get("default_value"), |other| Ok(Some(other)))?;
+    let lax = lax.map_or_else(|| named.get("boolean"), |lax| Ok(Some(lax)))?.unwrap_or(false);
+    named.assert_all_used()?;
+    let missing = value.is_undefined() || (lax && !value.is_true());
+    Ok(if missing { other.unwrap_or_else(|| Value::from("")) } else { value.clone() })
 }
 
 /// The filter `truncate(length=255, killwords=false, end='...', leeway=5)`.
@@ -138,6 +161,10 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
         let place = value.try_iter()?.position(|other| other == *item);
         return place.map(Value::from).ok_or_else(|| fails("the list does not have what is looked for"));
     }
+    if matches!(value.kind(), ValueKind::Seq | ValueKind::Map) && name == "copy" {
+        let () = from_args(args)?;
+        return Ok(value.clone()); // no method changes one
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
 }
 
@@ -160,7 +187,7 @@ fn of_text(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Opti
             let (width,): (Option<usize>,) = from_args(args)?;
             expandtabs(state, text, width.unwrap_or(8)).map(Some)
         }
-        "swapcase" | "casefold" | "isdecimal" | "istitle" => {
+        "swapcase" | "casefold" | "isdecimal" | "istitle" | "title" => {
             let () = from_args(args)?;
             Ok(Some(cased(text, name)))
         }
@@ -225,6 +252,14 @@ fn cased(text: &str, name: &str) -> Value {
     match name {
         "swapcase" => Value::from(text.chars().map(swapped).collect::<String>()),
         "casefold" => Value::from(text.to_lowercase().replace('\u{df}', "ss")),
+        "title" => {
+            let mut cased = false;
+            let letter = |c: char| -> String {
+                let lower = std::mem::replace(&mut cased, c.is_uppercase() || c.is_lowercase());
+                if lower { c.to_lowercase().collect() } else { c.to_uppercase().collect() }
+            };
+            Value::from(text.chars().map(letter).collect::<String>())
+        }
         "isdecimal" => Value::from(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())),
         _ => {
             let (mut cased, mut title) = (false, false);
@@ -338,7 +373,13 @@ fn expandtabs(state: &State, text: &str, width: usize) -> Result<Value, Error> {
 pub fn strftime(now: i64, format: &str) -> Result<String, Error> {
     let time = jiff::Timestamp::from_second(now).map_err(|e| fails(e.to_string()))?;
     let local = time.to_zoned_datetime(jiff::tz::TimeZone::system());
-    jiff::fmt::strtime::format(format, &local).map_err(|e| fails(format!("strftime_now: {e}")))
+    // As Python writes a time without a zone in the locale C.
+    let parts = format.split("%%").map(|part| {
+        let part = part.replace("%c", "%a %b %e %H:%M:%S %Y").replace("%x", "%m/%d/%y").replace("%X", "%H:%M:%S");
+        part.replace("%f", "000000").replace("%Z", "").replace("%z", "")
+    });
+    let format = parts.collect::<Vec<_>>().join("%%");
+    jiff::fmt::strtime::format(&format, &local).map_err(|e| fails(format!("strftime_now: {e}")))
 }
 
 /// What `raise_exception` does.

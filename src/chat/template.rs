@@ -48,8 +48,12 @@ pub struct Template {
 
 /// A message as templates see it.
 fn message(turn: &Turn, content: &str) -> Value {
-    Value::from_pairs([("role", turn.role.name()), ("content", content)])
+    let name = turn.name.as_deref().map(|name| ("name", name));
+    Value::from_pairs([("role", turn.role.name()), ("content", content)].into_iter().chain(name))
 }
+
+/// Words by which a template may write a message's name.
+const NAMES: [&str; 3] = [".name", "'name'", "\"name\""];
 
 impl Template {
     /// ChatML.
@@ -154,6 +158,15 @@ impl Template {
     }
 
     fn written(&self, turns: &[Turn], prompt: bool, now: i64) -> std::result::Result<Written, String> {
+        // A name is part of a frame, in which names of marks are marks.
+        let odd = |name: &&String| !name.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c));
+        let odd = turns.iter().filter_map(|turn| turn.name.as_ref()).find(odd);
+        if let Some(name) = odd.filter(|_| NAMES.iter().any(|word| self.source.contains(word))) {
+            return Err(format!(
+                "writes names of who speaks; {} has more than letters, digits, _, - and .",
+                quoted(name)
+            ));
+        }
         let text = self.render(turns.iter().map(|turn| message(turn, &turn.content)).collect(), prompt, now)?;
         let fit = |skeleton: Skeleton| skeleton.fit(turns, &text);
         let changed = match fit(self.skeleton(turns, prompt, &|_| true, now)?) {

@@ -2,7 +2,7 @@
 //!
 //! | key | what becomes of it |
 //! |---|---|
-//! | `system`, `system_prompt` | the system message of the conversation |
+//! | `system`, `system_prompt`, `system_message` | the system message of the conversation |
 //! | `history` | questions and answers before it, which are learnt as LLaMA-Factory does |
 //! | `question`, `instruction` with `input`, `input` beside `chosen` and `rejected` | the prompt |
 //! | `kto_tag` | whether the answer is wanted |
@@ -25,6 +25,9 @@ const UNREAD: [&str; 10] = [
     "video",
     "videos",
 ];
+
+/// Keys under which the question of a pair may stand, and is not looked for.
+const UNASKED: [&str; 7] = ["messages", "conversations", "conversation", "query", "problem", "context", "user"];
 
 /// Refuses a line that has something which decides its meaning and cannot be used.
 ///
@@ -81,7 +84,13 @@ pub fn asked(
             Some((first, _)) => return Err(several(first, key)),
         };
     }
-    let Some((key, question)) = question else { return Ok((prompt, chosen, rejected)) };
+    let Some((key, question)) = question else {
+        let texts = [&chosen, &rejected].iter().all(|content| matches!(content, Content::Text(_)));
+        if prompt.is_none() && texts {
+            check_unasked(object)?;
+        }
+        return Ok((prompt, chosen, rejected));
+    };
     if let Some(prompt) = prompt {
         // A prompt that spells the question out is the whole of it.
         return if holds(&prompt, &question) {
@@ -101,6 +110,15 @@ pub fn asked(
     match holds(&chosen, &question) && holds(&rejected, &question) {
         true => Ok((None, chosen, rejected)),
         false => Err(several("chosen", key)),
+    }
+}
+
+/// Refuses a pair of texts without a prompt whose question stands under a key that is not looked at.
+fn check_unasked(object: &Object) -> Result<(), String> {
+    let filled = |key: &&&str| object.get(key).is_some_and(|value| !value.is_empty());
+    match UNASKED.iter().find(filled) {
+        Some(key) => Err(format!("has {key:?} beside \"chosen\", which is not looked at; put it under \"prompt\"")),
+        None => Ok(()),
     }
 }
 
@@ -130,11 +148,11 @@ fn as_turns(content: Content, role: Role) -> Content {
 /// If both the line and its messages have a system message, and these differ; if there is no message to begin with.
 pub fn led(record: Record, object: &Object) -> Result<Record, String> {
     let mut lead = Vec::new();
-    for key in ["system", "system_prompt"] {
+    for key in ["system", "system_prompt", "system_message"] {
         let Some(content) = text(object, key)? else { continue };
         match lead.first() {
             Some(Turn { content: before, .. }) if *before != content => {
-                return Err("has both \"system\" and \"system_prompt\"; take one of both out".to_owned());
+                return Err(format!("has {key:?} beside another system message; take one of both out"));
             }
             _ => lead = vec![Turn::new(Role::System, content)],
         }

@@ -5,8 +5,9 @@ use super::record::{Content, Role, Turn};
 use crate::input::quoted;
 
 /// Every key of a message that is looked at.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "role",
+    "name",
     "content",
     "from",
     "value",
@@ -98,12 +99,13 @@ fn turn(value: Value) -> Result<Turn, String> {
         (None, None) => Err(format!("has neither {a:?} nor {b:?}; its keys are {}", object.keys())),
         (Some(_), Some(_)) => Err(format!("has both {a:?} and {b:?}")),
     };
-    let (name, content) = (one_of("role", "from")?.string()?, said(one_of("content", "value")?)?);
-    let role = Role::of(&name).ok_or_else(|| {
+    let (role, content) = (one_of("role", "from")?.string()?, said(one_of("content", "value")?)?);
+    let role = Role::of(&role).ok_or_else(|| {
         let known = "known are system (developer), user (human), assistant (gpt) and tool";
-        format!("has the unknown role {}; {known}", quoted(&name))
+        format!("has the unknown role {}; {known}", quoted(&role))
     })?;
-    Ok(Turn { learnt: learnt(&object, role)?, ..Turn::new(role, content) })
+    let name = super::columns::text(&object, "name")?;
+    Ok(Turn { name, learnt: learnt(&object, role)?, ..Turn::new(role, content) })
 }
 
 /// What a message says: a string, or parts of text, which are joined with nothing between.

@@ -11,7 +11,7 @@ use super::message::{content, turns};
 use std::fmt;
 
 /// Every key that is looked at.
-const KEYS: [&str; 32] = [
+const KEYS: [&str; 37] = [
     "text",
     "conversations",
     "chosen",
@@ -30,6 +30,11 @@ const KEYS: [&str; 32] = [
     "ground_truth",
     "system",
     "system_prompt",
+    "system_message",
+    "conversation",
+    "query",
+    "problem",
+    "user",
     "history",
     "context",
     "weight",
@@ -165,6 +170,8 @@ pub struct Turn {
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// Who says it by name, which some templates write.
+    pub name: Option<String>,
     /// Whether fine-tuning learns it, if the assistant says it: not where its line says so.
     pub learnt: bool,
 }
@@ -172,7 +179,7 @@ pub struct Turn {
 impl Turn {
     /// A message that is learnt if the assistant says it.
     pub fn new(role: Role, content: impl Into<String>) -> Turn {
-        Turn { role, content: content.into(), learnt: true }
+        Turn { role, content: content.into(), name: None, learnt: true }
     }
 }
 

@@ -62,5 +62,10 @@ fn turn(i: usize, message: &Value) -> Result<Turn, Refusal> {
         _ => None,
     };
     let content = content.ok_or_else(|| refuse(".content", "must be a string, or a list of parts of text".to_owned()));
-    Ok(Turn::new(role, content?))
+    let name = match message.get("name") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.clone()).filter(|name| !name.is_empty()),
+        Some(_) => return Err(refuse(".name", "must be a string".to_owned())),
+    };
+    Ok(Turn { name, ..Turn::new(role, content?) })
 }

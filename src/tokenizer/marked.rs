@@ -87,6 +87,11 @@ impl Marked {
         &self.tokenizer
     }
 
+    /// Whether `id` may end an answer: a special token, or the EOS token, which not every file calls special.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.is_special(id) || id == self.tokenizer.eos()
+    }
+
     /// Whether `id` is a special token.
     pub fn is_special(&self, id: u32) -> bool {
         self.tokenizer.tokens.get(id as usize).is_some_and(|token| token.special)

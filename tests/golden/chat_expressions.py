@@ -1,6 +1,13 @@
 """The expressions that make_forms.py lets Jinja2 write, one a line."""
 
 EXPRESSIONS = r"""
+none is iterable ~ ('ab' is iterable) ~ ([] is iterable) ~ ({} is iterable) ~ (3 is iterable) ~ (nothing is iterable)
+none is sequence ~ ('ab' is sequence) ~ ([] is sequence) ~ ({} is sequence) ~ (range(2) is sequence) ~ (3 is sequence)
+range is callable ~ (none is callable) ~ ('a' is callable) ~ (namespace is callable)
+nothing | default('x', boolean=True) ~ ('' | default('y', true)) ~ ('' | default('z'))
+0 | d(default_value=1, boolean=true)
+[3].copy() ~ {'a': 1}.copy()
+"I'm hello_world x1y it's".title()
 tools is none ~ '' ~ documents is none
 {'b': 1, 'a': [1, 2.5, none, true], 'c': {'z': '<&\'"é\n'}} | tojson
 {'b': 1, 'a': [1, {}], 'c': []} | tojson(indent=2)

@@ -2,6 +2,7 @@
 
 use super::labels::{encoder, script};
 use super::turns;
+use hadal::chat::Template;
 use hadal::chat::conversation::conversation;
 use hadal::chat::preference::Pair;
 use hadal::config::sft::SftMask;
@@ -70,6 +71,30 @@ fn what_a_pair_answers_is_read_from_every_column_that_says_it() {
     ] {
         assert!(pair(line).unwrap_err().starts_with("asks one thing under"), "{line}");
     }
+    for key in ["messages", "query", "problem", "context", "user"] {
+        let asked = if key == "messages" { r#"[{"role": "user", "content": "Hi"}]"# } else { "\"Hi\"" };
+        let line = format!(r#"{{"{key}": {asked}, "chosen": "The Yo", "rejected": "The No"}}"#);
+        assert!(pair(&line).unwrap_err().contains(&format!("has {key:?} beside \"chosen\"")), "{line}");
+    }
+    let spelt = r#"{"messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi", "chosen": "a", "rejected": "b"}"#;
+    assert!(pair(spelt).is_ok());
+}
+
+#[test]
+fn a_message_has_a_name_that_templates_may_write() {
+    let line = r#"{"messages": [{"role": "user", "name": "bob", "content": "Hi"},
+        {"role": "assistant", "content": "Yo"}]}"#;
+    let mut found = chat(line).unwrap().unwrap();
+    assert_eq!(found[0].name.as_deref(), Some("bob"));
+    let tokenizer = super::forms::vocabulary("bytes");
+    let name = "{% if m.name is defined %}{{ m.name }}: {% endif %}";
+    let source = format!("{{% for m in messages %}}{name}{{{{ m.content }}}}</s>{{% endfor %}}");
+    let template = Template::parse("named", &source, &tokenizer).unwrap();
+    assert_eq!(template.write(&found, false).unwrap().text, "bob: Hi</s>Yo</s>");
+    found[0].name = Some("</s>".to_owned());
+    assert!(template.write(&found, false).unwrap_err().contains("names of who speaks"));
+    let other = Template::parse("other", "{% for m in messages %}{{ m.content }}</s>{% endfor %}", &tokenizer).unwrap();
+    assert_eq!(other.write(&found, false).unwrap().text, "Hi</s>Yo</s>");
 }
 
 #[test]
@@ -78,6 +103,7 @@ fn a_system_message_and_a_history_beside_come_first() {
     for (line, first) in [
         (r#"{"system": "r", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]}"#, 0),
         (r#"{"system_prompt": "r", "question": "Hi", "answer": "Yo"}"#, 0),
+        (r#"{"system_message": "r", "prompt": "Hi", "completion": "Yo"}"#, 0),
         (r#"{"system": "r", "history": [["q", "b"]], "instruction": "Hi", "output": "Yo"}"#, 2),
         (r#"{"system": "r", "prompt": "Hi", "completion": "Yo"}"#, 0),
         (
