@@ -104,7 +104,9 @@ fn turn(value: Value) -> Result<Turn, String> {
         let known = "known are system (developer), user (human), assistant (gpt) and tool";
         format!("has the unknown role {}; {known}", quoted(&role))
     })?;
-    let name = super::columns::text(&object, "name")?;
+    // What is no text names nobody.
+    let name = object.get("name").filter(|name| name.is_string()).map(Value::string).transpose()?;
+    let name = name.filter(|name| !name.is_empty());
     Ok(Turn { name, learnt: learnt(&object, role)?, ..Turn::new(role, content) })
 }
 
