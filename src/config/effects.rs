@@ -198,7 +198,7 @@ pub fn check(asked: &Config, config: &Config, given: &Given, shared: &[String]) 
 /// # Errors
 /// If there is a setting by which something else was wanted.
 pub fn check_measured(config: &Config, set: &[String]) -> Result<Vec<String>> {
-    let given = Given { sets: given(None, set)?.sets, file: Vec::new() };
+    let given = given(None, set)?;
     match given.sets.iter().find(|key| !is_measured(config.kind(), key)) {
         Some(key) => Err(Error::config(key, "has no effect in `hadal eval`, which trains nothing; leave it out")),
         None => check(config, config, &given, &[]),
